@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+# Shared by every script in tools/: where the caches are, how to become root,
+# how to speak to the user, and how to run a command inside the build root.
+# Sourced by bash; never run by itself.
+
+set -euo pipefail
+umask 022
+
+PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+CACHE=${VHOST_VDPA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-vhost-vdpa}
+SERIES=7.2
+
+say()  { printf '%s\n' "$*"; }
+note() { printf '      %s\n' "$*"; }
+die()  { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# step NAME COMMAND...: one line when it starts, one line with its time when it
+# ends. The command's own output goes to a log that is named on failure.
+step() {
+	local name=$1 log start rc=0
+	shift
+	mkdir -p "$CACHE/logs"
+	log=$CACHE/logs/$(printf '%s' "$name" | tr -c 'A-Za-z0-9.\n' '-').log
+	start=$SECONDS
+	printf '  ... %s\n' "$name"
+	"$@" >"$log" 2>&1 </dev/null &
+	local pid=$!
+	# A heartbeat, so that a long step does not look like a hang.
+	( trap 'exit 0' TERM
+	  while sleep 30 & wait $!; do
+		printf '      %s: %d s, %s\n' "$name" $((SECONDS - start)) \
+			"$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c1-90)"
+	  done ) &
+	local beat=$!
+	wait "$pid" || rc=$?
+	kill "$beat" 2>/dev/null || true
+	wait "$beat" 2>/dev/null || true
+	if [ "$rc" -ne 0 ]; then
+		tail -n 25 "$log" | sed 's/^/      | /' >&2
+		die "$name failed (exit $rc); the whole log is $log"
+	fi
+	printf '  ok  %s (%d s)\n' "$name" $((SECONDS - start))
+}
+
+# as_root COMMAND...: needs no password, or says so.
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	else
+		sudo -n -- "$@"
+	fi
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] && return
+	command -v sudo >/dev/null 2>&1 ||
+		die "run this as root, or install sudo and allow it without a password"
+	sudo -n true 2>/dev/null ||
+		die "this needs root: allow sudo without a password, or run it as root"
+}
+
+# The root in use: tools/setup.sh points this link at a finished one.
+root_dir() {
+	readlink -f "$CACHE/root" 2>/dev/null
+}
+
+# in_root COMMAND...: run it in the build root. /proc, /sys, /dev, the checkout
+# (/src) and the cache (/cache) are mounted in a private namespace, so an
+# interrupted run leaves nothing mounted and deleting the cache never reaches
+# the host; a private process namespace leaves no process behind either.
+in_root() {
+	local root
+	root=$(root_dir) && [ -d "$root" ] || die "no build root yet: run make setup"
+	as_root env ROOT_DIR="$root" PROJECT="$PROJECT" CACHE="$CACHE" \
+		unshare --mount --pid --fork --kill-child --propagation private -- bash -c '
+		set -e
+		mount --bind "$ROOT_DIR" "$ROOT_DIR"
+		mount -t proc proc "$ROOT_DIR/proc"
+		mount --rbind /sys "$ROOT_DIR/sys"
+		mount --rbind /dev "$ROOT_DIR/dev"
+		mkdir -p "$ROOT_DIR/src" "$ROOT_DIR/cache"
+		mount --bind "$PROJECT" "$ROOT_DIR/src"
+		mount --bind "$CACHE" "$ROOT_DIR/cache"
+		cd /
+		chroot "$ROOT_DIR" /usr/bin/env -i \
+			PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+			HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
+			"$@"' in_root "$@"
+}
+
+# The kernel release that the root in use carries, e.g. 7.2.12+deb13-amd64.
+kernel_release() {
+	local v
+	v=$(cat "$(root_dir)/etc/vhost-vdpa-kernel") || die "no build root yet: run make setup"
+	printf '%s\n' "${v%%-*}+deb13-amd64"
+}

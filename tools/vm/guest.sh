@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced in the VM before the script runs (see tools/vm.sh). The VM is thrown
+# away afterwards, so nothing here cleans up after itself unless it is tested.
+
+set -u
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export MODULES=${MODULES:-rust}
+export KO_DIR=${KO_DIR:-/src}
+export WORK=/run/work
+mkdir -p $WORK
+mountpoint -q $WORK || mount -t tmpfs -o size=80% tmpfs $WORK
+export HOME=$WORK
+cd $WORK || exit 1
+mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+
+vm_die() { printf 'FAIL: %s\n' "$*"; exit 1; }
+
+# insmod_file FILE [PARAM...]: insmod with the modules it depends on, which
+# insmod alone does not look for.
+insmod_file() {
+	local ko=$1 dep
+	shift
+	[ -e "$ko" ] || vm_die "$ko does not exist: build it first"
+	for dep in $(modinfo -F depends "$ko" | tr , ' '); do
+		[ -d "/sys/module/$dep" ] || modprobe "$dep" 2>/dev/null ||
+			[ ! -e "${ko%/*}/$dep.ko" ] || insmod_file "${ko%/*}/$dep.ko"
+	done
+	insmod "$ko" "$@"
+}
+
+# load_driver [PARAM...]: the driver under test on the vdpa bus as vhost_vdpa, and nobody else.
+load_driver() {
+	rmmod virtio_vdpa 2>/dev/null
+	case $MODULES in
+	rust)
+		[ ! -d /sys/module/vhost_vdpa ] || rmmod vhost_vdpa ||
+			vm_die "the C driver vhost_vdpa is loaded and in use"
+		insmod_file "$KO_DIR/rust_vhost_vdpa.ko" "$@" ;;
+	c)	modprobe irqbypass && modprobe vhost_vdpa "$@" ;;
+	*)	vm_die "MODULES=$MODULES: say rust or c" ;;
+	esac
+}
+driver_module() { case $MODULES in rust) echo rust_vhost_vdpa ;; c) echo vhost_vdpa ;; esac; }
+unload_driver() { rmmod "$(driver_module)"; }
+
+# The simulator NIC that goes with it, and the name of its management device.
+load_sim_net() {
+	case $MODULES in
+	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
+	c)	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko" "$@" ;;
+	esac
+}
+sim_net_module() { case $MODULES in rust) echo rust_vdpa_sim_net ;; c) echo vdpa_sim_net ;; esac; }
+sim_net_mgmtdev() { case $MODULES in rust) echo rust_vdpasim_net ;; c) echo vdpasim_net ;; esac; }
+
+# vhost_node NAME: the character device of vdpa device NAME, once it is there.
+vhost_node() {
+	local n i
+	for i in $(seq 100); do
+		for n in /sys/bus/vdpa/devices/"$1"/vhost-vdpa-*; do
+			[ -e "$n" ] && [ -e "/dev/${n##*/}" ] && { echo "/dev/${n##*/}"; return; }
+		done
+		sleep 0.1
+	done
+	return 1
+}
+
+# run_script SCRIPT [ARG...]: what tools/vm.sh asks for; leaves status and dmesg in $OUT.
+run_script() {
+	local rc=0
+	echo 'vm: the script starts' >/dev/kmsg
+	bash -c '. /src/tools/vm/guest.sh; . "$@"' vm "$@" </dev/null 2>&1 | cat
+	rc=${PIPESTATUS[0]}
+	dmesg >"$OUT/dmesg"
+	cat /proc/sys/kernel/tainted >"$OUT/tainted"
+	echo "$rc" >"$OUT/status"
+	sync
+}
