@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vhost IOTLB: an interval tree of IOVA ranges.
+//!
+//! C: `drivers/vhost/iotlb.c`, `include/linux/vhost_iotlb.h`.
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// One range of an IOTLB, as a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Map {
+    /// First IOVA of the range, in bytes.
+    pub(crate) start: u64,
+    /// Last IOVA of the range, inclusive.
+    pub(crate) last: u64,
+    /// What `start` translates to: a physical address, or a user virtual address.
+    pub(crate) addr: u64,
+    /// `VHOST_ACCESS_RO`, `_WO` or `_RW`.
+    pub(crate) perm: u32,
+    /// What the owner of the IOTLB attached to the range: a `struct vdpa_map_file`, or null.
+    opaque: *mut c_void,
+}
+
+impl Map {
+    /// The size in bytes. A range is never the whole 64-bit space, so this cannot overflow.
+    pub(crate) fn size(&self) -> u64 {
+        self.last.wrapping_sub(self.start).wrapping_add(1)
+    }
+
+    /// What the owner of the IOTLB attached to the range.
+    pub(crate) fn opaque(&self) -> *mut c_void {
+        self.opaque
+    }
+}
+
+/// A `struct vhost_iotlb`.
+///
+/// # Invariants
+///
+/// The C struct is initialised. Whoever has `&mut Iotlb` is its only user; whoever has `&Iotlb`
+/// knows that nobody changes it.
+#[repr(transparent)]
+pub(crate) struct Iotlb(Opaque<bindings::vhost_iotlb>);
+
+// SAFETY: Nothing in a `vhost_iotlb` is tied to a thread.
+unsafe impl Send for Iotlb {}
+// SAFETY: By the invariant shared references only read, and reading changes nothing.
+unsafe impl Sync for Iotlb {}
+
+impl Iotlb {
+    /// Wraps an IOTLB that somebody else owns, such as the argument of `set_map`.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must be an initialised `vhost_iotlb` that lives and does not change for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *const bindings::vhost_iotlb) -> &'a Self {
+        // SAFETY: `Self` is transparent, and the caller vouches for the rest.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C struct.
+    pub(crate) fn as_raw(&self) -> *mut bindings::vhost_iotlb {
+        self.0.get()
+    }
+
+    /// The number of ranges.
+    pub(crate) fn len(&self) -> u32 {
+        // SAFETY: Initialised by the invariant; nobody writes while there is a `&self`.
+        unsafe { (*self.as_raw()).nmaps }
+    }
+
+    /// The number of ranges that fit.
+    pub(crate) fn limit(&self) -> u32 {
+        // SAFETY: As in `len`.
+        unsafe { (*self.as_raw()).limit }
+    }
+
+    /// The ranges that intersect `[start, last]`, by ascending address.
+    pub(crate) fn iter(&self, start: u64, last: u64) -> Iter<'_> {
+        let next = if start > last {
+            core::ptr::null_mut()
+        } else {
+            // SAFETY: Initialised by the invariant.
+            unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) }
+        };
+        Iter {
+            _iotlb: self,
+            next,
+            start,
+            last,
+        }
+    }
+
+    /// The first range that intersects `[start, last]`.
+    pub(crate) fn first(&self, start: u64, last: u64) -> Option<Map> {
+        self.iter(start, last).next()
+    }
+
+    /// Adds a range.
+    ///
+    /// Errors: `ENOSPC` when the IOTLB is full, `ENOMEM`, `EFAULT` when `last < start`.
+    ///
+    /// `opaque` is stored and never followed by the IOTLB; parents that follow it (those that use
+    /// user virtual addresses) need it to be a `struct vdpa_map_file` as long as the range exists.
+    pub(crate) fn add(
+        &mut self,
+        start: u64,
+        last: u64,
+        addr: u64,
+        perm: u32,
+        opaque: *mut c_void,
+    ) -> Result {
+        // SAFETY: Initialised by the invariant, and we are its only user.
+        to_result(unsafe {
+            bindings::vhost_iotlb_add_range_ctx(self.as_raw(), start, last, addr, perm, opaque)
+        })
+    }
+
+    /// Removes every range that intersects `[start, last]`, whole.
+    pub(crate) fn remove(&mut self, start: u64, last: u64) {
+        if start > last {
+            return;
+        }
+        // SAFETY: Initialised by the invariant, and we are its only user.
+        unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
+    }
+
+    /// Removes every range.
+    pub(crate) fn clear(&mut self) {
+        self.remove(0, u64::MAX);
+    }
+}
+
+/// The iterator of [`Iotlb::iter`].
+pub(crate) struct Iter<'a> {
+    _iotlb: &'a Iotlb,
+    next: *mut bindings::vhost_iotlb_map,
+    start: u64,
+    last: u64,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Map;
+
+    fn next(&mut self) -> Option<Map> {
+        let map = NonNull::new(self.next)?;
+        // SAFETY: A node of an IOTLB that does not change while it is borrowed.
+        let node = unsafe { map.as_ref() };
+        let found = Map {
+            start: node.start,
+            last: node.last,
+            addr: node.addr,
+            perm: node.perm,
+            opaque: node.opaque,
+        };
+        // SAFETY: As above; the C function follows links of the same tree.
+        self.next =
+            unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), self.start, self.last) };
+        Some(found)
+    }
+}
+
+/// An IOTLB of our own; freed with everything in it when dropped.
+///
+/// # Invariants
+///
+/// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it.
+pub(crate) struct OwnedIotlb(NonNull<Iotlb>);
+
+// SAFETY: Owns an `Iotlb`, which is `Send`.
+unsafe impl Send for OwnedIotlb {}
+// SAFETY: Shares an `Iotlb`, which is `Sync`.
+unsafe impl Sync for OwnedIotlb {}
+
+impl OwnedIotlb {
+    /// An empty IOTLB for at most `limit` ranges. Once full, adding fails with `ENOSPC`.
+    pub(crate) fn new(limit: u32) -> Result<Self> {
+        // SAFETY: Has no requirements.
+        let ptr = unsafe { bindings::vhost_iotlb_alloc(limit, 0) };
+        // INVARIANT: Fresh from `vhost_iotlb_alloc()`.
+        Ok(Self(NonNull::new(ptr.cast()).ok_or(ENOMEM)?))
+    }
+}
+
+impl core::ops::Deref for OwnedIotlb {
+    type Target = Iotlb;
+
+    fn deref(&self) -> &Iotlb {
+        // SAFETY: Valid by the invariant; the borrow of `self` keeps writers away.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl core::ops::DerefMut for OwnedIotlb {
+    fn deref_mut(&mut self) -> &mut Iotlb {
+        // SAFETY: Valid by the invariant; the borrow of `self` is exclusive.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for OwnedIotlb {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant this is the only free.
+        unsafe { bindings::vhost_iotlb_free(self.0.as_ptr().cast()) }
+    }
+}
