@@ -15,26 +15,30 @@ note() { printf '      %s\n' "$*"; }
 die()  { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # step NAME COMMAND...: one line when it starts, one line with its time when it
-# ends. The command's own output goes to a log that is named on failure.
+# ends, and one now and then in between. The command's own output goes to a log
+# that is named on failure.
 step() {
-	local name=$1 log start rc=0
+	local name=$1 log start rc=0 beat
 	shift
 	mkdir -p "$CACHE/logs"
-	log=$CACHE/logs/$(printf '%s' "$name" | tr -c 'A-Za-z0-9.\n' '-').log
+	log=$CACHE/logs/$(printf '%s' "$name" | tr -cs 'A-Za-z0-9.' '-' | cut -c1-40).log
 	start=$SECONDS
 	printf '  ... %s\n' "$name"
-	"$@" >"$log" 2>&1 </dev/null &
-	local pid=$!
-	# A heartbeat, so that a long step does not look like a hang.
-	( trap 'exit 0' TERM
-	  while sleep 30 & wait $!; do
-		printf '      %s: %d s, %s\n' "$name" $((SECONDS - start)) \
-			"$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c1-90)"
-	  done ) &
-	local beat=$!
-	wait "$pid" || rc=$?
+	(
+		trap 'kill $! 2>/dev/null; exit 0' TERM
+		while :; do
+			sleep 30 9>&- >/dev/null 2>&1 &
+			wait $!
+			printf '      %s: %d s, %s\n' "$name" $((SECONDS - start)) \
+				"$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c1-90)"
+		done
+	) 9>&- &
+	beat=$!
+	trap 'kill '"$beat"' 2>/dev/null || true' EXIT
+	"$@" >"$log" 2>&1 </dev/null || rc=$?
 	kill "$beat" 2>/dev/null || true
 	wait "$beat" 2>/dev/null || true
+	trap - EXIT
 	if [ "$rc" -ne 0 ]; then
 		tail -n 25 "$log" | sed 's/^/      | /' >&2
 		die "$name failed (exit $rc); the whole log is $log"

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+# The front door. Kbuild has the modules themselves.
+#
+#   make KDIR=/path/to/linux-7.2 [LLVM=1]    against a configured tree of your own
+#   make                                     against Debian's stock kernel, prepared in a cache
+#   make help                                everything else
+
+ifneq ($(KERNELRELEASE),)
+# A kernel tree that finds this file instead of Kbuild still does the right thing.
+include $(src)/Kbuild
+else
+
+.DEFAULT_GOAL := modules
+.PHONY: help setup all modules modules_install demo check shell fmt fmtcheck clippy clean refresh cache-clean
+
+all: modules
+
+help:
+	@sed -n '/^# [a-z]/p; /^#  /p' Makefile
+	@echo
+	@echo 'Targets (root or sudo without a password; a Debian mirror the first time):'
+	@echo '  demo         a guest whose disk and NIC run through the driver, on the stock kernel in a VM'
+	@echo '  check        formatting, lints, build, layout check, selftests in the VM'
+	@echo '  shell        the same VM with the modules loaded and a prompt'
+	@echo '  modules      build rust_vhost_vdpa.ko and rust_vdpa_sim_net.ko (also with KDIR=)'
+	@echo '  modules_install, clean      as in any kernel module (install needs KDIR=)'
+	@echo '  setup        prepare the root and the stock build tree; the targets above do it themselves'
+	@echo '  refresh      look for a newer kernel in the archive and prepare that'
+	@echo '  fmt, fmtcheck, clippy       the Rust tools, at the versions of the kernel build'
+	@echo '  cache-clean  remove everything that was prepared'
+	@echo
+	@echo 'Variables: DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, VHOST_VDPA_CACHE, VM_ACCEL=kvm|tcg'
+
+ifdef KDIR
+
+modules modules_install:
+	@tools/check-kdir.sh '$(KDIR)'
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+
+clippy:
+	@tools/check-kdir.sh '$(KDIR)'
+	$(MAKE) -C $(KDIR) M=$(CURDIR) CLIPPY=1 modules
+
+else
+
+modules: setup
+	@tools/build.sh modules
+
+clippy: setup
+	@tools/build.sh clippy
+
+modules_install:
+	@echo 'modules_install needs KDIR=, the tree of the kernel to install for' >&2; false
+
+endif
+
+setup:
+	@tools/setup.sh
+
+refresh:
+	@tools/setup.sh --refresh
+
+demo:
+	@tools/demo.sh
+
+check:
+	@tools/check.sh
+
+shell: modules
+	@tools/vm.sh -m 3G --shell
+
+fmt fmtcheck: setup
+	@tools/build.sh $@
+
+clean:
+	@tools/clean.sh
+
+cache-clean:
+	@tools/clean.sh --cache
+
+endif

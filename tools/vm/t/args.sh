@@ -1,1 +1,0 @@
-echo "args: $*"; lsblk 2>/dev/null | head -2; df -h $WORK | tail -1; grep -i huge /proc/meminfo | head -3; ls /src | head; which busybox qemu-storage-daemon vdpa; modprobe vduse; vdpa mgmtdev show; exit 3
