@@ -47,7 +47,7 @@ unload_driver() { rmmod "$(driver_module)"; }
 load_sim_net() {
 	case $MODULES in
 	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
-	c)	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko" "$@" ;;
+	c)	insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim_net.ko" "$@" ;;
 	esac
 }
 sim_net_module() { case $MODULES in rust) echo rust_vdpa_sim_net ;; c) echo vdpa_sim_net ;; esac; }
