@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Run the selftests against a simulator NIC, inside the VM:
+#
+#   tools/vm.sh selftests/run.sh [TEST...]		(MODULES=c for the C driver)
+#
+# One TAP stream on standard output, its totals at the end. Exit status: 0 when
+# nothing failed, 1 when something did, 4 when everything was skipped.
+#
+#   DRIVER=rust|c	whose expectations (default: the module that is loaded)
+#   MGMTDEV=NAME	who makes the device (default: rust_vdpasim_net, then vdpasim_net)
+#   BIN=DIR		the binaries (default: /cache/selftests, then build beside this)
+#   VHOST_VDPA_DEV=NODE	a device that exists already: none is made
+#   USE_VA=0|1		C simulators: map by physical (default) or user address
+#   BATCH=0|1		C simulators: dma_map, or set_map (default)
+#   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+name=selftest0
+device=
+
+log() { printf '# %s\n' "$*"; }
+
+cleanup() {
+	[ -z "$device" ] || vdpa dev del "$device" || log "$device was not removed"
+	device=
+}
+
+# bail REASON: nothing can be run, and that is not a pass.
+bail() {
+	printf 'Bail out! %s\n0 passed, 1 failed, 0 skipped\n' "$*"
+	cleanup
+	exit 1
+}
+
+has_mgmtdev() { vdpa mgmtdev show "$1" >/dev/null 2>&1; }
+
+# What tools/vm.sh offers, where nobody has loaded the modules before.
+load_modules() {
+	declare -F load_driver >/dev/null || return 0
+	[ -d /sys/bus/vdpa/drivers/vhost_vdpa ] || load_driver || bail "the driver does not load"
+	if ! has_mgmtdev rust_vdpasim_net && ! has_mgmtdev vdpasim_net; then
+		[ "$MODULES" != c ] ||
+			insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" \
+				use_va="${USE_VA:-0}" batch_mapping="${BATCH:-1}"
+		load_sim_net || bail "the simulator does not load"
+	fi
+}
+
+# wait_node NAME: the character device of vdpa device NAME, once it is there.
+wait_node() {
+	local n i
+	for ((i = 0; i < 100; i++)); do
+		for n in /sys/bus/vdpa/devices/"$1"/vhost-vdpa-*; do
+			[ -e "$n" ] && [ -e "/dev/${n##*/}" ] && { echo "/dev/${n##*/}"; return; }
+		done
+		sleep 0.1
+	done
+	return 1
+}
+
+load_modules
+if [ -z "${DRIVER:-}" ]; then
+	[ -d /sys/module/rust_vhost_vdpa ] && DRIVER=rust || DRIVER=c
+fi
+export DRIVER
+
+if [ -z "${MGMTDEV:-}" ]; then
+	for m in rust_vdpasim_net vdpasim_net; do
+		has_mgmtdev $m && { MGMTDEV=$m; break; }
+	done
+fi
+if [ -z "${VHOST_VDPA_DEV:-}" ]; then
+	[ -n "${MGMTDEV:-}" ] || bail "no simulator: load rust_vdpa_sim_net or vdpa_sim_net"
+	vdpa dev add name $name mgmtdev "$MGMTDEV" || bail "vdpa dev add failed on $MGMTDEV"
+	device=$name
+	VHOST_VDPA_DEV=$(wait_node $name) || bail "$name has no /dev/vhost-vdpa node"
+fi
+export VHOST_VDPA_DEV MGMTDEV
+
+if [ -z "${BIN:-}" ]; then
+	BIN=/cache/selftests
+	[ -d $BIN ] || BIN=$here/build
+fi
+[ $# -gt 0 ] || set -- file device vring iotlb pin datapath
+
+echo 'TAP version 13'
+log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"
+out=$(mktemp -d)
+for t in "$@"; do
+	echo "# ==== $t"
+	if [ ! -x "$BIN/$t" ]; then
+		echo "not ok 1 $t: $BIN/$t was not built"
+		continue
+	fi
+	rc=0
+	"$BIN/$t" ${TEST_ARGS:-} 2>&1 || rc=$?
+	# 1 is a failure that some line tells of; anything else is a crash.
+	case $rc in 0 | 1 | 4) ;; *) echo "not ok 1 $t: ended with status $rc" ;; esac
+	echo "# ==== end $rc"
+done | awk -v totals="$out/totals" '
+	function finish_one(  n) {
+		if (planned >= 0 && seen != planned) {
+			fail++
+			printf "not ok %d %s: %d of %d tests reported\n", ++number, test, seen, planned
+		}
+		planned = -1; seen = 0
+	}
+	BEGIN { planned = -1 }
+	/^# ==== end / { finish_one(); next }
+	/^# ==== / { test = $3; print; next }
+	/^TAP version/ || /^# Totals:/ { next }
+	/^1\.\./ { planned = substr($0, 4) + 0; next }
+	/^(not )?ok [0-9]/ {
+		seen++
+		if (/ # SKIP/) skip++
+		else if (/ # XFAIL/) xfail++
+		else if (/^ok/ && !/ # XPASS/) pass++
+		else fail++
+		result = /^ok/ ? "ok" : "not ok"
+		sub(/^(not )?ok [0-9]+ /, "")
+		printf "%s %d %s\n", result, ++number, test "." $0
+		fflush()
+		next
+	}
+	{ print; fflush() }
+	END {
+		printf "1..%d\n", number
+		printf "# Totals: pass:%d fail:%d xfail:%d skip:%d\n", pass, fail, xfail, skip
+		printf "%d %d %d %d\n", pass, fail, xfail, skip >totals
+	}'
+cleanup
+read -r pass fail xfail skip <"$out/totals"
+rm -rf "$out"
+# An expected failure (the C driver only) is counted with the passes.
+echo "$((pass + xfail)) passed, $fail failed, $skip skipped"
+[ "$fail" -eq 0 ] || exit 1
+[ $((pass + xfail)) -gt 0 ] || exit 4
+exit 0
