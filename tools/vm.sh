@@ -55,6 +55,7 @@ cpu='-cpu max,la57=off'
 [ "$accel" = tcg ] || cpu='-cpu host'
 
 release=$(kernel_release)
+[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
 # Emulation stretches time: what fires here without a reason must wait longer.
 append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
 vng=(vng -v --run "/boot/vmlinuz-$release" --force-9p --cpus "${VM_CPUS:-2}" --memory "$mem"

@@ -22,7 +22,10 @@ fail() {
 	cp "$serial" "$WORK/qemu.log" "$OUT" 2>/dev/null
 	exit 1
 }
-pins() { awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat; }
+pins() { # the per-CPU parts of the counters have to be folded in first
+	echo 1 >/proc/sys/vm/stat_refresh
+	awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat
+}
 vmpin() { awk '/^VmPin/ { print $2 }' "/proc/$1/status" 2>/dev/null; }
 memlock_back() { # pins return, if not at once then within a few seconds
 	local i
@@ -135,9 +138,10 @@ for i in $(seq 100); do kill -0 "$guest" 2>/dev/null || break; sleep 0.1; done
 wait "$guest" || fail "QEMU ended with $?"
 cp "$serial" "$OUT/serial"
 [ -z "$(result fail)" ] || fail "in the guest: $(result fail)"
-[ -n "$(result end)" ] || fail "the guest ended early"
+grep -q "^RESULT end" "$serial" || fail "the guest ended early"
 [ "$(result checksums)" = "$n_files" ] || fail "the guest checked '$(result checksums)' files of $n_files"
 [ "$(result frames)" = "sent=$frames returned=$frames bad=0" ] || fail "frames: $(result frames)"
+wrote=$(result wrote) wrote=${wrote%% *}
 at "guest: $n_files files verified, one written, $frames frames sent and received back"
 [ "$peak_pages" -ge 40000 ] || fail "only $peak_pages pages were pinned at peak: the guest's memory was not"
 memlock_back || fail "pinned pages: $pins_before before, $(pins) after the guest's exit"
@@ -158,7 +162,7 @@ vdpa dev del sim0 || fail "the simulator NIC cannot be deleted"
 stop_daemon
 debugfs -R 'dump /from-guest '"$WORK/from-guest" "$image" >/dev/null 2>&1
 sum=$(sha256sum <"$WORK/from-guest") || fail "the guest's file is not in the image"
-[ "${sum%% *}" = "$(cut -d' ' -f1 <<<"$(result_wrote=$(sed -n 's/^RESULT wrote *//p' "$OUT/serial" | tr -d '\r'); echo "$result_wrote")")" ] ||
+[ "${sum%% *}" = "$wrote" ] ||
 	fail "the guest's file differs: $sum"
 e2fsck -fn "$image" >"$WORK/fsck" 2>&1 || fail "the file system is not clean: $(cat "$WORK/fsck")"
 at "host read the guest's file back from the image ($(stat -c %s "$WORK/from-guest") bytes), file system clean"

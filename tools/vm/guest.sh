@@ -28,11 +28,23 @@ insmod_file() {
 	insmod "$ko" "$@"
 }
 
+# same_kernel: the running kernel carries the BTF that check-layout.sh compared.
+same_kernel() {
+	local sum file
+	[ -e /cache/layout/sums ] || vm_die "the layouts of this kernel's structures were never compared"
+	modprobe -a vdpa vhost vhost_iotlb irqbypass || vm_die "no vdpa or vhost modules"
+	while read -r sum file; do
+		[ "$(sha256sum <"/sys/kernel/btf/${file%.btf}")" = "$sum  -" ] ||
+			vm_die "the running kernel's BTF of ${file%.btf} is not the one whose layouts were compared"
+	done </cache/layout/sums
+}
+
 # load_driver [PARAM...]: the driver under test on the vdpa bus as vhost_vdpa, and nobody else.
 load_driver() {
 	rmmod virtio_vdpa 2>/dev/null
 	case $MODULES in
 	rust)
+		same_kernel
 		[ ! -d /sys/module/vhost_vdpa ] || rmmod vhost_vdpa ||
 			vm_die "the C driver vhost_vdpa is loaded and in use"
 		insmod_file "$KO_DIR/rust_vhost_vdpa.ko" "$@" ;;
@@ -47,7 +59,9 @@ unload_driver() { rmmod "$(driver_module)"; }
 load_sim_net() {
 	case $MODULES in
 	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
-	c)	insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim_net.ko" "$@" ;;
+	c)	# By default C's simulator wants virtual addresses, and pins nothing.
+		insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim.ko" use_va=0
+		insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim_net.ko" "$@" ;;
 	esac
 }
 sim_net_module() { case $MODULES in rust) echo rust_vdpa_sim_net ;; c) echo vdpa_sim_net ;; esac; }
