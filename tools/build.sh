@@ -26,9 +26,16 @@ rc=0
 case ${1:-modules} in
 modules) in_root "${kmake[@]}" modules || rc=$? ;;
 clippy)
-	# Clippy only speaks of what it compiles: forget the objects of a plain build.
-	in_root sh -c 'find /src -name "*.o" -newer /dev/null -path "*rust*" -delete; :'
-	in_root "${kmake[@]}" CLIPPY=1 modules || rc=$? ;;
+	# In a copy, so that the objects of the ordinary build stay what they are.
+	log=$CACHE/logs/clippy.out
+	mkdir -p "$CACHE/clippy" "$CACHE/logs"
+	in_root rsync -a --delete --exclude=/.git --filter=':- .gitignore' /src/ /cache/clippy/
+	in_root "${kmake[@]}" M=/cache/clippy CLIPPY=1 modules 2>&1 | tee "$log" || rc=$?
+	# A warning stands in the log once: the next run must not take silence for health.
+	if grep -qE '^(warning|error)' "$log"; then
+		in_root find /cache/clippy -name '*.o' -delete
+		[ "$rc" -ne 0 ] || rc=1
+	fi ;;
 clean) in_root "${kmake[@]}" clean || rc=$? ;;
 fmt|fmtcheck)
 	mapfile -t files < <(rust_files)

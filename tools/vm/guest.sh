@@ -60,8 +60,8 @@ load_sim_net() {
 	case $MODULES in
 	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
 	c)	# By default C's simulator wants virtual addresses, and pins nothing.
-		insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim.ko" use_va=0
-		insmod_file "${C_SIM_DIR:-/cache/csim-dev}/vdpa_sim_net.ko" "$@" ;;
+		[ -d /sys/module/vdpa_sim ] || insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=0
+		insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko" "$@" ;;
 	esac
 }
 sim_net_module() { case $MODULES in rust) echo rust_vdpa_sim_net ;; c) echo vdpa_sim_net ;; esac; }

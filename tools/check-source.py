@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of the source that no compiler checks.
+
+    check-source.py unsafe FILE...   no `unsafe` and no `bindings::` outside abstractions/,
+                                     a SAFETY comment for each one inside
+    check-source.py spdx FILE...     a licence line at the top of every file
+"""
+import re
+import sys
+
+
+def strip(text):
+    """Blank out comments, strings and character literals; keep the lines."""
+    token = re.compile(
+        r'//[^\n]*|/\*.*?\*/|r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\[^\n]+?|[^\\\'\n])\'', re.S)
+    return token.sub(lambda m: re.sub(r'[^\n]', ' ', m.group()), text)
+
+
+def complaints_unsafe(path, text):
+    code = strip(text)
+    lines, code_lines = text.split('\n'), code.split('\n')
+    quarantined = '/abstractions/' in '/' + path
+    for number, line in enumerate(code_lines, 1):
+        if not quarantined:
+            if re.search(r'\bunsafe\b', line):
+                yield number, '`unsafe` outside abstractions/'
+            if re.search(r'\bbindings::', line):
+                yield number, '`bindings::` outside abstractions/'
+            continue
+        wanted = None
+        if re.search(r'\bunsafe\s*\{', line) or re.search(r'\bunsafe\s+impl\b', line):
+            wanted = 'SAFETY:'
+        elif re.search(r'\bunsafe\s+(extern\s+"C"\s+)?fn\s+\w', lines[number - 1]) and \
+                re.search(r'\bpub\b', line):
+            wanted = '# Safety'
+        if wanted and not any(wanted in l for l in above(lines, code_lines, number)):
+            yield number, f'`unsafe` without {wanted}'
+
+
+def above(lines, code_lines, number):
+    """The comment that belongs to a line: above the statement it is part of."""
+    yield lines[number - 1]
+    for i in range(number - 2, max(-1, number - 40), -1):
+        yield lines[i]
+        code = code_lines[i].strip()
+        comment = not code and lines[i].strip()
+        # A finished statement, or a block's start, ends the search.
+        if not comment and code.endswith((';', '}')) and not code.endswith('};'):
+            return
+        if not lines[i].strip():
+            return
+
+
+def complaints_spdx(path, text):
+    if not re.search(r'SPDX-License-Identifier: GPL-2\.0\b', '\n'.join(text.split('\n')[:3])):
+        yield 1, 'no SPDX-License-Identifier: GPL-2.0 in the first three lines'
+
+
+def main():
+    rule = {'unsafe': complaints_unsafe, 'spdx': complaints_spdx}[sys.argv[1]]
+    found = 0
+    for path in sys.argv[2:]:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            for number, what in rule(path, file.read()):
+                print(f'{path}:{number}: {what}')
+                found += 1
+    sys.exit(1 if found else 0)
+
+
+main()
