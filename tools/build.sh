@@ -43,7 +43,7 @@ fmt|fmtcheck)
 	check=()
 	[ "$1" = fmt ] || check=(--check)
 	# skip_children: the files are all named, and their modules are not looked for.
-	in_root rustfmt --config-path /cache/tree/.rustfmt.toml --edition 2021 \
+	in_root rustfmt --config-path /cache/tree/.rustfmt.toml --edition 2021 --color never \
 		"${check[@]}" "${files[@]}" || rc=$? ;;
 *) die "build.sh: $1?" ;;
 esac
