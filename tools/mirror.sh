@@ -9,6 +9,11 @@ host_mirror() { # host_mirror REGEX-OF-RELEASES
 }
 
 MIRROR=${DEBIAN_MIRROR:-$(host_mirror '^[a-z]+$')}
+if [ -z "$MIRROR" ]; then
+	# Without package lists apt does not know whose archive it is.
+	step "apt-get update" as_root apt-get -q update
+	MIRROR=$(host_mirror '^[a-z]+$')
+fi
 [ -n "$MIRROR" ] ||
 	die "this host's apt sources name no Debian mirror: set DEBIAN_MIRROR to one and run again"
 MIRROR=${MIRROR%/}
