@@ -10,7 +10,6 @@
 #ifndef VDPA_TEST_H
 #define VDPA_TEST_H
 
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>

@@ -1,0 +1,637 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Frames through a simulator NIC that loops them back: what the device can
+ * reach, kicks and calls, reset, suspend and the state of the rings.
+ */
+#include <pthread.h>
+
+#include "virtio.h"
+
+FIXTURE(datapath) {
+	int fd;
+	struct nic nic;
+};
+
+FIXTURE_SETUP(datapath)
+{
+	const char *parent = getenv("MGMTDEV");
+	uint32_t id = 0;
+
+	OPEN_OR_SKIP(self->fd);
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_GET_DEVICE_ID, &id));
+	if (id != VIRTIO_ID_NET)
+		SKIP(return, "not a network device");
+	if (parent && !strstr(parent, "sim"))
+		SKIP(return, "only simulators loop frames back");
+	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	ASSERT_OK(nic_init(&self->nic, self->fd));
+}
+
+FIXTURE_TEARDOWN(datapath)
+{
+	close(self->fd);
+}
+
+TEST_F(datapath, one_frame)
+{
+	ASSERT_OK(nic_map(&self->nic));
+	ASSERT_OK(nic_start(&self->nic, 0));
+	EXPECT_OK(nic_echo(&self->nic, 1));
+}
+
+TEST_F(datapath, many_frames)
+{
+	int i;
+
+	ASSERT_OK(nic_map(&self->nic));
+	ASSERT_OK(nic_start(&self->nic, 0));
+	/* Several times around the ring, in batches of each size. */
+	for (i = 1; i <= self->nic.num / 2; i++)
+		ASSERT_OK(nic_echo(&self->nic, i)) {
+			TH_LOG("batch of %d", i);
+		}
+}
+
+TEST_F(datapath, full_ring)
+{
+	int i;
+
+	ASSERT_OK(nic_map(&self->nic));
+	ASSERT_OK(nic_start(&self->nic, 0));
+	for (i = 0; i < 10; i++)
+		ASSERT_OK(nic_echo(&self->nic, self->nic.num));
+}
+
+TEST_F(datapath, indices_wrap)
+{
+	ASSERT_OK(nic_map(&self->nic));
+	nic_lay_out(&self->nic, 0xfff0);
+	ASSERT_OK(nic_start(&self->nic, 0xfff0));
+	ASSERT_OK(nic_echo(&self->nic, self->nic.num));
+	EXPECT_OK(nic_echo(&self->nic, self->nic.num));
+}
+
+TEST_F(datapath, mapped_in_a_batch)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(iotlb_map(self->fd, nic->iova, RING_AREA, nic->mem));
+	ASSERT_OK(iotlb_map(self->fd, nic->iova + RING_AREA, NIC_MEM - RING_AREA,
+			    nic->mem + RING_AREA));
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 8));
+}
+
+TEST_F(datapath, mapped_with_v1)
+{
+	ASSERT_OK(iotlb_v1(self->fd, VHOST_IOTLB_UPDATE, self->nic.iova, NIC_MEM,
+			   self->nic.mem, VHOST_ACCESS_RW));
+	ASSERT_OK(nic_start(&self->nic, 0));
+	EXPECT_OK(nic_echo(&self->nic, 8));
+}
+
+TEST_F(datapath, map_grows_while_running)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(iotlb_map(self->fd, nic->iova, 2 * RING_AREA + BUF_AREA, nic->mem));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(iotlb_map(self->fd, nic->iova + 2 * RING_AREA + BUF_AREA,
+			    BUF_AREA, nic->mem + 2 * RING_AREA + BUF_AREA));
+	EXPECT_OK(nic_echo(nic, 8));
+}
+
+TEST_F(datapath, enabled_after_driver_ok)
+{
+	struct nic *nic = &self->nic;
+
+	if (!(nic->caps.backend & BACKEND(ENABLE_AFTER_DRIVER_OK)))
+		SKIP(return, "the parent does not offer ENABLE_AFTER_DRIVER_OK");
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(ENABLE_AFTER_DRIVER_OK)));
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(negotiate(self->fd));
+	ASSERT_OK(nic_set_up_queue(nic, RX, 0));
+	ASSERT_OK(nic_set_up_queue(nic, TX, 0));
+	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+	ASSERT_OK(nic_enable(nic));
+	EXPECT_OK(nic_echo(nic, 8));
+}
+
+TEST_F(datapath, nothing_moves_before_driver_ok)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(negotiate(self->fd));
+	ASSERT_OK(nic_set_up_queue(nic, RX, 0));
+	ASSERT_OK(nic_set_up_queue(nic, TX, 0));
+	ASSERT_OK(nic_enable(nic));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ(0, nic_used(&nic->q[RX]));
+	EXPECT_EQ(0, nic_used(&nic->q[TX]));
+}
+
+TEST_F(datapath, no_call_eventfd)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, RX, VHOST_FILE_UNBIND));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, TX, VHOST_FILE_UNBIND));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	EXPECT_OK(nic_wait_polling(&nic->q[RX], 1));
+	EXPECT_OK(nic_wait_polling(&nic->q[TX], 1));
+	EXPECT_EQ(0, drain(nic->q[RX].call));
+	EXPECT_EQ(0, drain(nic->q[TX].call));
+}
+
+TEST_F(datapath, suppressed_calls)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	nic->q[RX].vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	nic->q[TX].vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	EXPECT_OK(nic_wait_polling(&nic->q[RX], 1));
+	EXPECT_OK(nic_wait_polling(&nic->q[TX], 1));
+	usleep(100000);
+	EXPECT_EQ(0, drain(nic->q[RX].call));
+	EXPECT_EQ(0, drain(nic->q[TX].call));
+}
+
+TEST_F(datapath, no_kick_no_work)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, TX, VHOST_FILE_UNBIND));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ(0, nic_used(&nic->q[TX]));
+	/* An eventfd that is signalled already kicks as soon as it is set. */
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, TX, nic->q[TX].kick));
+	EXPECT_OK(nic_wait(&nic->q[TX], 1));
+	EXPECT_OK(nic_wait(&nic->q[RX], 1));
+}
+
+TEST_F(datapath, h04_09_bad_fd_keeps_the_old_eventfds)
+{
+	struct nic *nic = &self->nic;
+	int i;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 1));
+	for (i = 0; i < 2; i++) {
+		EXPECT_ERRNO(EBADF, vring_file(self->fd, VHOST_SET_VRING_CALL, i, -7));
+		EXPECT_ERRNO(EINVAL, vring_file(self->fd, VHOST_SET_VRING_CALL, i,
+						self->fd));
+		EXPECT_ERRNO(EBADF, vring_file(self->fd, VHOST_SET_VRING_KICK, i, -7));
+		EXPECT_ERRNO(EINVAL, vring_file(self->fd, VHOST_SET_VRING_KICK, i,
+						self->fd));
+	}
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
+TEST_F(datapath, eventfds_exchanged)
+{
+	struct nic *nic = &self->nic;
+	int i, q;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	for (i = 0; i < 20; i++) {
+		for (q = 0; q < 2; q++) {
+			close(nic->q[q].call);
+			nic->q[q].call = eventfd(0, EFD_NONBLOCK);
+			ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, q,
+					     nic->q[q].call));
+			close(nic->q[q].kick);
+			nic->q[q].kick = eventfd(0, EFD_NONBLOCK);
+			ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, q,
+					     nic->q[q].kick));
+		}
+		ASSERT_OK(nic_echo(nic, 3));
+	}
+}
+
+TEST_F(datapath, one_eventfd_for_kick_and_call)
+{
+	struct nic *nic = &self->nic;
+	int both = eventfd(0, EFD_NONBLOCK), i, q;
+
+	/* A call then kicks again: it must neither hang nor run for ever. */
+	for (q = 0; q < 2; q++) {
+		close(nic->q[q].kick);
+		close(nic->q[q].call);
+		nic->q[q].kick = both;
+		nic->q[q].call = both;
+	}
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	for (i = 0; i < 20; i++)
+		ASSERT_OK(nic_echo(nic, 4));
+	/* It comes to rest. */
+	usleep(100000);
+	drain(both);
+	usleep(100000);
+	EXPECT_EQ(0, drain(both));
+}
+
+struct swapper {
+	int fd;
+	bool stop;
+	int failed;
+	long swaps;
+};
+
+static void *swap_calls(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
+		int q;
+
+		for (q = 0; q < 2; q++) {
+			int call = eventfd(0, EFD_NONBLOCK);
+
+			s->failed |= vring_file(s->fd, VHOST_SET_VRING_CALL, q, call);
+			/* The kernel's reference is now the only one. */
+			close(call);
+			s->swaps++;
+		}
+	}
+	return NULL;
+}
+
+TEST_F(datapath, h05_01_call_swapped_under_load)
+{
+	struct swapper s = { .fd = self->fd };
+	struct nic *nic = &self->nic;
+	pthread_t thread;
+	int i, n, r = 0;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, swap_calls, &s));
+	for (i = 0; i < 200 && !r; i++) {
+		for (n = 0; n < 8; n++)
+			nic_post_rx(nic);
+		for (n = 0; n < 8; n++)
+			nic_post_tx(nic);
+		nic_kick(&nic->q[TX]);
+		r = nic_wait_polling(&nic->q[RX], nic->q[RX].avail);
+		r = r ?: nic_wait_polling(&nic->q[TX], nic->q[TX].avail);
+		r = r ?: nic_check_rx(nic);
+	}
+	__atomic_store_n(&s.stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, r);
+	EXPECT_EQ(0, s.failed);
+	EXPECT_LT(0, s.swaps);
+	/* With an eventfd of ours again, calls come. */
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, RX, nic->q[RX].call));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, TX, nic->q[TX].call));
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
+TEST_F(datapath, base_follows_the_traffic)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 5));
+	EXPECT_EQ(5, vring_get(self->fd, VHOST_GET_VRING_BASE, RX));
+	EXPECT_EQ(5, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
+	ASSERT_OK(nic_echo(nic, 7));
+	EXPECT_EQ(12, vring_get(self->fd, VHOST_GET_VRING_BASE, RX));
+	EXPECT_EQ(12, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
+}
+
+TEST_F(datapath, h04_23_refused_base_changes_nothing)
+{
+	struct nic *nic = &self->nic;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 5));
+	EXPECT_ERRNO(EINVAL, vring_state(self->fd, VHOST_SET_VRING_BASE, TX, 2));
+	EXPECT_ERRNO(EINVAL, vring_addr(self->fd, TX, 0x1000, 0x2000, 0x3000));
+	EXPECT_EQ(5, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
+	EXPECT_OK(nic_echo(nic, 5));
+}
+
+TEST_F(datapath, state_moves_over_a_reset)
+{
+	struct nic *nic = &self->nic;
+	int base;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 9));
+	base = vring_get(self->fd, VHOST_GET_VRING_BASE, TX);
+	ASSERT_EQ(9, base);
+	ASSERT_OK(set_status(self->fd, 0));
+	/* Without PERSIST the parent's maps are gone, vhost's are not. */
+	ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, base));
+	EXPECT_OK(nic_echo(nic, 9));
+}
+
+TEST_F(datapath, reset_and_reuse)
+{
+	struct nic *nic = &self->nic;
+	int i;
+
+	/* What QEMU does at each reset of its guest. */
+	for (i = 0; i < 10; i++) {
+		ASSERT_OK(nic_map(nic));
+		nic_lay_out(nic, 0);
+		ASSERT_OK(nic_start(nic, 0));
+		ASSERT_OK(nic_echo(nic, 6));
+		ASSERT_OK(set_status(self->fd, 0));
+		ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
+	}
+}
+
+TEST_F(datapath, maps_persist_over_a_reset)
+{
+	struct nic *nic = &self->nic;
+
+	if (!(nic->caps.backend & BACKEND(IOTLB_PERSIST)))
+		SKIP(return, "the parent does not offer IOTLB_PERSIST");
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_PERSIST)));
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 6));
+	ASSERT_OK(set_status(self->fd, 0));
+	nic_lay_out(nic, 0);
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 6));
+}
+
+TEST_F(datapath, reset_with_frames_in_flight)
+{
+	struct nic *nic = &self->nic;
+	int i, n;
+
+	for (i = 0; i < 20; i++) {
+		uint16_t used;
+
+		ASSERT_OK(nic_map(nic));
+		nic_lay_out(nic, 0);
+		ASSERT_OK(nic_start(nic, 0));
+		for (n = 0; n < 32; n++)
+			nic_post_rx(nic);
+		for (n = 0; n < 32; n++)
+			nic_post_tx(nic);
+		nic_kick(&nic->q[TX]);
+		ASSERT_OK(set_status(self->fd, 0));
+		/* Nothing runs after reset. */
+		used = nic_used(&nic->q[RX]);
+		usleep(20000);
+		EXPECT_EQ(used, nic_used(&nic->q[RX]));
+		ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
+	}
+}
+
+TEST_F(datapath, close_with_frames_in_flight)
+{
+	struct nic *nic = &self->nic;
+	int i, n;
+
+	for (i = 0; i < 10; i++) {
+		ASSERT_OK(nic_map(nic));
+		ASSERT_OK(nic_start(nic, 0));
+		for (n = 0; n < 32; n++)
+			nic_post_rx(nic);
+		for (n = 0; n < 32; n++)
+			nic_post_tx(nic);
+		nic_kick(&nic->q[TX]);
+		ASSERT_EQ(0, close(self->fd));
+		self->fd = vdpa_open();
+		ASSERT_LE(0, self->fd);
+		ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+		ASSERT_OK(nic_init(nic, self->fd));
+	}
+}
+
+TEST_F(datapath, suspend_stops_and_resume_goes_on)
+{
+	struct nic *nic = &self->nic;
+
+	if (!(nic->caps.backend & BACKEND(SUSPEND)))
+		SKIP(return, "the parent cannot suspend");
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 3));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ(3, nic_used(&nic->q[TX]));
+	EXPECT_EQ(3, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
+	if (!(nic->caps.backend & BACKEND(RESUME)))
+		return;
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
+	/* The kick that came meanwhile was not lost. */
+	EXPECT_OK(nic_wait(&nic->q[TX], 4));
+	EXPECT_OK(nic_wait(&nic->q[RX], 4));
+	EXPECT_OK(nic_check_rx(nic));
+	EXPECT_OK(nic_echo(nic, 3));
+}
+
+TEST_F(datapath, unmapped_buffers_are_out_of_reach)
+{
+	struct nic *nic = &self->nic;
+	uint16_t slot;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 1));
+	/* A receive buffer where nothing is mapped: no frame may land. */
+	slot = nic->q[RX].avail & (nic->num - 1);
+	nic_post_rx(nic);
+	nic->q[RX].vr.desc[slot].addr = nic->iova + 2 * NIC_MEM;
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ((char)0xee, nic->q[RX].bufs[slot * BUF_SIZE]);
+	/* Whatever the device makes of it, a reset brings it back. */
+	ASSERT_OK(set_status(self->fd, 0));
+	ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
+	ASSERT_OK(nic_map(nic));
+	nic_lay_out(nic, 0);
+	nic->next_rx = nic->next_tx;
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
+TEST_F(datapath, read_only_buffers_are_not_written)
+{
+	struct nic *nic = &self->nic;
+	size_t rx = 2 * RING_AREA, tx = rx + BUF_AREA;
+
+	/* The receive buffers are mapped, but not for writing. */
+	ASSERT_OK(iotlb_map(self->fd, nic->iova, rx, nic->mem));
+	ASSERT_OK(iotlb_v2(self->fd, 0, VHOST_IOTLB_UPDATE, nic->iova + rx,
+			   BUF_AREA, nic->mem + rx, VHOST_ACCESS_RO));
+	ASSERT_OK(iotlb_map(self->fd, nic->iova + tx, BUF_AREA, nic->mem + tx));
+	ASSERT_OK(nic_start(nic, 0));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ((char)0xee, nic->q[RX].bufs[0]);
+}
+
+TEST_F(datapath, address_space_of_the_data_queues)
+{
+	struct nic *nic = &self->nic;
+	int group;
+
+	if (nic->caps.nas < 2)
+		SKIP(return, "the parent has one address space");
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_ASID)));
+	group = vring_get(self->fd, VHOST_VDPA_GET_VRING_GROUP, RX);
+	ASSERT_LE(0, group);
+	ASSERT_OK(vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, group, 1));
+	if (vring_get(self->fd, VHOST_VDPA_GET_VRING_GROUP, TX) != group)
+		SKIP(return, "the data queues are in two groups");
+	ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, nic->iova, NIC_MEM,
+			   nic->mem, VHOST_ACCESS_RW));
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 8));
+}
+
+TEST_F(datapath, h05_05_map_after_a_reset_in_a_batch)
+{
+	struct nic *nic = &self->nic;
+
+	/* On C the device would run on its 1:1 map: not tried there. */
+	if (on_c_driver())
+		SKIP(return, "C differs: HISTORY 5.5 and 5.3");
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(set_status(self->fd, 0));
+	/* No batch any more: this reaches the device at once. */
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
+/* A ring that nothing is mapped for: does the device get anywhere? */
+static bool runs_without_a_map(struct nic *nic)
+{
+	if (nic_start(nic, 0))
+		return false;
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	return nic_used(&nic->q[TX]) != 0;
+}
+
+/* The physical address of p, or 0. */
+static uint64_t physical(const void *p)
+{
+	uint64_t e = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (fd >= 0 && pread(fd, &e, 8, (uintptr_t)p / PAGE * 8) != 8)
+		e = 0;
+	close(fd);
+	return (e & ((1ULL << 55) - 1)) * PAGE;
+}
+
+/*
+ * The rings and buffers of nic at their own physical address, which is where a
+ * 1:1 map would lead: contiguous only if a huge page can be had.
+ */
+static bool nic_use_physical(struct nic *nic)
+{
+	size_t huge = 512 * PAGE;
+	char *area = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = (char *)(((uintptr_t)area + huge - 1) & ~(huge - 1));
+	size_t off;
+
+	_Static_assert(NIC_MEM <= 512 * PAGE, "fits one huge page");
+	if (area == MAP_FAILED || madvise(p, huge, MADV_HUGEPAGE))
+		return false;
+	memset(p, 0, huge);
+	nic->iova = physical(p);
+	for (off = 0; off < NIC_MEM; off += PAGE)
+		if (physical(p + off) != nic->iova + off)
+			return false;
+	nic->mem = p;
+	nic_lay_out(nic, 0);
+	return nic->iova != 0;
+}
+
+TEST_F(datapath, h05_03_no_1_to_1_map_after_open)
+{
+	struct nic *nic = &self->nic;
+	bool runs;
+
+	if (!parent_pins(self->fd, nic->iova))
+		SKIP(return, "the parent maps by user address");
+	/* parent_pins() has replaced the default map: begin anew. */
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = vdpa_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	nic->fd = self->fd;
+	if (!nic_use_physical(nic))
+		SKIP(return, "no huge page");
+	/* This memory is ours, so even on C nobody else is written to. */
+	runs = runs_without_a_map(nic);
+	if (on_c_driver()) {
+		EXPECT_TRUE(runs);
+		C_DIFFERS("5.3");
+		return;
+	}
+	EXPECT_FALSE(runs);
+}
+
+TEST_F(datapath, h05_03_no_1_to_1_map_after_a_cleaned_reset)
+{
+	struct nic *nic = &self->nic;
+	bool runs;
+
+	if (!parent_pins(self->fd, nic->iova))
+		SKIP(return, "the parent maps by user address");
+	if (!nic_use_physical(nic))
+		SKIP(return, "no huge page");
+	/* PERSIST is not acknowledged: the reset cleans the parent's maps. */
+	ASSERT_OK(set_status(self->fd, 0));
+	runs = runs_without_a_map(nic);
+	if (on_c_driver()) {
+		EXPECT_TRUE(runs);
+		C_DIFFERS("5.3");
+		return;
+	}
+	EXPECT_FALSE(runs);
+}
+
+TEST_HARNESS_MAIN

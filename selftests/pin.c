@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What IOTLB messages do to the pages behind: pinned and charged while mapped,
+ * and given back by every way that a map can end.
+ *
+ * Applies to parents that map by physical address; others are skipped.
+ */
+#include "vdpa_test.h"
+
+#define PAGES	64
+
+FIXTURE(pin) {
+	int fd;
+	struct vdpa_caps caps;
+	uint64_t iova;
+	char *mem;
+	size_t len;
+	long system;		/* pinned pages before the test */
+};
+
+FIXTURE_SETUP(pin)
+{
+	int pins;
+
+	OPEN_OR_SKIP(self->fd);
+	ASSERT_OK(vdpa_get_caps(self->fd, &self->caps));
+	self->iova = self->caps.iova;
+	self->len = PAGES * PAGE;
+	self->mem = private_pages(self->len);
+	ASSERT_NE(NULL, self->mem);
+
+	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	pins = parent_pins(self->fd, self->iova);
+	ASSERT_LE(0, pins);
+	if (!pins)
+		SKIP(return, "the parent maps by user address and pins nothing");
+	/* Some tests need a file of which this process is not the owner. */
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = vdpa_open();
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, pinned_self());
+	self->system = pinned_system();
+}
+
+FIXTURE_TEARDOWN(pin)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
+
+TEST_F(pin, update_pins_and_invalidate_unpins)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(PAGES, pinned_self());
+	EXPECT_EQ(self->system + PAGES, pinned_system());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+TEST_F(pin, each_map_pins_anew)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	ASSERT_OK(iotlb_map(self->fd, self->iova + PAGE, PAGE, self->mem));
+	EXPECT_EQ(2, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, PAGE));
+	EXPECT_EQ(1, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, part_of_a_page_pins_it_whole)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, 1, self->mem));
+	EXPECT_EQ(1, pinned_self());
+	ASSERT_OK(iotlb_map(self->fd, self->iova + PAGE, PAGE + 1, self->mem));
+	EXPECT_EQ(3, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, 1));
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova + PAGE, PAGE + 1));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, same_offset_in_the_page)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova + 0x800, PAGE, self->mem + 0x800));
+	EXPECT_EQ(2, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova + 0x800, PAGE));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, large_map)
+{
+	size_t len = 1024 * PAGE;
+	char *p = private_pages(len);
+
+	ASSERT_NE(NULL, p);
+	OWN();
+	/* More than any one call that pins takes. */
+	ASSERT_OK(iotlb_map(self->fd, self->iova, len, p));
+	EXPECT_EQ(1024, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, len));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, huge_page)
+{
+	size_t huge = 512 * PAGE;
+	char *area = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = (char *)(((uintptr_t)area + huge - 1) & ~(huge - 1));
+
+	ASSERT_NE(MAP_FAILED, area);
+	if (madvise(p, huge, MADV_HUGEPAGE))
+		SKIP(return, "no transparent huge pages");
+	memset(p, 1, huge);
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, huge, p));
+	EXPECT_EQ(512, pinned_self());
+	EXPECT_EQ(self->system + 512, pinned_system());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, huge));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, h04_02_partial_failure_unpins)
+{
+	OWN();
+	/* The last page, one in the middle, the first. */
+	ASSERT_EQ(0, munmap(self->mem + self->len - PAGE, PAGE));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(0, pinned_self());
+	ASSERT_EQ(0, munmap(self->mem + self->len / 2, PAGE));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(0, pinned_self());
+	ASSERT_EQ(0, munmap(self->mem, PAGE));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	/* And with earlier maps, those stay. */
+	ASSERT_OK(iotlb_map(self->fd, self->iova, 2 * PAGE, self->mem + PAGE));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + 2 * PAGE, self->len,
+				       self->mem + PAGE));
+	EXPECT_EQ(2, pinned_self());
+}
+
+TEST_F(pin, h04_01_overlap_pins_nothing)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova + 8 * PAGE, PAGE, self->mem));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(1, pinned_self());
+}
+
+TEST_F(pin, full_table_unpins)
+{
+	size_t n = 0, i;
+	int r;
+
+	OWN();
+	do {
+		r = iotlb_map(self->fd, self->iova + 2 * n * PAGE, PAGE, self->mem);
+		n += !r;
+	} while (!r && n < 4096);
+	ASSERT_EQ(-EFAULT, r);
+	EXPECT_EQ((long)n, pinned_self());
+	for (i = 0; i < n; i++)
+		ASSERT_OK(iotlb_unmap(self->fd, self->iova + 2 * i * PAGE, PAGE));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, h05_14_partial_invalidate_unpins_the_entry)
+{
+	size_t len = 512 * PAGE;
+	char *p = private_pages(len);
+	long off = find_contiguous(p, len);
+
+	if (off < 0)
+		SKIP(return, "no two pages are neighbours in physical memory");
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, 2 * PAGE, p + off));
+	EXPECT_EQ(2, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova + PAGE, PAGE));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, batch)
+{
+	OWN();
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_EQ(PAGES, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(1, pinned_self());
+}
+
+TEST_F(pin, reset_keeps_pins)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	ASSERT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(PAGES, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, h04_13_close_unpins)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+TEST_F(pin, h04_13_close_in_a_batch_unpins)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(iotlb_map(self->fd, self->iova + self->len, PAGE, self->mem));
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+TEST_F(pin, h04_13_all_address_spaces_unpin)
+{
+	uint32_t asid;
+
+	OWN();
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_ASID)));
+	for (asid = 0; asid < self->caps.nas; asid++)
+		ASSERT_OK(iotlb_v2(self->fd, asid, VHOST_IOTLB_UPDATE,
+				   self->iova, self->len, self->mem,
+				   VHOST_ACCESS_RW));
+	EXPECT_EQ((long)(PAGES * self->caps.nas), pinned_self());
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	EXPECT_EQ(0, pinned_self());
+}
+
+/* A child that owns the device and has mapped; it waits for its end. */
+static pid_t mapping_child(int fd, uint64_t iova, size_t len, char *mem)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		c = !vioctl(fd, VHOST_SET_OWNER, NULL) &&
+		    !iotlb_map(fd, iova, len, mem);
+		if (write(ready[1], &c, 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	if (read(ready[0], &c, 1) != 1 || !c)
+		pid = -1;
+	close(ready[0]);
+	return pid;
+}
+
+TEST_F(pin, h04_13_kill_unpins)
+{
+	pid_t pid = mapping_child(self->fd, self->iova, self->len, self->mem);
+
+	ASSERT_LT(0, pid);
+	/* The child's file is now the only one. */
+	ASSERT_EQ(0, close(self->fd));
+	EXPECT_EQ(self->system + PAGES, wait_pinned_system(self->system + PAGES));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	/* Free for the next one. */
+	self->fd = vdpa_open();
+	ASSERT_LE(0, self->fd);
+	OWN();
+	EXPECT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+}
+
+TEST_F(pin, h04_13_file_outlives_its_owner)
+{
+	pid_t pid = mapping_child(self->fd, self->iova, self->len, self->mem);
+
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	/* The pins belong to the file, which we still hold. */
+	EXPECT_EQ(self->system + PAGES, wait_pinned_system(self->system + PAGES));
+	EXPECT_ERRNO(EFAULT, iotlb_unmap(self->fd, 0, 0));
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+TEST_F(pin, pages_outlive_their_mapping)
+{
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	ASSERT_EQ(0, munmap(self->mem, self->len));
+	EXPECT_EQ(PAGES, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, memlock_limit)
+{
+	ASSERT_OK(drop_capabilities());
+	ASSERT_OK(limit_memlock(PAGES));
+	OWN();
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len + PAGE,
+				       self->mem));
+	EXPECT_EQ(0, pinned_self());
+	/* Exactly the limit, and no page more. */
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + self->len, PAGE,
+				       self->mem));
+	EXPECT_EQ(PAGES, pinned_self());
+	/* What is given back may be taken again. */
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	EXPECT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+}
+
+TEST_F(pin, memlock_limit_of_zero)
+{
+	ASSERT_OK(drop_capabilities());
+	ASSERT_OK(limit_memlock(0));
+	OWN();
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(pin, memlock_limit_spans_address_spaces)
+{
+	if (self->caps.nas < 2)
+		SKIP(return, "the parent has one address space");
+	ASSERT_OK(drop_capabilities());
+	ASSERT_OK(limit_memlock(PAGES));
+	OWN();
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_ASID)));
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	EXPECT_ERRNO(EFAULT, iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE,
+				      self->iova, PAGE, self->mem,
+				      VHOST_ACCESS_RW));
+}
+
+TEST_F(pin, h05_04_remap_in_a_batch_fits_the_limit)
+{
+	int i;
+
+	ASSERT_OK(drop_capabilities());
+	ASSERT_OK(limit_memlock(PAGES));
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	for (i = 0; i < 3; i++) {
+		ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+		ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
+	}
+	/* However long the batch, the pins stay within the limit. */
+	EXPECT_GE(PAGES, pinned_self());
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(PAGES, pinned_self());
+}
+
+TEST_F(pin, h05_10_cap_ipc_lock_exempts)
+{
+	int r;
+
+	ASSERT_OK(limit_memlock(PAGES / 2));
+	OWN();
+	r = iotlb_map(self->fd, self->iova, self->len, self->mem);
+	if (on_c_driver()) {
+		EXPECT_EQ(-EFAULT, r);
+		C_DIFFERS("5.10");
+		return;
+	}
+	EXPECT_EQ(0, r);
+	/* Exempt, and counted all the same. */
+	EXPECT_EQ(PAGES, pinned_self());
+}
+
+TEST_HARNESS_MAIN
