@@ -41,10 +41,7 @@ as_root mmdebstrap --variant=minbase --mode=root \
 	"deb $MIRROR trixie-backports main" \
 	"deb $MIRROR_SECURITY trixie-security main"
 # The package lists name the mirror and are of no further use.
-# In a VM that was booted for it, a login shell starts with the modules loaded.
 as_root sh -c "rm -rf '$dir.part'/var/lib/apt/lists/* '$dir.part'/var/cache/apt/*.bin
 	mkdir -p '$dir.part/src' '$dir.part/cache'
 	printf '%s\n' '$version' >'$dir.part/etc/vhost-vdpa-kernel'
-	printf '%s\n' 'if grep -q vmshell= /proc/cmdline; then . /src/tools/vm/shellrc; fi' \\
-		>'$dir.part/etc/profile.d/vhost-vdpa.sh'
 	mv -T '$dir.part' '$dir'"

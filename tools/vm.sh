@@ -64,7 +64,9 @@ vng=(vng -v --run "/boot/vmlinuz-$release" --force-9p --cpus "${VM_CPUS:-2}" --m
 
 if [ -n "$shell" ]; then
 	say "Booting $release ($accel); leave with Ctrl-D."
-	in_root "${vng[@]}" -q --append "$append vmshell=/cache/runs/$name modules=${MODULES:-rust}"
+	# The VM's shell reads root's .bashrc; the root itself stays as it is.
+	in_root bash -c 'mount --bind /src/tools/vm/shellrc /root/.bashrc && exec "$@"' vm \
+		"${vng[@]}" -q --append "$append vmshell=/cache/runs/$name modules=${MODULES:-rust}"
 	exit
 fi
 [ -e "$PROJECT/$script" ] || die "vm.sh: $script is not in the checkout"
