@@ -33,13 +33,16 @@ help:
 
 ifdef KDIR
 
+# In the kernel's own tree Kconfig would say so.
+kmake = $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m
+
 modules modules_install:
 	@tools/check-kdir.sh '$(KDIR)'
-	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+	$(kmake) $@
 
 clippy:
 	@tools/check-kdir.sh '$(KDIR)'
-	$(MAKE) -C $(KDIR) M=$(CURDIR) CLIPPY=1 modules
+	$(kmake) CLIPPY=1 modules
 
 else
 

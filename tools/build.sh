@@ -7,7 +7,8 @@ need_root
 
 # The compiler that Debian's .config names.
 kmake=(make -j"$(nproc)" -C /cache/tree M=/src CC=x86_64-linux-gnu-gcc-14
-       CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=)
+       CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=
+       CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m)
 
 # Only what git knows or could add: never what a build generated.
 rust_files() {
@@ -24,7 +25,11 @@ give_back() {
 
 rc=0
 case ${1:-modules} in
-modules) in_root "${kmake[@]}" modules || rc=$? ;;
+modules)
+	in_root "${kmake[@]}" modules || rc=$?
+	for ko in rust_vhost_vdpa.ko rust_vdpa_sim_net.ko; do
+		[ "$rc" -ne 0 ] || [ -e "$PROJECT/$ko" ] || { say "$ko was not built" >&2; rc=1; }
+	done ;;
 clippy)
 	# In a copy, so that the objects of the ordinary build stay what they are.
 	log=$CACHE/logs/clippy.out
