@@ -29,6 +29,10 @@ bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void rvv_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 
 /* helpers/parent.c: parents */
+void rvv_callback_call(const struct vdpa_callback *cb);
+void *rvv_guest_map(phys_addr_t pa);
+void rvv_guest_unmap(const void *addr);
+int rvv_vq_stat(struct sk_buff *msg, const char *name, u64 value);
 
 /* helpers/driver.c: the driver */
 

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The abstractions that a parent's crate is made of.
+//!
+//! Every parent module loads this list. `unsafe` and `bindings::` are said here and nowhere else
+//! in it.
+#![allow(
+    dead_code,
+    reason = "shared by several modules, none of which uses all of it"
+)]
+
+pub(crate) mod bindings;
+pub(crate) mod ether;
+pub(crate) mod guest_mem;
+pub(crate) mod iotlb;
+pub(crate) mod mgmtdev;
+pub(crate) mod parent_device;
+pub(crate) mod parent_ops_raw;
+pub(crate) mod parent_types;
+pub(crate) mod root_device;
+pub(crate) mod virtio_ids;
+pub(crate) mod worker;

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A vDPA device as its parent sees it: allocated, given its private data, registered.
+//!
+//! C: `__vdpa_alloc_device()`, `_vdpa_register_device()`, `drivers/vdpa/vdpa.c`.
+
+use super::{bindings, parent_ops_raw::OpTable};
+use crate::parent_ops::{Maps, VdpaConfigOps};
+use core::{marker::PhantomData, mem::MaybeUninit};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+    str::CStr, //
+};
+
+/// A `struct vdpa_device` with the parent's private data behind it.
+///
+/// # Invariants
+///
+/// `ready` is set exactly while `data` is initialised. `data` does not move.
+#[repr(C)]
+struct Container<T> {
+    vdev: MaybeUninit<bindings::vdpa_device>,
+    ready: bool,
+    data: MaybeUninit<T>,
+}
+
+/// What `kzalloc()` aligns every size to.
+const ALLOC_ALIGN: usize = align_of::<u64>();
+
+/// The private data of a device.
+///
+/// # Safety
+///
+/// `vdev` must be a device that [`NewDevice::register`] made for a `T`, with its private data
+/// initialised, and alive for `'a`.
+pub(super) unsafe fn private<'a, T>(vdev: *mut bindings::vdpa_device) -> &'a T {
+    let this = vdev.cast::<Container<T>>();
+    // SAFETY: The caller vouches that this is a container, and alive.
+    let data = unsafe { &raw const (*this).data };
+    // SAFETY: Initialised, as the caller vouches, and only shared references exist.
+    unsafe { &*data.cast::<T>() }
+}
+
+/// Drops the private data of a device, if it has any.
+///
+/// # Safety
+///
+/// `vdev` must be a device that [`NewDevice::register`] allocated for a `T`, and nobody may use
+/// its private data any more.
+pub(super) unsafe fn drop_data<T>(vdev: *mut bindings::vdpa_device) {
+    let this = vdev.cast::<Container<T>>();
+    // SAFETY: The caller vouches that this is a container; it was zeroed when allocated.
+    if unsafe { !(*this).ready } {
+        return;
+    }
+    // SAFETY: As above.
+    unsafe { (*this).ready = false };
+    // SAFETY: As above.
+    let data = unsafe { &raw mut (*this).data };
+    // SAFETY: By the invariant it is initialised, and by the caller's word not in use.
+    unsafe { core::ptr::drop_in_place(data.cast::<T>()) };
+}
+
+/// How many of everything a device has.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Queues.
+    pub(crate) vqs: u32,
+    /// Groups of queues.
+    pub(crate) groups: c_uint,
+    /// Address spaces.
+    pub(crate) address_spaces: c_uint,
+}
+
+/// Proof that a device was registered; see [`NewDevice::register`].
+pub(crate) struct Registered(());
+
+/// A reference to an allocated device, put when dropped.
+struct Allocated(*mut bindings::vdpa_device);
+
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours; a `vdpa_device` begins with its `device`.
+        unsafe { bindings::put_device(self.0.cast()) }
+    }
+}
+
+/// A device that `vdpa dev add` wants to exist.
+///
+/// # Invariants
+///
+/// `mdev` is the registered management device, and its `dev_add` op is running.
+pub(crate) struct NewDevice<'a, T> {
+    mdev: *mut bindings::vdpa_mgmt_dev,
+    name: &'a CStr,
+    _data: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
+    /// The op table, which must live as long as the module.
+    const OPS: &'static bindings::vdpa_config_ops = &OpTable::<T>::VTABLE;
+
+    /// Begins to make a device.
+    ///
+    /// # Safety
+    ///
+    /// `mdev` must be a registered management device whose `dev_add` op is running.
+    pub(super) unsafe fn new(mdev: *mut bindings::vdpa_mgmt_dev, name: &'a CStr) -> Self {
+        // INVARIANT: The caller vouches for it.
+        Self {
+            mdev,
+            name,
+            _data: PhantomData,
+        }
+    }
+
+    /// The name that the device will have.
+    pub(crate) fn name(&self) -> &CStr {
+        self.name
+    }
+
+    /// Allocates the device, initialises its private data, and puts it on the vDPA bus, where a
+    /// driver may take it before this returns.
+    ///
+    /// Errors: `ENOMEM`, `EEXIST` when a device has that name, those of `init`.
+    pub(crate) fn register<E>(self, shape: Shape, init: impl PinInit<T, E>) -> Result<Registered>
+    where
+        Error: From<E>,
+    {
+        const { assert!(align_of::<T>() <= ALLOC_ALIGN) };
+        const { assert!(core::mem::offset_of!(bindings::vdpa_device, dev) == 0) };
+
+        // SAFETY: The op table is static, the name is copied, and the size is that of a struct
+        // which begins with a `vdpa_device`.
+        let vdev = from_err_ptr(unsafe {
+            bindings::__vdpa_alloc_device(
+                core::ptr::null_mut(),
+                Self::OPS,
+                core::ptr::null(),
+                shape.groups,
+                shape.address_spaces,
+                size_of::<Container<T>>(),
+                self.name.as_char_ptr(),
+                T::USE_VA,
+            )
+        })?;
+        let allocated = Allocated(vdev);
+        let this = vdev.cast::<Container<T>>();
+
+        // SAFETY: `this` is as large as a container.
+        let data = unsafe { &raw mut (*this).data };
+        // SAFETY: The memory is ours and does not move until it is freed; if this fails, `ready`
+        // stays unset and nothing is dropped.
+        unsafe { init.__pinned_init(data.cast::<T>()) }?;
+        // INVARIANT: It was just initialised.
+        // SAFETY: As above.
+        unsafe { (*this).ready = true };
+
+        // SAFETY: The device is ours alone until it is registered.
+        unsafe { (*vdev).mdev = self.mdev };
+        if !matches!(T::MAPS, Maps::Platform) {
+            // The device translates for itself: it is its own DMA device, with no IOMMU.
+            // SAFETY: As above.
+            unsafe { (*vdev).vmap.dma_dev = vdev.cast() };
+        }
+
+        // SAFETY: The device is complete, and by the invariant the lock of the bus is held.
+        to_result(unsafe { bindings::_vdpa_register_device(vdev, shape.vqs) })?;
+        // The reference is now the bus's, until `_vdpa_unregister_device()`.
+        core::mem::forget(allocated);
+        Ok(Registered(()))
+    }
+}

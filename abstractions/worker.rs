@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A thread of its own for a device's work, which can be called for from any context.
+//!
+//! C: `kthread_create_worker()`, `include/linux/kthread.h`.
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    str::CStr,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Run once more, after whatever else waits for the thread.
+    Yes,
+    /// Wait to be called.
+    No,
+}
+
+/// What a worker does.
+pub(crate) trait Run: Send + Sync + 'static {
+    /// Does a bounded amount of work, in process context.
+    fn run(&self) -> Again;
+}
+
+/// The work item: `work` comes first so that one pointer leads to both.
+#[pin_data]
+#[repr(C)]
+struct Task<T> {
+    #[pin]
+    work: Opaque<bindings::kthread_work>,
+    target: Arc<T>,
+}
+
+/// A thread that runs `T::run` whenever it was called for.
+///
+/// # Invariants
+///
+/// `thread` runs until this is dropped, and only `task` is queued on it.
+pub(crate) struct Worker<T: Run> {
+    thread: NonNull<bindings::kthread_worker>,
+    task: Pin<KBox<Task<T>>>,
+}
+
+// SAFETY: Threads can be called for and stopped from any thread; `T` is `Send` and `Sync`.
+unsafe impl<T: Run> Send for Worker<T> {}
+// SAFETY: Queueing is serialised by a lock of the thread's.
+unsafe impl<T: Run> Sync for Worker<T> {}
+
+impl<T: Run> Worker<T> {
+    /// Starts a thread with the given name.
+    pub(crate) fn new(name: &CStr, target: Arc<T>) -> Result<Self> {
+        let task = KBox::pin_init(
+            pin_init!(Task {
+                work <- Opaque::ffi_init(|slot: *mut bindings::kthread_work| {
+                    // SAFETY: The slot is ours to write.
+                    unsafe { slot.write(bindings::kthread_work::default()) };
+                    // SAFETY: As above.
+                    let node = unsafe { &raw mut (*slot).node };
+                    // SAFETY: As above; an empty list points to itself.
+                    unsafe { bindings::INIT_LIST_HEAD(node) };
+                    // SAFETY: As above.
+                    unsafe { (*slot).func = Some(Self::run) };
+                }),
+                target,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The format takes one string.
+        let thread = from_err_ptr(unsafe {
+            bindings::kthread_create_worker_on_node(
+                0,
+                bindings::NUMA_NO_NODE,
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
+            )
+        })?;
+        // SAFETY: The thread was just created.
+        let sleeper = unsafe { (*thread).task };
+        // SAFETY: As above; it waits for its first wake-up.
+        unsafe { bindings::wake_up_process(sleeper) };
+        // INVARIANT: The thread runs now, and nothing is queued.
+        Ok(Self {
+            thread: NonNull::new(thread).ok_or(ENOMEM)?,
+            task,
+        })
+    }
+
+    /// Calls for a run. Works in any context; what was called for already is not doubled.
+    pub(crate) fn queue(&self) {
+        // SAFETY: The thread runs by the invariant, and the work item lives longer than that.
+        unsafe { bindings::kthread_queue_work(self.thread.as_ptr(), self.task.work.get()) };
+    }
+
+    /// Calls [`Run::run`].
+    ///
+    /// # Safety
+    ///
+    /// Only the thread calls it, with the `work` of a `Task<T>`.
+    unsafe extern "C" fn run(work: *mut bindings::kthread_work) {
+        const { assert!(core::mem::offset_of!(Task<T>, work) == 0) };
+        // SAFETY: The task lives until the thread has ended.
+        let task = unsafe { &*work.cast::<Task<T>>() };
+        if task.target.run() == Again::Yes {
+            // SAFETY: The item was queued on a thread, which is the current one.
+            let thread = unsafe { (*work).worker };
+            // SAFETY: As above; while the item is being cancelled this does nothing.
+            unsafe { bindings::kthread_queue_work(thread, work) };
+        }
+    }
+}
+
+impl<T: Run> Drop for Worker<T> {
+    fn drop(&mut self) {
+        // SAFETY: The item belongs to this thread; afterwards it is neither queued nor running.
+        unsafe { bindings::kthread_cancel_work_sync(self.task.work.get()) };
+        // SAFETY: By the invariant this happens once.
+        unsafe { bindings::kthread_destroy_worker(self.thread.as_ptr()) };
+    }
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a vDPA parent implements: the ops of `struct vdpa_config_ops`, as a safe trait.
+//!
+//! The C op table is generated from the implementation (`abstractions/parent_ops_raw.rs`), so a
+//! parent works under every driver of the vDPA bus. Combinations of ops that the bus or the
+//! drivers would misunderstand do not compile.
+
+use crate::abstractions::iotlb::Iotlb;
+pub(crate) use crate::abstractions::parent_types::{
+    not_supported, Callback, IovaRange, Mm, Notification, Provision, QueueMap, Stats, VqState,
+};
+use kernel::{
+    build_error,
+    cpumask::Cpumask,
+    error::VTABLE_DEFAULT_ERROR,
+    prelude::*, //
+};
+
+/// Who translates a device's addresses, and how its maps relate to a reset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maps {
+    /// The platform's IOMMU does. The maps belong to the driver; no op concerns them.
+    Platform,
+    /// The device does, and keeps its maps until `reset_map`, whatever happens to the queues.
+    Persistent,
+    /// The device does, and forgets its maps when it is reset by a driver that does not know
+    /// better: `compat_reset` with `VDPA_RESET_F_CLEAN_MAP`. Any other reset keeps them.
+    Legacy,
+    /// The device does, and offers no way back to its default maps.
+    Private,
+}
+
+/// The ops of a vDPA device. Every method is the op of the same name in C.
+///
+/// `self` is the device's private data. Ops may run at the same time, in process context, unless
+/// they say otherwise; it is the parent that locks. `idx` is smaller than the number of queues
+/// that the device was registered with.
+#[vtable]
+pub(crate) trait VdpaConfigOps: Sized + Send + Sync + 'static {
+    /// Who translates addresses.
+    const MAPS: Maps;
+    /// Whether the device works on user virtual addresses.
+    const USE_VA: bool = false;
+
+    /// Sets the addresses of a queue's three areas.
+    fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result;
+
+    /// Sets the size of a queue.
+    fn set_vq_num(&self, idx: u16, num: u32);
+
+    /// Tells the device that a queue has work. Must not sleep: callers hold spin locks with
+    /// interrupts off. Must not take a lock under which a [`Callback`] is called.
+    fn kick_vq(&self, idx: u16);
+
+    /// As `kick_vq`; the lower 16 bits are the queue, the upper ones where its ring is.
+    fn kick_vq_with_data(&self, _data: u32) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Replaces the callback of a queue. On return the old one is not running and never will.
+    fn set_vq_cb(&self, idx: u16, cb: Callback);
+
+    /// Starts or stops a queue.
+    fn set_vq_ready(&self, idx: u16, ready: bool);
+
+    /// Whether a queue is started.
+    fn get_vq_ready(&self, idx: u16) -> bool;
+
+    /// Sets where a queue begins.
+    fn set_vq_state(&self, idx: u16, state: &VqState) -> Result;
+
+    /// Says where a queue is.
+    fn get_vq_state(&self, idx: u16) -> Result<VqState>;
+
+    /// Gives the statistics of a queue.
+    fn get_vendor_vq_stats(&self, _idx: u16, _stats: &mut Stats<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The doorbell of a queue.
+    fn get_vq_notification(&self, _idx: u16) -> Notification {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The interrupt of a queue. It does not change once DRIVER_OK is set.
+    fn get_vq_irq(&self, _idx: u16) -> Result<c_int> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The size of one queue, or the largest possible one before it is set up.
+    fn get_vq_size(&self, _idx: u16) -> u16 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The alignment of queue areas in bytes.
+    fn get_vq_align(&self) -> u32;
+
+    /// The group that a queue belongs to.
+    fn get_vq_group(&self, _idx: u16) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The group that a queue's descriptors belong to.
+    fn get_vq_desc_group(&self, _idx: u16) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The virtio features on offer.
+    fn get_device_features(&self) -> u64;
+
+    /// The backend features of the parent itself, as bits.
+    fn get_backend_features(&self) -> u64 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Takes the features that the driver accepted.
+    ///
+    /// The bus calls it with 0 when a driver reads the config space before it negotiates.
+    fn set_driver_features(&self, features: u64) -> Result;
+
+    /// The features in action.
+    fn get_driver_features(&self) -> u64;
+
+    /// Replaces the callback for changes of the config space, like `set_vq_cb`.
+    fn set_config_cb(&self, cb: Callback);
+
+    /// The largest size of a queue.
+    fn get_vq_num_max(&self) -> u16;
+
+    /// The smallest size of a queue; 1 without this op.
+    fn get_vq_num_min(&self) -> u16 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The virtio device id.
+    fn get_device_id(&self) -> u32;
+
+    /// The virtio vendor id.
+    fn get_vendor_id(&self) -> u32;
+
+    /// The device status.
+    fn get_status(&self) -> u8;
+
+    /// Sets the device status; never to 0, which is a reset.
+    fn set_status(&self, status: u8);
+
+    /// Resets the device. Maps stay, except where [`Maps::Platform`] leaves them to the driver;
+    /// groups go back to address space 0. On return nothing of the device runs.
+    fn reset(&self) -> Result;
+
+    /// Resets the device as drivers that do not know about persistent maps expect it.
+    fn compat_reset(&self, _flags: u32) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Stops the device so that `get_vq_state` says where it stopped.
+    fn suspend(&self) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Goes on after `suspend`.
+    fn resume(&self) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The size of the config space in bytes, with all fields that features could add.
+    fn get_config_size(&self) -> usize;
+
+    /// Reads from the config space into `buf`, which is zeroed. A range that does not lie in the
+    /// config space reads as zeroes.
+    fn get_config(&self, offset: usize, buf: &mut [u8]);
+
+    /// Writes to the config space. A range that does not lie in it changes nothing.
+    fn set_config(&self, offset: usize, buf: &[u8]);
+
+    /// A number that changes when the config space does.
+    fn get_generation(&self) -> u32 {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The IOVAs that the device can reach.
+    fn get_iova_range(&self) -> IovaRange {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Says on which CPUs to serve a queue.
+    fn set_vq_affinity(&self, _idx: u16, _mask: &Cpumask) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// On which CPUs a queue is served.
+    fn get_vq_affinity(&self, _idx: u16) -> Option<&Cpumask> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Replaces the maps of an address space. On return the device uses the old ones no more.
+    fn set_map(&self, _asid: c_uint, _iotlb: &Iotlb) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Adds a map to an address space: `size` bytes at `iova` are at physical address `pa`.
+    fn dma_map(&self, _asid: c_uint, _iova: u64, _size: u64, _pa: u64, _perm: u32) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Removes maps from an address space. On return the device uses them no more.
+    fn dma_unmap(&self, _asid: c_uint, _iova: u64, _size: u64) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Takes an address space back to its default: IOVAs are physical addresses.
+    fn reset_map(&self, _asid: c_uint) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Moves a group to an address space. Never runs at the same time as `set_status`.
+    fn set_group_asid(&self, _group: c_uint, _asid: c_uint) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// How the memory of a queue is mapped for DMA.
+    fn get_vq_map(&self, _idx: u16) -> QueueMap {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Lets the device use the virtual addresses of `mm`.
+    fn bind_mm(&self, _mm: &Mm) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Ends what `bind_mm` began. On return the device uses those addresses no more.
+    fn unbind_mm(&self) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// Refuses, at compile time, sets of ops that do not belong together.
+pub(crate) const fn assert_pairing<T: VdpaConfigOps>() {
+    assert!(
+        T::HAS_DMA_MAP == T::HAS_DMA_UNMAP,
+        "dma_map and dma_unmap come together"
+    );
+    assert!(
+        !(T::HAS_SET_MAP && T::HAS_DMA_MAP),
+        "a parent has set_map or dma_map, not both"
+    );
+    assert!(
+        !T::HAS_COMPAT_RESET || T::HAS_RESET_MAP,
+        "compat_reset needs reset_map"
+    );
+    assert!(
+        T::HAS_BIND_MM == T::HAS_UNBIND_MM,
+        "bind_mm and unbind_mm come together"
+    );
+    assert!(
+        !T::HAS_BIND_MM || T::USE_VA,
+        "bind_mm is for parents that use virtual addresses"
+    );
+    assert!(
+        !T::USE_VA || T::HAS_SET_MAP || T::HAS_DMA_MAP,
+        "virtual addresses need set_map or dma_map"
+    );
+    assert!(!T::HAS_RESUME || T::HAS_SUSPEND, "resume needs suspend");
+    assert!(
+        T::HAS_SET_GROUP_ASID == T::HAS_GET_VQ_GROUP,
+        "set_group_asid and get_vq_group come together"
+    );
+    let own = T::HAS_SET_MAP || T::HAS_DMA_MAP;
+    match T::MAPS {
+        Maps::Platform => assert!(
+            !own && !T::HAS_RESET_MAP,
+            "with a platform IOMMU no op concerns maps"
+        ),
+        Maps::Persistent => assert!(
+            own && T::HAS_RESET_MAP && !T::HAS_COMPAT_RESET,
+            "persistent maps need reset_map and no compat_reset"
+        ),
+        Maps::Legacy => assert!(
+            own && T::HAS_RESET_MAP && T::HAS_COMPAT_RESET,
+            "maps that go with a reset need reset_map and compat_reset"
+        ),
+        Maps::Private => assert!(own && !T::HAS_RESET_MAP, "private maps have no reset_map"),
+    }
+}
