@@ -112,6 +112,7 @@ seen=0
 while IFS= read -r line; do
 	case $line in
 	ok*|'not ok'*) ;;
+	'Bail out!'*) line="not ok - $line" ;;
 	*) continue ;;
 	esac
 	seen=$((seen + 1))

@@ -137,6 +137,7 @@ watch_guest 300 end || fail "the guest did not finish in 300 s"
 for i in $(seq 100); do kill -0 "$guest" 2>/dev/null || break; sleep 0.1; done
 wait "$guest" || fail "QEMU ended with $?"
 cp "$serial" "$OUT/serial"
+mkdir "$WORK/states"; mv "$WORK"/state.* "$WORK/states" 2>/dev/null
 [ -z "$(result fail)" ] || fail "in the guest: $(result fail)"
 grep -q "^RESULT end" "$serial" || fail "the guest ended early"
 [ "$(result checksums)" = "$n_files" ] || fail "the guest checked '$(result checksums)' files of $n_files"
@@ -182,7 +183,7 @@ echo "  kernel          $(uname -r), unmodified"
 echo "  driver          $module $(modinfo -F version "$KO_DIR/$module.ko" 2>/dev/null) (was bound to both devices)"
 for d in "disk:$disk:VDUSE, vhost-vdpa-device-pci" "NIC:$nic:$(sim_net_mgmtdev), -netdev vhost-vdpa"; do
 	IFS=: read -r what node how <<<"$d"
-	s=$WORK/state.${node##*/}
+	s=$WORK/states/state.${node##*/}
 	echo "  $what at $node ($how)"
 	[ -s "$s" ] || { echo "    (this driver has no debugfs)"; continue; }
 	echo "    features $(value "$s" features), backend features $(value "$s" backend_features)"
