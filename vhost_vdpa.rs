@@ -1,12 +1,432 @@
 // SPDX-License-Identifier: GPL-2.0
-//! test
-use kernel::prelude::*;
-#[path = "abstractions/bindings.rs"]
-mod bindings;
-#[path = "abstractions/iotlb.rs"]
+
+//! vhost-vdpa: the driver through which userspace owns vDPA devices.
+//!
+//! For each device on the vdpa bus that it binds to, this driver publishes `/dev/vhost-vdpa-N`. Who
+//! opens it (one process at a time) owns the device: it negotiates features, sets up virtqueues,
+//! maps its memory for the device and starts it. The ABI is that of C's `drivers/vhost/vdpa.c`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `vhost_vdpa.rs` | module, [`Node`]: probe, open, release, removal, reset |
+//! | `ioctl.rs` | one function per ioctl |
+//! | `message.rs` | IOTLB messages: pinning, mapping, batches |
+//! | `iotlb.rs` | address spaces and who owns the memory in them |
+//! | `backend_features.rs` | which backend features are offered and may be acked |
+//! | `uapi.rs` | numbers and structures of the ABI |
+//! | `debug.rs` | debugfs |
+//! | `abstractions/` | safe wrappers of kernel facilities; the only place with `unsafe` |
+//!
+//! # Locking
+//!
+//! Outermost first:
+//!
+//! 1. `device_lock` of the vdpa device and vdpa core's locks (around probe and removal).
+//! 2. vhost core's mutexes (around vhost core's own ioctls; held over user copies).
+//! 3. [`Node::state`]: never held over user copies or page faults, so that removal, which takes it,
+//!    waits for parents only.
+//! 4. The gate ([`abstractions::gate`]): SRCU; inside it the device is there.
+//! 5. The parent's own locks.
+//! 6. [`CallSlot`]'s lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
+//!
+//! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks enter
+//! the gate and take none of our locks.
+
+#![cfg_attr(CLIPPY, deny(clippy::undocumented_unsafe_blocks))]
+
+#[path = "abstractions/driver.rs"]
+mod abstractions;
+mod backend_features;
+mod debug;
+mod ioctl;
 mod iotlb;
-#[path = "abstractions/irqlock.rs"]
-mod irqlock;
-module! { type: M, name: "rust_vhost_vdpa", authors: ["x"], description: "x", license: "GPL v2", }
-struct M;
-impl kernel::Module for M { fn init(_m: &'static ThisModule) -> Result<Self> { Ok(M) } }
+mod message;
+mod uapi;
+
+use abstractions::{
+    chardev::{self, Minor, Region},
+    doorbell::{DummyPage, Mapping},
+    eventfd::{CallSlot, EventFd, Source},
+    gate::Gate,
+    iommu::Domain,
+    irqbypass::Producer,
+    params,
+    vdpa::{Device, IovaRange, MapStyle},
+    vdpa_driver::{self, Driver},
+    vhost,
+};
+use iotlb::{AddressSpace, Target};
+use uapi::eopnotsupp;
+use kernel::{
+    debugfs,
+    mm::Mm,
+    new_mutex,
+    prelude::*,
+    rbtree::RBTree,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex,
+    },
+};
+
+module! {
+    type: VhostVdpa,
+    name: "rust_vhost_vdpa",
+    authors: ["The rust_vhost_vdpa authors"],
+    description: "vDPA-based vhost backend for virtio, in Rust",
+    license: "GPL v2",
+}
+
+/// The module: unregistering the driver removes every device from it.
+#[pin_data]
+struct VhostVdpa {
+    #[pin]
+    driver: vdpa_driver::Registration<Published>,
+}
+
+impl kernel::InPlaceModule for VhostVdpa {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            driver <- pin_init::pin_init_scope(move || {
+                let shared = Shared {
+                    region: Region::new()?,
+                    debugfs: debugfs::Dir::new(c"rust_vhost_vdpa"),
+                };
+                Ok(vdpa_driver::Registration::new(shared, module))
+            }),
+        }? Error)
+    }
+}
+
+/// What all devices share.
+struct Shared {
+    region: Region,
+    debugfs: debugfs::Dir,
+}
+
+/// A device that is bound to this driver, with what it published.
+///
+/// Fields drop in order: no new opens, then no debugfs, then our share of the node.
+struct Published {
+    chardev: Mutexed<Option<chardev::Registration<OpenFile>>>,
+    debugfs: Mutexed<Option<debug::Files>>,
+    node: Arc<Node>,
+}
+
+/// Something that only removal takes away.
+type Mutexed<T> = Pin<KBox<Mutex<T>>>;
+
+/// An open file: vhost core's part, and ours.
+type OpenFile = vhost::Dev<Session>;
+
+/// Our part of an open file.
+struct Session {
+    node: Arc<Node>,
+}
+
+/// A device, from probe until both it is removed and its last file is closed.
+#[pin_data]
+pub(crate) struct Node {
+    gate: Arc<Gate>,
+    /// The number of queues; queue indices are below it.
+    nvqs: u32,
+    ngroups: u32,
+    nas: u32,
+    use_va: bool,
+    /// Whether a file is open. There is one at a time.
+    opened: Atomic<bool>,
+    /// Where parents' queue callbacks go. Lives as long as the node: a parent that calls late finds
+    /// an empty slot.
+    calls: KVec<Pin<KBox<CallSlot>>>,
+    /// Where parents' config callbacks go.
+    config_call: Pin<KBox<CallSlot>>,
+    /// What doorbells turn into on removal.
+    dummy: DummyPage,
+    pub(crate) stats: debug::Stats,
+    #[pin]
+    state: Mutex<State>,
+}
+
+/// What the open file has set up. Empty while there is none.
+struct State {
+    /// The process that owns the device.
+    owner: Option<ARef<Mm>>,
+    /// Whether the parent was given the owner's address space.
+    mm_bound: bool,
+    /// IOVAs that may be mapped.
+    range: IovaRange,
+    /// The address spaces that were used, by id.
+    spaces: RBTree<u32, AddressSpace>,
+    /// The address space of the batch that is open.
+    batch: Option<u32>,
+    /// The IOMMU domain of a device behind the platform's IOMMU.
+    domain: Option<Domain>,
+    /// Interrupts offered for bypass, by queue.
+    producers: KVec<Option<Pin<KBox<Producer>>>>,
+    /// Eventfds for errors, by queue.
+    errors: KVec<Option<EventFd>>,
+    /// The virtio features that the parent took.
+    features: u64,
+    backend_features: u64,
+    /// The largest queue, as the parent said after the last reset.
+    vq_num_max: u16,
+    suspended: bool,
+    /// The file's maps, to be taken away on removal.
+    mapping: Option<Mapping>,
+}
+
+impl State {
+    fn new(nvqs: u32) -> Result<Self> {
+        let mut producers = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
+        let mut errors = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
+        for _ in 0..nvqs {
+            producers.push(None, GFP_KERNEL)?;
+            errors.push(None, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            owner: None,
+            mm_bound: false,
+            range: IovaRange::ALL,
+            spaces: RBTree::new(),
+            batch: None,
+            domain: None,
+            producers,
+            errors,
+            features: 0,
+            backend_features: 0,
+            vq_num_max: 0,
+            suspended: false,
+            mapping: None,
+        })
+    }
+
+    /// Back to how it was before the file was opened; address spaces must be released already.
+    fn clear(&mut self) {
+        self.owner = None;
+        self.mm_bound = false;
+        self.range = IovaRange::ALL;
+        self.batch = None;
+        self.domain = None;
+        for error in &mut self.errors {
+            *error = None;
+        }
+        self.features = 0;
+        self.backend_features = 0;
+        self.vq_num_max = 0;
+        self.suspended = false;
+        self.mapping = None;
+    }
+
+    fn persistent(&self) -> bool {
+        self.backend_features & backend_features::IOTLB_PERSIST != 0
+    }
+}
+
+impl Driver for Published {
+    type Shared = Shared;
+
+    const NAME: &'static CStr = c"vhost_vdpa";
+
+    fn probe(shared: &Shared, dev: &Device, gate: Arc<Gate>) -> Result<Pin<KBox<Self>>> {
+        // One IOMMU domain cannot serve several groups or address spaces.
+        if dev.map_style() == MapStyle::Platform && (dev.ngroups() > 1 || dev.nas() > 1) {
+            return Err(eopnotsupp());
+        }
+        // vhost core looks at the first queue; C does too, and crashes without one.
+        if dev.nvqs() == 0 || dev.nvqs() > u32::from(u16::MAX) + 1 {
+            return Err(EINVAL);
+        }
+        let minor = Minor::new()?;
+        let node = Node::new(dev, gate)?;
+        let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
+        // Published last: from here on files may be opened.
+        let chardev =
+            chardev::Registration::new(shared.region.major(), minor, dev, node.clone())?;
+        Ok(KBox::pin(
+            Self {
+                chardev: KBox::pin_init(new_mutex!(Some(chardev)), GFP_KERNEL)?,
+                debugfs: KBox::pin_init(new_mutex!(Some(files)), GFP_KERNEL)?,
+                node,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn remove(self: Pin<&Self>, dev: &Device) {
+        let chardev = self.chardev.lock().take();
+        drop(chardev);
+        self.node.revoke(dev);
+        let files = self.debugfs.lock().take();
+        drop(files);
+    }
+}
+
+impl Node {
+    fn new(dev: &Device, gate: Arc<Gate>) -> Result<Arc<Self>> {
+        let nvqs = dev.nvqs();
+        let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
+        for idx in 0..nvqs {
+            let slot = CallSlot::new(Source::Queue(idx as u16));
+            calls.push(KBox::pin_init(slot, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let config_call = KBox::pin_init(CallSlot::new(Source::Config), GFP_KERNEL)?;
+        let dummy = DummyPage::new()?;
+        let state = State::new(nvqs)?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                gate,
+                nvqs,
+                ngroups: dev.ngroups(),
+                nas: dev.nas(),
+                use_va: dev.use_va(),
+                opened: Atomic::new(false),
+                calls,
+                config_call,
+                dummy,
+                stats: debug::Stats::default(),
+                state <- new_mutex!(state, "Node::state"),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Prepares a device for the file being opened.
+    fn start(&self, mapping: Mapping) -> Result {
+        let mut state = self.state.lock();
+        let dev = self.gate.enter()?;
+        // No acks yet, hence no cleaning of maps either.
+        dev.reset(false)?;
+        self.stats.resets.add(1, Relaxed);
+        state.vq_num_max = dev.get_vq_num_max();
+        if dev.map_style() == MapStyle::Platform {
+            state.domain = Some(Domain::attach(&dev)?);
+        }
+        state.range = dev
+            .get_iova_range()
+            .or_else(|| state.domain.as_ref().and_then(Domain::aperture))
+            .unwrap_or(IovaRange::ALL);
+        if let Err(e) = self.forbid_all(&state, &dev) {
+            self.stop(&mut state, &dev);
+            return Err(e);
+        }
+        state.mapping = Some(mapping);
+        Ok(())
+    }
+
+    /// Takes every map away from the device, in every address space.
+    fn forbid_all(&self, state: &State, dev: &Device) -> Result {
+        let target = Target::new(dev, state.domain.as_ref());
+        for asid in 0..self.nas {
+            target.forbid_all(asid, state.range)?;
+        }
+        Ok(())
+    }
+
+    /// Resets the device for `SET_STATUS(0)`.
+    ///
+    /// Maps survive if userspace acked `IOTLB_PERSIST`, or if the parent is none that cleans them;
+    /// ranges and pins of ours survive in any case.
+    fn reset(&self, state: &mut State, dev: &Device) -> Result {
+        state.suspended = false;
+        state.vq_num_max = 0;
+        state.batch = None;
+        let clean = !state.persistent();
+        dev.reset(clean)?;
+        self.stats.resets.add(1, Relaxed);
+        state.vq_num_max = dev.get_vq_num_max();
+        if clean && dev.has_compat_reset() {
+            // The parent is back at its 1:1 map, which is not for userspace.
+            self.forbid_all(state, dev)?;
+            for space in state.spaces.values_mut() {
+                space.forgotten_by_device();
+            }
+        } else {
+            let target = Target::new(dev, state.domain.as_ref());
+            for space in state.spaces.values_mut() {
+                space.settle(&target, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what the open file set up: for release and removal, and for an open that failed.
+    ///
+    /// The device is reset first and its maps go before the pins; errors cannot stop this.
+    fn stop(&self, state: &mut State, dev: &Device) {
+        for producer in &mut state.producers {
+            *producer = None;
+        }
+        let _ = dev.reset(!state.persistent());
+        self.stats.resets.add(1, Relaxed);
+        if state.mm_bound {
+            dev.unbind_mm();
+        }
+        self.config_call.as_ref().install(dev, None);
+        for call in &self.calls {
+            call.as_ref().install(dev, None);
+        }
+        let mut spaces = core::mem::replace(&mut state.spaces, RBTree::new());
+        let target = Target::new(dev, state.domain.as_ref());
+        let mut leaked = 0u64;
+        for asid in 0..self.nas {
+            if let Some(space) = spaces.remove(&asid) {
+                leaked = leaked.saturating_add(space.release(&target));
+            }
+        }
+        if leaked != 0 {
+            dev_warn!(
+                dev.device(),
+                "the parent did not unmap: {leaked} pages stay pinned for good\n"
+            );
+        }
+        if dev.has_reset_map() {
+            for asid in 0..self.nas {
+                let _ = dev.reset_map(asid);
+            }
+        }
+        state.clear();
+    }
+
+    /// Takes the device away from whoever has it open.
+    ///
+    /// The gate is shut, so no call of the file reaches the device any more; what the file set up
+    /// is ended here. Runs under vdpa core's lock and waits for nothing but the parent.
+    fn revoke(&self, dev: &Device) {
+        let mut state = self.state.lock();
+        let Some(mapping) = state.mapping.take() else {
+            return;
+        };
+        mapping.zap();
+        // One last signal, so that whoever polls looks and finds the device gone.
+        for error in state.errors.iter().flatten() {
+            error.signal();
+        }
+        self.config_call.signal();
+        self.stop(&mut state, dev);
+    }
+
+    /// Ends what the file set up when it is closed.
+    fn close(&self) {
+        let mut state = self.state.lock();
+        match self.gate.enter() {
+            Ok(dev) => self.stop(&mut state, &dev),
+            // Removal did it.
+            Err(_) => state.clear(),
+        }
+        self.account(&state);
+    }
+}
+
+impl vhost::Backend for Session {
+    fn kick(&self, idx: u16) {
+        if let Ok(dev) = self.node.gate.enter() {
+            self.node.stats.kicks.add(1, Relaxed);
+            dev.kick_vq(idx);
+        }
+    }
+
+    fn message(&self, asid: u32, msg: &vhost::Message) -> Result {
+        self.node.message(asid, msg)
+    }
+}

@@ -35,5 +35,43 @@ void rvv_guest_unmap(const void *addr);
 int rvv_vq_stat(struct sk_buff *msg, const char *name, u64 value);
 
 /* helpers/driver.c: the driver */
+int rvv_max_iotlb_entries(void);
+void rvv_call_slot_signal(void *slot); /* in Rust: eventfd.rs */
+void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
+			    struct eventfd_ctx *trigger);
+int rvv_vdpa_reset(struct vdpa_device *vdev, u32 flags);
+int rvv_vdpa_set_features(struct vdpa_device *vdev, u64 features);
+void *rvv_vdpa_get_drvdata(const struct vdpa_device *vdev);
+void rvv_vdpa_set_drvdata(struct vdpa_device *vdev, void *data);
+struct device *rvv_vdpa_dma_dev(struct vdpa_device *vdev);
+struct iommu_domain *rvv_iommu_domain_alloc(struct device *dev);
+bool rvv_iommu_cache_coherent(struct device *dev);
+bool rvv_iommu_aperture(struct iommu_domain *domain, u64 *first, u64 *last);
+int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 perm);
+void rvv_eventfd_signal(struct eventfd_ctx *ctx);
+int rvv_srcu_init(struct srcu_struct *ssp);
+void rvv_srcu_cleanup(struct srcu_struct *ssp);
+int rvv_srcu_read_lock(struct srcu_struct *ssp);
+void rvv_srcu_read_unlock(struct srcu_struct *ssp, int idx);
+unsigned long rvv_page_to_pfn(const struct page *page);
+struct page *rvv_pfn_to_page(unsigned long pfn);
+int rvv_contiguous_pages(struct page **pages, int n);
+int rvv_minor_alloc(void);
+void rvv_minor_free(int minor);
+dev_t rvv_mkdev(unsigned int major, unsigned int minor);
+unsigned int rvv_major(dev_t dev);
+int rvv_device_set_name(struct device *dev, int minor);
+struct address_space *rvv_file_mapping(struct file *file);
+struct cdev *rvv_inode_cdev(struct inode *inode);
+unsigned long rvv_rlimit_memlock(void);
+s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages);
+struct file *rvv_get_file(struct file *file);
+void rvv_vma_set_doorbell(struct vm_area_struct *vma,
+			  const struct vm_operations_struct *ops);
+bool rvv_vma_is_shared_file(const struct vm_area_struct *vma);
+u32 rvv_array_index_nospec(u32 idx, u32 len);
+struct mm_struct *rvv_current_mm(void);
+void rvv_mutex_lock(struct mutex *lock);
+void rvv_mutex_unlock(struct mutex *lock);
 
 #endif /* VHOST_VDPA_BINDINGS_H */

@@ -1,2 +1,234 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * C side of rust_vhost_vdpa.ko: static inlines as functions, the callback that
+ * parents call, and the module parameter. No policy here.
+ */
+#include <linux/capability.h>
+#include <linux/cdev.h>
+#include <linux/fs.h>
+#include <linux/idr.h>
+#include <linux/kdev_t.h>
+#include <linux/module.h>
+#include <linux/nospec.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/srcu.h>
+
 #include "common.h"
+
+/* As in C's vhost_vdpa: same name, same permissions, same default. */
+static int max_iotlb_entries = 2048;
+module_param(max_iotlb_entries, int, 0444);
+MODULE_PARM_DESC(max_iotlb_entries,
+		 "Maximum number of iotlb entries per address space. (default: 2048)");
+
+int rvv_max_iotlb_entries(void)
+{
+	return max_iotlb_entries;
+}
+
+/*
+ * irqreturn_t callbacks are defined in C because clang and rustc disagree about
+ * their KCFI type.
+ */
+static irqreturn_t rvv_call_slot_cb(void *private)
+{
+	rvv_call_slot_signal(private);
+	return IRQ_HANDLED;
+}
+
+void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
+			    struct eventfd_ctx *trigger)
+{
+	cb->callback = private ? rvv_call_slot_cb : NULL;
+	cb->private = private;
+	cb->trigger = trigger;
+}
+
+int rvv_vdpa_reset(struct vdpa_device *vdev, u32 flags)
+{
+	return vdpa_reset(vdev, flags);
+}
+
+int rvv_vdpa_set_features(struct vdpa_device *vdev, u64 features)
+{
+	return vdpa_set_features(vdev, features);
+}
+
+void *rvv_vdpa_get_drvdata(const struct vdpa_device *vdev)
+{
+	return vdpa_get_drvdata(vdev);
+}
+
+void rvv_vdpa_set_drvdata(struct vdpa_device *vdev, void *data)
+{
+	vdpa_set_drvdata(vdev, data);
+}
+
+struct device *rvv_vdpa_dma_dev(struct vdpa_device *vdev)
+{
+	return vdpa_get_map(vdev).dma_dev;
+}
+
+struct iommu_domain *rvv_iommu_domain_alloc(struct device *dev)
+{
+	return iommu_paging_domain_alloc(dev);
+}
+
+bool rvv_iommu_cache_coherent(struct device *dev)
+{
+	return device_iommu_capable(dev, IOMMU_CAP_CACHE_COHERENCY);
+}
+
+bool rvv_iommu_aperture(struct iommu_domain *domain, u64 *first, u64 *last)
+{
+	if (!domain->geometry.force_aperture)
+		return false;
+	*first = domain->geometry.aperture_start;
+	*last = domain->geometry.aperture_end;
+	return true;
+}
+
+int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 perm)
+{
+	int prot = IOMMU_CACHE;
+
+	if (perm & VHOST_ACCESS_RO)
+		prot |= IOMMU_READ;
+	if (perm & VHOST_ACCESS_WO)
+		prot |= IOMMU_WRITE;
+	return iommu_map(domain, iova, pa, size, prot, GFP_KERNEL_ACCOUNT);
+}
+
+void rvv_eventfd_signal(struct eventfd_ctx *ctx)
+{
+	eventfd_signal(ctx);
+}
+
+int rvv_srcu_init(struct srcu_struct *ssp)
+{
+	return init_srcu_struct(ssp);
+}
+
+void rvv_srcu_cleanup(struct srcu_struct *ssp)
+{
+	cleanup_srcu_struct(ssp);
+}
+
+int rvv_srcu_read_lock(struct srcu_struct *ssp)
+{
+	return srcu_read_lock(ssp);
+}
+
+void rvv_srcu_read_unlock(struct srcu_struct *ssp, int idx)
+{
+	srcu_read_unlock(ssp, idx);
+}
+
+unsigned long rvv_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct page *rvv_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+/* How many pages from the start of the list are physically contiguous. */
+int rvv_contiguous_pages(struct page **pages, int n)
+{
+	unsigned long pfn = page_to_pfn(pages[0]);
+	int i;
+
+	for (i = 1; i < n; i++)
+		if (page_to_pfn(pages[i]) != pfn + i)
+			break;
+	return i;
+}
+
+static DEFINE_IDA(rvv_minors);
+
+int rvv_minor_alloc(void)
+{
+	return ida_alloc_max(&rvv_minors, MINORMASK, GFP_KERNEL);
+}
+
+void rvv_minor_free(int minor)
+{
+	ida_free(&rvv_minors, minor);
+}
+
+dev_t rvv_mkdev(unsigned int major, unsigned int minor)
+{
+	return MKDEV(major, minor);
+}
+
+unsigned int rvv_major(dev_t dev)
+{
+	return MAJOR(dev);
+}
+
+int rvv_device_set_name(struct device *dev, int minor)
+{
+	return dev_set_name(dev, "vhost-vdpa-%u", minor);
+}
+
+struct address_space *rvv_file_mapping(struct file *file)
+{
+	return file->f_mapping;
+}
+
+struct cdev *rvv_inode_cdev(struct inode *inode)
+{
+	return inode->i_cdev;
+}
+
+unsigned long rvv_rlimit_memlock(void)
+{
+	return rlimit(RLIMIT_MEMLOCK);
+}
+
+s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages)
+{
+	return atomic64_add_return(pages, &mm->pinned_vm);
+}
+
+struct file *rvv_get_file(struct file *file)
+{
+	return get_file(file);
+}
+
+void rvv_vma_set_doorbell(struct vm_area_struct *vma,
+			  const struct vm_operations_struct *ops)
+{
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_ops = ops;
+}
+
+bool rvv_vma_is_shared_file(const struct vm_area_struct *vma)
+{
+	return vma->vm_file && (vma->vm_flags & VM_SHARED) &&
+	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
+}
+
+u32 rvv_array_index_nospec(u32 idx, u32 len)
+{
+	return array_index_nospec(idx, len);
+}
+
+struct mm_struct *rvv_current_mm(void)
+{
+	return current->mm;
+}
+
+void rvv_mutex_lock(struct mutex *lock)
+{
+	mutex_lock(lock);
+}
+
+void rvv_mutex_unlock(struct mutex *lock)
+{
+	mutex_unlock(lock);
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Character devices named `vhost-vdpa-N`, and the files that are open on them.
+//!
+//! C: `struct cdev`, `cdev_device_add()`, `struct file_operations`. The file operations belong to
+//! this module, so it cannot be unloaded while a file is open.
+
+use super::{
+    bindings,
+    doorbell::{Doorbells, Mapping, NewVma},
+    vdpa, //
+};
+use core::{
+    marker::PhantomData,
+    mem::offset_of,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::{from_result, to_result},
+    iov::IovIterSource,
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// What a file on such a device does. Private data of an open file is a pinned `Self`.
+pub(crate) trait File: Doorbells + Sized + Send + Sync + 'static {
+    /// What all files on one device share.
+    type Node: Send + Sync + 'static;
+
+    /// Opens a file; `mapping` is where its maps are found.
+    fn open(node: Arc<Self::Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>>;
+
+    /// Closes it: no other call is running or will come.
+    fn release(self: Pin<KBox<Self>>);
+
+    /// Handles an ioctl, native or compat: all structures have one layout.
+    fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize>;
+
+    /// Handles a write.
+    fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize>;
+
+    /// Checks a new map; on success it becomes a doorbell.
+    fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result;
+}
+
+/// A range of device numbers for `vhost-vdpa`; given back when dropped.
+pub(crate) struct Region(bindings::dev_t);
+
+/// How many minors there are.
+const MINORS: c_uint = 1 << 20;
+
+impl Region {
+    /// Allocates the range.
+    pub(crate) fn new() -> Result<Self> {
+        let mut dev = 0;
+        // SAFETY: `dev` is a local; the name is static.
+        to_result(unsafe {
+            bindings::alloc_chrdev_region(&mut dev, 0, MINORS, c"vhost-vdpa".as_char_ptr())
+        })?;
+        Ok(Self(dev))
+    }
+
+    /// The major number.
+    pub(crate) fn major(&self) -> u32 {
+        // SAFETY: Has no requirements.
+        unsafe { bindings::rvv_major(self.0) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: Allocated in `new`.
+        unsafe { bindings::unregister_chrdev_region(self.0, MINORS) }
+    }
+}
+
+/// The memory behind a device, freed by the embedded `struct device`'s release.
+#[repr(C)]
+struct Inner<F: File> {
+    cdev: Opaque<bindings::cdev>,
+    dev: Opaque<bindings::device>,
+    node: Arc<F::Node>,
+}
+
+/// A device that is published; withdrawn when dropped. Files that are open stay usable.
+///
+/// # Invariants
+///
+/// `inner` is published, and we hold a reference to its `dev`.
+pub(crate) struct Registration<F: File> {
+    inner: NonNull<Inner<F>>,
+    _minor: Minor,
+}
+
+// SAFETY: Devices are reference counted and not tied to threads.
+unsafe impl<F: File> Send for Registration<F> {}
+// SAFETY: There is nothing to change through a shared registration.
+unsafe impl<F: File> Sync for Registration<F> {}
+
+/// A minor number that nobody else has.
+pub(crate) struct Minor(c_int);
+
+impl Minor {
+    /// Takes the lowest free number.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: Has no requirements.
+        let minor = unsafe { bindings::rvv_minor_alloc() };
+        to_result(minor)?;
+        Ok(Self(minor))
+    }
+
+    /// The number.
+    pub(crate) fn get(&self) -> c_int {
+        self.0
+    }
+}
+
+impl Drop for Minor {
+    fn drop(&mut self) {
+        // SAFETY: Ours since `new`.
+        unsafe { bindings::rvv_minor_free(self.0) }
+    }
+}
+
+impl<F: File> Registration<F> {
+    /// Publishes a device for `node` below `parent`. Files may be opened before this returns.
+    pub(crate) fn new(
+        major: u32,
+        minor: Minor,
+        parent: &vdpa::Device,
+        node: Arc<F::Node>,
+    ) -> Result<Self> {
+        let inner = KBox::new(
+            Inner::<F> {
+                cdev: Opaque::zeroed(),
+                dev: Opaque::zeroed(),
+                node,
+            },
+            GFP_KERNEL,
+        )?;
+        let raw = KBox::into_raw(inner);
+        // SAFETY: Just allocated; pinned from here on, because only `release` gets it back.
+        let inner = unsafe { NonNull::new_unchecked(raw) };
+        // SAFETY: Valid, see above.
+        let dev = unsafe { Opaque::cast_into(&raw const (*raw).dev) };
+        // SAFETY: As above.
+        let cdev = unsafe { Opaque::cast_into(&raw const (*raw).cdev) };
+        // SAFETY: Zeroed memory that is ours.
+        unsafe { bindings::device_initialize(dev) };
+        // SAFETY: Initialised and not yet published.
+        unsafe { (*dev).release = Some(Self::release_device) };
+        // SAFETY: As above. The parent is there as long as the device is published.
+        unsafe { (*dev).parent = &raw mut (*parent.as_raw()).dev };
+        // SAFETY: As above.
+        unsafe { (*dev).devt = bindings::rvv_mkdev(major, minor.get() as c_uint) };
+        // From here on `release_device` frees the memory.
+        let guard = DeviceRef(dev);
+        // SAFETY: Initialised.
+        to_result(unsafe { bindings::rvv_device_set_name(dev, minor.get()) })?;
+        // SAFETY: Zeroed memory that is ours; the table is static.
+        unsafe { bindings::cdev_init(cdev, &Fops::<F>::TABLE.0) };
+        // SAFETY: As above.
+        unsafe { (*cdev).owner = crate::THIS_MODULE.as_ptr() };
+        // SAFETY: Both are initialised.
+        to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
+        core::mem::forget(guard);
+        // INVARIANT: Published, and `device_initialize` gave us the reference.
+        Ok(Self {
+            inner,
+            _minor: minor,
+        })
+    }
+
+    unsafe extern "C" fn release_device(dev: *mut bindings::device) {
+        // SAFETY: The device is the field of an `Inner` from `new`, and nobody refers to it.
+        let inner = unsafe { dev.byte_sub(offset_of!(Inner<F>, dev)) }.cast::<Inner<F>>();
+        // SAFETY: As above.
+        drop(unsafe { KBox::from_raw(inner) });
+    }
+}
+
+impl<F: File> Drop for Registration<F> {
+    fn drop(&mut self) {
+        // SAFETY: Valid by the invariant.
+        let inner = unsafe { self.inner.as_ref() };
+        // SAFETY: Published by the invariant.
+        unsafe { bindings::cdev_device_del(inner.cdev.get(), inner.dev.get()) };
+        // SAFETY: The parent may go away now; nothing of ours looks at it any more.
+        unsafe { (*inner.dev.get()).parent = core::ptr::null_mut() };
+        drop(DeviceRef(inner.dev.get()));
+    }
+}
+
+/// One reference to a `struct device`.
+struct DeviceRef(*mut bindings::device);
+
+impl Drop for DeviceRef {
+    fn drop(&mut self) {
+        // SAFETY: Gives up the reference that the creator owned.
+        unsafe { bindings::put_device(self.0) }
+    }
+}
+
+/// A file operation table, which is constant although it holds pointers.
+struct Table(bindings::file_operations);
+
+// SAFETY: Constant.
+unsafe impl Sync for Table {}
+
+/// The file operations of `F`.
+struct Fops<F>(PhantomData<F>);
+
+impl<F: File> Fops<F> {
+    const TABLE: &'static Table = &Table(bindings::file_operations {
+        owner: crate::THIS_MODULE.as_ptr(),
+        open: Some(Self::open),
+        release: Some(Self::release),
+        write_iter: Some(Self::write_iter),
+        unlocked_ioctl: Some(Self::ioctl),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: bindings::compat_ptr_ioctl,
+        mmap: Some(Self::mmap),
+        ..pin_init::zeroed()
+    });
+
+    /// # Safety
+    ///
+    /// `file` must be open on one of our devices.
+    unsafe fn file<'a>(file: *mut bindings::file) -> Pin<&'a F> {
+        // SAFETY: The caller vouches for the file; `open` set its private data.
+        let this = unsafe { &*(*file).private_data.cast::<F>() };
+        // SAFETY: It came out of a pinned box.
+        unsafe { Pin::new_unchecked(this) }
+    }
+
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            // SAFETY: `chrdev_open` found the inode's cdev and holds it.
+            let cdev = unsafe { bindings::rvv_inode_cdev(inode) };
+            // SAFETY: The cdev is the first field of an `Inner`, which its reference keeps.
+            let inner = unsafe { &*cdev.cast::<Inner<F>>() };
+            // SAFETY: The file is being opened and so valid.
+            let mapping = unsafe { Mapping::of_file(file) }?;
+            let this = F::open(inner.node.clone(), mapping)?;
+            // SAFETY: Pinned until `release` makes a box of it again.
+            let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
+            // SAFETY: The private data of a file being opened is ours.
+            unsafe { (*file).private_data = this.cast() };
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: Set by `open`; nobody else uses the file any more.
+        let this: KBox<F> = unsafe { KBox::from_raw((*file).private_data.cast()) };
+        // SAFETY: As above.
+        unsafe { (*file).private_data = core::ptr::null_mut() };
+        F::release(this.into());
+        0
+    }
+
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: The file is open on one of our devices.
+        let this = unsafe { Self::file(file) };
+        match F::ioctl(this, cmd, arg as usize) {
+            Ok(ret) => ret as c_long,
+            Err(e) => e.to_errno() as c_long,
+        }
+    }
+
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut bindings::kiocb,
+        iov: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The kiocb's file is open on one of our devices.
+        let this = unsafe { Self::file((*kiocb).ki_filp) };
+        // SAFETY: The caller gives a valid source.
+        let iov = unsafe { IovIterSource::from_raw(iov) };
+        match F::write(this, iov) {
+            Ok(n) => n as isize,
+            Err(e) => e.to_errno() as isize,
+        }
+    }
+
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: The file is open on one of our devices.
+            let this = unsafe { Self::file(file) };
+            let vma = NonNull::new(vma).ok_or(EINVAL)?;
+            // SAFETY: The VMA is being set up for the duration of this call.
+            let vma = unsafe { NewVma::from_raw(vma) };
+            F::mmap(this, &vma)?;
+            vma.install::<F>();
+            Ok(0)
+        })
+    }
+}

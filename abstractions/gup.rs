@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pinned user pages and what they count against.
+//!
+//! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    mm::Mm,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// The address space of the calling process; `None` in a kernel thread.
+pub(crate) fn current_mm() -> Option<ARef<Mm>> {
+    // SAFETY: Has no requirements.
+    let mm = NonNull::new(unsafe { bindings::rvv_current_mm() })?;
+    // SAFETY: `current->mm` is valid for the duration of the call.
+    Some(ARef::from(unsafe { Mm::from_raw(mm.as_ptr()) }))
+}
+
+/// Whether the calling process owns `mm`.
+pub(crate) fn is_current_mm(mm: &Mm) -> bool {
+    // SAFETY: Has no requirements.
+    mm.as_raw() == unsafe { bindings::rvv_current_mm() }
+}
+
+/// Pages counted as pinned by an address space; given back when dropped.
+///
+/// # Invariants
+///
+/// `pages` of `mm->pinned_vm` are ours.
+pub(crate) struct Charge {
+    mm: ARef<Mm>,
+    pages: u64,
+}
+
+impl Charge {
+    /// Counts `pages` more pages.
+    ///
+    /// The count is taken first and the limit checked on its result, so two devices of one process
+    /// cannot both pass. Errors: `ENOMEM` above `RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`.
+    pub(crate) fn new(mm: ARef<Mm>, pages: u64) -> Result<Self> {
+        let signed = i64::try_from(pages)?;
+        // SAFETY: `mm` is valid.
+        let sum = unsafe { bindings::rvv_mm_pinned_add(mm.as_raw(), signed) };
+        // INVARIANT: Just counted.
+        let charge = Self { mm, pages };
+        // SAFETY: Has no requirements.
+        let limit = unsafe { bindings::rvv_rlimit_memlock() } >> PAGE_SHIFT;
+        if u64::try_from(sum).map_or(true, |sum| sum > limit as u64)
+            // SAFETY: Has no requirements.
+            && !unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
+        {
+            return Err(ENOMEM);
+        }
+        Ok(charge)
+    }
+
+    /// Splits off `pages` of the charge, at most all of it.
+    pub(crate) fn split(&mut self, pages: u64) -> Self {
+        let pages = pages.min(self.pages);
+        self.pages = self.pages.wrapping_sub(pages);
+        // INVARIANT: Together they own what one owned.
+        Self {
+            mm: self.mm.clone(),
+            pages,
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.pages != 0 {
+            // SAFETY: `mm` is valid.
+            unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (self.pages as i64).wrapping_neg()) };
+        }
+    }
+}
+
+/// Physically contiguous user pages, pinned for long; unpinned when dropped.
+///
+/// # Invariants
+///
+/// We own one pin on each of the `npages` pages from `pfn`.
+pub(crate) struct Pages {
+    pfn: u64,
+    npages: u64,
+    /// Whether the device may have written, so that the pages count as dirty.
+    write: bool,
+}
+
+impl Pages {
+    /// The physical address of the first byte.
+    pub(crate) fn phys(&self) -> u64 {
+        self.pfn << PAGE_SHIFT
+    }
+
+    /// The number of pages.
+    pub(crate) fn npages(&self) -> u64 {
+        self.npages
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.npages << PAGE_SHIFT
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: The pages are pinned, hence there.
+        let page = unsafe { bindings::rvv_pfn_to_page(self.pfn as c_ulong) };
+        // SAFETY: By the invariant, one pin on each of them is ours to give up.
+        unsafe {
+            bindings::unpin_user_page_range_dirty_lock(page, self.npages as c_ulong, self.write)
+        }
+    }
+}
+
+/// How many pages one call into GUP pins. 64 KiB of page pointers.
+const BATCH: usize = 8192;
+
+/// Pins `npages` pages of the calling process from `uaddr` on (page aligned), as runs.
+///
+/// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
+/// nothing is mapped or permission is missing, `ENOSPC` for more than `max_runs` runs, `ENOMEM`.
+/// On an error nothing stays pinned.
+pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Result<KVVec<Pages>> {
+    let mut flags = bindings::FOLL_LONGTERM;
+    if write {
+        flags |= bindings::FOLL_WRITE;
+    }
+    let batch = usize::try_from(npages)?.min(BATCH);
+    let mut list = KVVec::<*mut bindings::page>::with_capacity(batch, GFP_KERNEL)?;
+    let mut runs = KVVec::<Pages>::new();
+    let mut addr = uaddr;
+    let mut left = npages;
+    while left > 0 {
+        let want = left.min(batch as u64) as c_int;
+        // SAFETY: `list` has room for `batch` pointers.
+        let got = unsafe {
+            bindings::pin_user_pages_fast(addr as c_ulong, want, flags as c_uint, list.as_mut_ptr())
+        };
+        to_result(got)?;
+        if got == 0 {
+            return Err(EFAULT);
+        }
+        let mut at = 0;
+        while at < got {
+            // SAFETY: `at` is below `got`, and GUP wrote that many pointers.
+            let first = unsafe { list.as_mut_ptr().add(at as usize) };
+            // SAFETY: As above: `got - at` pointers from `first` are there.
+            let n = unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at)) };
+            // SAFETY: As above; the page is pinned.
+            let pfn = unsafe { bindings::rvv_page_to_pfn(*first) } as u64;
+            // INVARIANT: These pins were taken by the call above.
+            let run = Pages {
+                pfn,
+                npages: n as u64,
+                write,
+            };
+            at = at.wrapping_add(n);
+            if let Err(e) = push(&mut runs, run, max_runs) {
+                // SAFETY: The rest of the list, pinned but not yet owned by a run.
+                unsafe {
+                    bindings::unpin_user_pages(
+                        list.as_mut_ptr().add(at as usize),
+                        got.wrapping_sub(at) as c_ulong,
+                    )
+                };
+                return Err(e);
+            }
+        }
+        addr = addr.wrapping_add(got as u64 * PAGE_SIZE as u64);
+        left = left.wrapping_sub(got as u64);
+    }
+    Ok(runs)
+}
+
+/// Appends a run, or lengthens the last one by it.
+fn push(runs: &mut KVVec<Pages>, run: Pages, max_runs: usize) -> Result {
+    if let Some(last) = runs.last_mut() {
+        if last.pfn.wrapping_add(last.npages) == run.pfn {
+            // INVARIANT: The pins move from `run`, which must not give them up.
+            last.npages = last.npages.wrapping_add(run.npages);
+            core::mem::forget(run);
+            return Ok(());
+        }
+    }
+    if runs.len() >= max_runs {
+        return Err(ENOSPC);
+    }
+    Ok(runs.push(run, GFP_KERNEL)?)
+}

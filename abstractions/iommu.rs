@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A domain of the platform's IOMMU, attached to a device.
+//!
+//! C: `include/linux/iommu.h`.
+
+use super::{
+    bindings,
+    vdpa::{self, IovaRange}, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*, //
+};
+
+/// A paging domain to which the DMA device of a parent is attached; detached and freed on drop.
+///
+/// # Invariants
+///
+/// `domain` is valid and `dev`, whose reference we hold, is attached to it.
+pub(crate) struct Domain {
+    domain: NonNull<bindings::iommu_domain>,
+    dev: kernel::sync::aref::ARef<kernel::device::Device>,
+}
+
+// SAFETY: Domains have locks of their own and are not tied to threads.
+unsafe impl Send for Domain {}
+// SAFETY: As above.
+unsafe impl Sync for Domain {}
+
+impl Domain {
+    /// Allocates a domain and attaches the device that does the parent's DMA.
+    ///
+    /// Errors: `ENOTSUPP` (524, as in C) where the IOMMU does not keep caches coherent.
+    pub(crate) fn attach(parent: &vdpa::Device) -> Result<Self> {
+        // SAFETY: By the invariant of `vdpa::Device`.
+        let dma_dev = unsafe { bindings::rvv_vdpa_dma_dev(parent.as_raw()) };
+        if dma_dev.is_null() {
+            return Err(ENODEV);
+        }
+        // SAFETY: The DMA device lives as long as the vDPA device; from here on we hold it too.
+        let dev = unsafe { kernel::device::Device::get_device(dma_dev) };
+        // SAFETY: `dma_dev` is valid.
+        if !unsafe { bindings::rvv_iommu_cache_coherent(dma_dev) } {
+            return Err(ENOTSUPP);
+        }
+        // SAFETY: `dma_dev` is valid.
+        let domain = from_err_ptr(unsafe { bindings::rvv_iommu_domain_alloc(dma_dev) })?;
+        let domain = NonNull::new(domain).ok_or(ENOMEM)?;
+        // SAFETY: Both are valid.
+        if let Err(e) = to_result(unsafe { bindings::iommu_attach_device(domain.as_ptr(), dma_dev) })
+        {
+            // SAFETY: Allocated above, attached to nothing.
+            unsafe { bindings::iommu_domain_free(domain.as_ptr()) };
+            return Err(e);
+        }
+        // INVARIANT: Attached just now.
+        Ok(Self { domain, dev })
+    }
+
+    /// The IOVAs that the domain can map, where it has bounds.
+    pub(crate) fn aperture(&self) -> Option<IovaRange> {
+        let mut range = IovaRange::ALL;
+        // SAFETY: Valid by the invariant.
+        unsafe {
+            bindings::rvv_iommu_aperture(self.domain.as_ptr(), &mut range.first, &mut range.last)
+        }
+        .then_some(range)
+    }
+
+    /// Maps `size` bytes of physical memory for the device.
+    pub(crate) fn map(&self, iova: u64, pa: u64, size: u64, perm: u32) -> Result {
+        // SAFETY: Valid by the invariant; the caller answers for what it lets the device reach.
+        to_result(unsafe { bindings::rvv_iommu_map(self.domain.as_ptr(), iova, pa, size, perm) })
+    }
+
+    /// Unmaps all of what one `map` mapped. `EIO` if some of it is still mapped.
+    pub(crate) fn unmap(&self, iova: u64, size: u64) -> Result {
+        let size = usize::try_from(size)?;
+        // SAFETY: Valid by the invariant.
+        let done = unsafe { bindings::iommu_unmap(self.domain.as_ptr(), iova as usize, size) };
+        if done == size {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        let dev = core::ptr::from_ref(&*self.dev).cast_mut().cast();
+        // SAFETY: Attached by the invariant; the kernel crate's `Device` is a transparent wrapper.
+        unsafe { bindings::iommu_detach_device(self.domain.as_ptr(), dev) };
+        // SAFETY: Nothing is attached any more.
+        unsafe { bindings::iommu_domain_free(self.domain.as_ptr()) };
+    }
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Module parameters, defined in C under the names that users of C's vhost_vdpa know.
+
+use super::bindings;
+
+/// `max_iotlb_entries`: how many ranges one address space may hold; 0 or less means none.
+pub(crate) fn max_iotlb_entries() -> u32 {
+    // SAFETY: Has no requirements.
+    u32::try_from(unsafe { bindings::rvv_max_iotlb_entries() }).unwrap_or(0)
+}

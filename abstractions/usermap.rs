@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files behind user virtual addresses: what parents that use them (VDUSE) are given.
+//!
+//! C: `struct vdpa_map_file`, `include/linux/vdpa.h`.
+
+use super::bindings;
+use kernel::{
+    mm::{
+        virt::{flags, VmaRef},
+        Mm, //
+    },
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
+
+/// A file and an offset into it, as parents find them behind a map's opaque pointer.
+///
+/// # Invariants
+///
+/// `file` holds a reference.
+pub(crate) struct MapFile(KBox<bindings::vdpa_map_file>);
+
+// SAFETY: A `struct file` is reference counted and not tied to a thread.
+unsafe impl Send for MapFile {}
+// SAFETY: Nothing is changed through a shared reference.
+unsafe impl Sync for MapFile {}
+
+impl MapFile {
+    /// The pointer that parents expect. Valid as long as `self`, wherever `self` moves.
+    pub(crate) fn opaque(&self) -> *mut c_void {
+        core::ptr::from_ref(&*self.0).cast_mut().cast()
+    }
+
+    /// Takes the file behind `uaddr` of `vma`, which must be a shared mapping of a file.
+    fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
+        let mut map = KBox::new(bindings::vdpa_map_file::default(), GFP_KERNEL)?;
+        // SAFETY: The VMA is valid and locked.
+        let pgoff = unsafe { (*vma.as_ptr()).vm_pgoff };
+        map.offset = ((pgoff as u64) << PAGE_SHIFT)
+            .wrapping_add(uaddr)
+            .wrapping_sub(vma.start() as u64);
+        // SAFETY: The VMA is valid and locked, and has a file.
+        let file = unsafe { (*vma.as_ptr()).vm_file };
+        // SAFETY: The VMA holds a reference to its file.
+        // INVARIANT: This is our own.
+        map.file = unsafe { bindings::rvv_get_file(file) };
+        Ok(Self(map))
+    }
+}
+
+impl Drop for MapFile {
+    fn drop(&mut self) {
+        // SAFETY: Gives up our reference.
+        unsafe { bindings::fput(self.0.file) }
+    }
+}
+
+/// A part of a user address range that one shared mapping of a file covers.
+pub(crate) struct Piece {
+    /// Bytes from the start of the range.
+    pub(crate) offset: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// What is mapped there.
+    pub(crate) file: MapFile,
+}
+
+/// Finds the files behind `[uaddr, uaddr + size)` of `mm`.
+///
+/// Returns the pieces, and how many bytes lie in private or device memory, which parents that use
+/// virtual addresses cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping
+/// lacks the permission asked for, `ENOSPC` for more than `max` pieces, `ESRCH` for a dead process.
+pub(crate) fn lookup(
+    mm: &Mm,
+    uaddr: u64,
+    size: u64,
+    write: bool,
+    read: bool,
+    max: usize,
+) -> Result<(KVVec<Piece>, u64)> {
+    let mm = mm.mmget_not_zero().ok_or(ESRCH)?;
+    let lock = mm.mmap_read_lock();
+    let mut pieces = KVVec::new();
+    let mut unshared = 0u64;
+    let mut offset = 0u64;
+    while offset < size {
+        let addr = uaddr.checked_add(offset).ok_or(EINVAL)?;
+        let vma = lock.vma_lookup(usize::try_from(addr)?).ok_or(EINVAL)?;
+        let len = size
+            .wrapping_sub(offset)
+            .min((vma.end() as u64).wrapping_sub(addr));
+        // SAFETY: The VMA is valid and locked.
+        if unsafe { bindings::rvv_vma_is_shared_file(vma.as_ptr()) } {
+            let has = vma.flags();
+            if (write && has & flags::WRITE == 0) || (read && has & flags::READ == 0) {
+                return Err(EACCES);
+            }
+            if pieces.len() >= max {
+                return Err(ENOSPC);
+            }
+            let file = MapFile::new(vma, addr)?;
+            pieces.push(
+                Piece {
+                    offset,
+                    size: len,
+                    file,
+                },
+                GFP_KERNEL,
+            )?;
+        } else {
+            unshared = unshared.saturating_add(len);
+        }
+        offset = offset.wrapping_add(len);
+    }
+    Ok((pieces, unshared))
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Drivers on the vdpa bus.
+//!
+//! C: `struct vdpa_driver`, `include/linux/vdpa.h`.
+
+use super::{
+    bindings,
+    gate::Gate,
+    vdpa, //
+};
+use core::{
+    marker::PhantomData,
+    mem::offset_of, //
+};
+use kernel::{
+    error::{from_result, to_result},
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// A driver for devices on the vdpa bus.
+pub(crate) trait Driver: Sized + Send + Sync + 'static {
+    /// What all devices of the driver share.
+    type Shared: Send + Sync;
+
+    /// The driver's name on the bus.
+    const NAME: &'static CStr;
+
+    /// A device appeared. What is returned is dropped after `remove`.
+    ///
+    /// `gate` is the only way to the device once `probe` has returned.
+    fn probe(shared: &Self::Shared, dev: &vdpa::Device, gate: Arc<Gate>)
+        -> Result<Pin<KBox<Self>>>;
+
+    /// The device goes away: the gate is shut and nobody is inside, and `dev` is the last
+    /// reference to the device. Runs under the core's device lock.
+    fn remove(self: Pin<&Self>, dev: &vdpa::Device);
+}
+
+/// What a bound device carries as its driver data.
+struct Bound<T> {
+    gate: Arc<Gate>,
+    driver: Pin<KBox<T>>,
+}
+
+/// A registered driver; unregistered, with all its devices removed, when dropped.
+///
+/// # Invariants
+///
+/// `raw` is registered.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: Driver> {
+    #[pin]
+    raw: Opaque<bindings::vdpa_driver>,
+    shared: T::Shared,
+    _driver: PhantomData<T>,
+}
+
+// SAFETY: A registration may be dropped on any thread.
+unsafe impl<T: Driver> Send for Registration<T> {}
+// SAFETY: There is nothing to call on a shared registration.
+unsafe impl<T: Driver> Sync for Registration<T> {}
+
+impl<T: Driver> Registration<T> {
+    /// Registers the driver. `EBUSY` while another driver of the same name is there.
+    pub(crate) fn new(
+        shared: T::Shared,
+        module: &'static ThisModule,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            shared,
+            _driver: PhantomData,
+            // Last, because `probe` runs at once for devices that are there.
+            raw <- Opaque::try_ffi_init(|slot: *mut bindings::vdpa_driver| {
+                // SAFETY: The slot is ours to write, and zero is a valid driver.
+                unsafe { slot.write_bytes(0, 1) };
+                // SAFETY: As above.
+                unsafe { (*slot).driver.name = T::NAME.as_char_ptr() };
+                // SAFETY: As above.
+                unsafe { (*slot).probe = Some(Self::probe) };
+                // SAFETY: As above.
+                unsafe { (*slot).remove = Some(Self::remove) };
+                // SAFETY: The driver is pinned, and unregistered before it is freed.
+                to_result(unsafe { bindings::__vdpa_register_driver(slot, module.as_ptr()) })
+            }),
+        })
+    }
+
+    unsafe extern "C" fn probe(raw: *mut bindings::vdpa_device) -> c_int {
+        from_result(|| {
+            // SAFETY: The bus calls this with a registered device that we may now use.
+            let dev = unsafe { vdpa::Device::from_raw(raw) };
+            if !dev.has_mandatory_ops() {
+                return Err(EINVAL);
+            }
+            // SAFETY: The device is bound to a driver while it is probed.
+            let drv = unsafe { (*raw).dev.driver };
+            let offset = offset_of!(Self, raw) + offset_of!(bindings::vdpa_driver, driver);
+            // SAFETY: The driver that the device is bound to is the one inside a `Self`.
+            let this = unsafe { &*drv.cast_mut_any().byte_sub(offset).cast::<Self>() };
+            // SAFETY: `shut` is called below on failure, and in `remove` before the device goes.
+            let gate = Arc::pin_init(unsafe { Gate::new(dev) }, GFP_KERNEL)?;
+            let bound = T::probe(&this.shared, dev, gate.clone()).and_then(|driver| {
+                Ok(KBox::new(
+                    Bound {
+                        gate: gate.clone(),
+                        driver,
+                    },
+                    GFP_KERNEL,
+                )?)
+            });
+            match bound {
+                Ok(bound) => {
+                    // SAFETY: The driver data of a device that we are bound to is ours.
+                    unsafe {
+                        bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast())
+                    };
+                    Ok(0)
+                }
+                Err(e) => {
+                    gate.shut();
+                    Err(e)
+                }
+            }
+        })
+    }
+
+    unsafe extern "C" fn remove(raw: *mut bindings::vdpa_device) {
+        // SAFETY: The driver data of a device that we are bound to is what `probe` set.
+        let bound = unsafe { bindings::rvv_vdpa_get_drvdata(raw) };
+        // SAFETY: As above; this is the only place that takes it back.
+        let bound: KBox<Bound<T>> = unsafe { KBox::from_raw(bound.cast()) };
+        bound.gate.shut();
+        // SAFETY: The bus calls this with the device that we were bound to.
+        let dev = unsafe { vdpa::Device::from_raw(raw) };
+        bound.driver.as_ref().remove(dev);
+        // SAFETY: As above.
+        unsafe { bindings::rvv_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
+    }
+}
+
+/// `struct device` has a pointer to const or mutable drivers, by kernel version.
+trait CastMutAny<T> {
+    fn cast_mut_any(self) -> *mut T;
+}
+
+impl<T> CastMutAny<T> for *mut T {
+    fn cast_mut_any(self) -> *mut T {
+        self
+    }
+}
+
+impl<T> CastMutAny<T> for *const T {
+    fn cast_mut_any(self) -> *mut T {
+        self.cast_mut()
+    }
+}
+
+#[pinned_drop]
+impl<T: Driver> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered by the invariant.
+        unsafe { bindings::vdpa_unregister_driver(self.raw.get()) }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Backend features: what the driver and the parent can do beyond virtio, offered and acked.
+//!
+//! Pure logic; the rules for each bit stand here and nowhere else.
+//!
+//! C: `VHOST_GET_BACKEND_FEATURES`, `VHOST_SET_BACKEND_FEATURES`.
+
+use crate::{
+    abstractions::vdpa::{Device, MapStyle},
+    uapi::eopnotsupp,
+};
+use kernel::prelude::*;
+
+/// IOTLB messages in the second format.
+pub(crate) const IOTLB_MSG_V2: u64 = 1 << 1;
+/// IOTLB messages may be bracketed into batches.
+pub(crate) const IOTLB_BATCH: u64 = 1 << 2;
+/// IOTLB messages carry an address space id.
+pub(crate) const IOTLB_ASID: u64 = 1 << 3;
+/// The device can be suspended.
+pub(crate) const SUSPEND: u64 = 1 << 4;
+/// The device can be resumed.
+pub(crate) const RESUME: u64 = 1 << 5;
+/// Queues may be enabled after `DRIVER_OK`. A promise of the parent.
+pub(crate) const ENABLE_AFTER_DRIVER_OK: u64 = 1 << 6;
+/// Descriptors may live in an address space of their own.
+pub(crate) const DESC_ASID: u64 = 1 << 7;
+/// Maps survive a device reset.
+pub(crate) const IOTLB_PERSIST: u64 = 1 << 8;
+
+/// What the driver offers whatever the parent.
+const ALWAYS: u64 = IOTLB_MSG_V2 | IOTLB_BATCH | IOTLB_ASID;
+/// Every bit that may be acked at all.
+const KNOWN: u64 =
+    ALWAYS | SUSPEND | RESUME | ENABLE_AFTER_DRIVER_OK | DESC_ASID | IOTLB_PERSIST;
+
+/// What a parent can do, as far as backend features are concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Capabilities {
+    pub(crate) suspend: bool,
+    pub(crate) resume: bool,
+    pub(crate) desc_group: bool,
+    /// The parent has neither `set_map` nor `dma_map`.
+    pub(crate) platform_iommu: bool,
+    pub(crate) reset_map: bool,
+    /// The bits that the parent's `get_backend_features` returns.
+    pub(crate) own: u64,
+}
+
+impl Capabilities {
+    /// Asks a parent.
+    pub(crate) fn of(dev: &Device) -> Self {
+        Self {
+            suspend: dev.has_suspend(),
+            resume: dev.has_resume(),
+            desc_group: dev.has_get_vq_desc_group(),
+            platform_iommu: dev.map_style() == MapStyle::Platform,
+            reset_map: dev.has_reset_map(),
+            own: dev.get_backend_features(),
+        }
+    }
+
+    /// Whether maps survive a reset when userspace asks for it.
+    pub(crate) fn persistent_map(&self) -> bool {
+        self.platform_iommu || self.reset_map || self.own & IOTLB_PERSIST != 0
+    }
+
+    /// The features on offer.
+    pub(crate) fn offered(&self) -> u64 {
+        let mut features = ALWAYS | self.own;
+        for (has, bit) in [
+            (self.suspend, SUSPEND),
+            (self.resume, RESUME),
+            (self.desc_group, DESC_ASID),
+            (self.persistent_map(), IOTLB_PERSIST),
+        ] {
+            if has {
+                features |= bit;
+            }
+        }
+        features
+    }
+
+    /// Checks what userspace wants to ack.
+    ///
+    /// Errors: `EOPNOTSUPP` for a bit that is unknown or that the parent lacks, `EINVAL` for
+    /// `DESC_ASID` without `IOTLB_ASID`. C takes `ENABLE_AFTER_DRIVER_OK` from anyone; here it
+    /// must be on offer.
+    pub(crate) fn check(&self, features: u64) -> Result {
+        if features & !KNOWN != 0 {
+            return Err(eopnotsupp());
+        }
+        let lacks = |bit: u64, has: bool| features & bit != 0 && !has;
+        if lacks(SUSPEND, self.suspend) || lacks(RESUME, self.resume) {
+            return Err(eopnotsupp());
+        }
+        if lacks(DESC_ASID, features & IOTLB_ASID != 0) {
+            return Err(EINVAL);
+        }
+        if lacks(DESC_ASID, self.desc_group)
+            || lacks(IOTLB_PERSIST, self.persistent_map())
+            || lacks(
+                ENABLE_AFTER_DRIVER_OK,
+                self.own & ENABLE_AFTER_DRIVER_OK != 0,
+            )
+        {
+            return Err(eopnotsupp());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an operator can see: `/sys/kernel/debug/rust_vhost_vdpa/vhost-vdpa-N/state`.
+//!
+//! One `key value` pair a line. Counters start with the device; peaks are of the last or current
+//! open of the file.
+
+use crate::{abstractions::params, Node};
+use kernel::{
+    debugfs, fmt,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+
+/// Counters of a device.
+#[derive(Default)]
+pub(crate) struct Stats {
+    pub(crate) opens: Counter,
+    pub(crate) resets: Counter,
+    pub(crate) kicks: Counter,
+    /// Ranges that were mapped and unmapped by messages.
+    pub(crate) maps: Counter,
+    pub(crate) unmaps: Counter,
+    pub(crate) failed_messages: Counter,
+    /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
+    pub(crate) unshared_bytes: Counter,
+    entries: Counter,
+    entries_peak: Counter,
+    pinned: Counter,
+    pinned_peak: Counter,
+}
+
+/// A number that only grows, or a gauge; read without a lock.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self(Atomic::new(0))
+    }
+}
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64, order: Relaxed) {
+        self.0.add(n, order);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+}
+
+impl Stats {
+    /// Notes the ranges and pages that are mapped now. Called with the node's state locked.
+    pub(crate) fn note(&self, entries: u64, pinned: u64) {
+        self.entries.set(entries);
+        self.entries_peak.set(self.entries_peak.get().max(entries));
+        self.pinned.set(pinned);
+        self.pinned_peak.set(self.pinned_peak.get().max(pinned));
+    }
+
+    /// Starts new peaks. Called when a file is opened.
+    pub(crate) fn opened(&self) {
+        self.opens.add(1, Relaxed);
+        self.entries_peak.set(0);
+        self.pinned_peak.set(0);
+    }
+}
+
+/// The debugfs files of a device; gone when dropped.
+pub(crate) struct Files {
+    _state: Pin<KBox<debugfs::File<Arc<Node>>>>,
+    _dir: debugfs::Dir,
+}
+
+impl Files {
+    /// Creates `vhost-vdpa-N/` in `dir`.
+    pub(crate) fn new(dir: &debugfs::Dir, minor: i32, node: &Arc<Node>) -> Result<Self> {
+        let name = CString::try_from_fmt(fmt!("vhost-vdpa-{minor}"))?;
+        let dir = dir.subdir(&name);
+        let state = KBox::pin_init(
+            dir.read_callback_file(c"state", Ok::<_, Error>(node.clone())?, &show),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            _state: state,
+            _dir: dir,
+        })
+    }
+}
+
+/// Writes the `state` file.
+fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let stats = &node.stats;
+    let state = node.state.lock();
+    let dev = node.gate.enter();
+    writeln!(f, "present {}", u8::from(dev.is_ok()))?;
+    if let Ok(dev) = &dev {
+        writeln!(f, "device_id {}", dev.get_device_id())?;
+        writeln!(f, "status {:#x}", dev.get_status())?;
+        writeln!(f, "map_style {:?}", dev.map_style())?;
+        writeln!(f, "device_features {:#x}", dev.get_device_features())?;
+        writeln!(f, "driver_features {:#x}", dev.get_driver_features())?;
+    }
+    writeln!(f, "queues {}", node.nvqs)?;
+    writeln!(f, "groups {}", node.ngroups)?;
+    writeln!(f, "address_spaces {}", node.nas)?;
+    writeln!(f, "use_va {}", u8::from(node.use_va))?;
+    writeln!(f, "opened {}", u8::from(node.opened.load(Relaxed)))?;
+    writeln!(f, "features {:#x}", state.features)?;
+    writeln!(f, "backend_features {:#x}", state.backend_features)?;
+    writeln!(f, "suspended {}", u8::from(state.suspended))?;
+    writeln!(f, "iova_first {:#x}", state.range.first)?;
+    writeln!(f, "iova_last {:#x}", state.range.last)?;
+    writeln!(f, "iotlb_limit {}", params::max_iotlb_entries())?;
+    for (asid, space) in state.spaces.iter() {
+        writeln!(f, "as{asid}_entries {}", space.len())?;
+        writeln!(f, "as{asid}_pinned_pages {}", space.pinned())?;
+    }
+    let calls: u64 = node.calls.iter().map(|call| call.signalled()).sum();
+    let bypass = state.producers.iter().flatten().count();
+    writeln!(f, "iotlb_entries {}", stats.entries.get())?;
+    writeln!(f, "iotlb_entries_peak {}", stats.entries_peak.get())?;
+    writeln!(f, "pinned_pages {}", stats.pinned.get())?;
+    writeln!(f, "pinned_pages_peak {}", stats.pinned_peak.get())?;
+    writeln!(f, "opens {}", stats.opens.get())?;
+    writeln!(f, "resets {}", stats.resets.get())?;
+    writeln!(f, "maps {}", stats.maps.get())?;
+    writeln!(f, "unmaps {}", stats.unmaps.get())?;
+    writeln!(f, "unshared_bytes {}", stats.unshared_bytes.get())?;
+    writeln!(f, "failed_messages {}", stats.failed_messages.get())?;
+    writeln!(f, "kicks {}", stats.kicks.get())?;
+    writeln!(f, "queue_calls {calls}")?;
+    writeln!(f, "config_calls {}", node.config_call.signalled())?;
+    writeln!(f, "irq_bypass_producers {bypass}")
+}

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file operations: one function per ioctl, and mmap.
+//!
+//! The order of checks is part of the ABI: what C checks first is checked first here. Arguments are
+//! copied from userspace before [`Node::state`] is taken and results after it was dropped; each
+//! argument is copied once. No check comes after a change.
+//!
+//! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
+
+use crate::{
+    abstractions::{
+        chardev,
+        doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
+        eventfd::EventFd,
+        gate,
+        gup,
+        irqbypass::Producer,
+        vdpa::VqState,
+        vhost,
+    },
+    backend_features::Capabilities,
+    uapi::*,
+    Node, OpenFile, Session, State,
+};
+use kernel::{
+    iov::IovIterSource,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{Full, Release},
+        lock::{mutex::MutexBackend, Guard},
+        Arc,
+    },
+    types::ScopeGuard,
+};
+
+/// What an unknown ioctl returns; the VFS makes `ENOTTY` of it.
+fn is_unknown(e: Error) -> bool {
+    e == ENOIOCTLCMD
+}
+
+impl chardev::File for OpenFile {
+    type Node = Node;
+
+    fn open(node: Arc<Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
+        if node.opened.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        let undo = ScopeGuard::new_with_data(node.clone(), |node| {
+            node.opened.store(false, Release);
+        });
+        let session = Session { node: node.clone() };
+        let file = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session))?;
+        node.start(mapping)?;
+        node.stats.opened();
+        undo.dismiss();
+        Ok(file)
+    }
+
+    fn release(self: Pin<KBox<Self>>) {
+        let node = self.node.clone();
+        node.close();
+        // Ends kick polling, so no kick of ours reaches the next owner's device.
+        drop(self);
+        node.opened.store(false, Release);
+    }
+
+    fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize> {
+        if !self.node.gate.is_open() {
+            return Err(ENODEV);
+        }
+        self.write_message(iov).map_err(|e| {
+            // vhost core makes `EFAULT` of everything; removal is told apart.
+            if self.node.gate.is_open() {
+                e
+            } else {
+                ENODEV
+            }
+        })
+    }
+
+    fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize> {
+        if !self.node.gate.is_open() {
+            return Err(ENODEV);
+        }
+        let node = &*self.node;
+        let user = Arg(arg);
+        match cmd {
+            VHOST_VDPA_GET_DEVICE_ID => node.get_device_id(user),
+            VHOST_VDPA_GET_STATUS => node.get_status(user),
+            VHOST_VDPA_SET_STATUS => node.set_status(user),
+            VHOST_VDPA_GET_CONFIG => node.get_config(user),
+            VHOST_VDPA_SET_CONFIG => node.set_config(user),
+            VHOST_GET_FEATURES => node.get_features(user),
+            VHOST_SET_FEATURES => node.set_features(user),
+            VHOST_VDPA_GET_VRING_NUM => node.get_vring_num(user),
+            VHOST_VDPA_GET_GROUP_NUM => user.write(&node.ngroups),
+            VHOST_VDPA_GET_AS_NUM => user.write(&node.nas),
+            VHOST_VDPA_GET_VQS_COUNT => user.write(&node.nvqs),
+            VHOST_SET_LOG_BASE | VHOST_SET_LOG_FD => Err(ENOIOCTLCMD),
+            VHOST_VDPA_SET_CONFIG_CALL => node.set_config_call(user),
+            VHOST_GET_BACKEND_FEATURES => node.get_backend_features(user),
+            VHOST_SET_BACKEND_FEATURES => self.ack_backend_features(user),
+            VHOST_VDPA_GET_IOVA_RANGE => node.get_iova_range(user),
+            VHOST_VDPA_GET_CONFIG_SIZE => node.get_config_size(user),
+            VHOST_VDPA_SUSPEND => node.suspend(),
+            VHOST_VDPA_RESUME => node.resume(),
+            VHOST_SET_OWNER => self.set_owner(arg),
+            _ => self.other(cmd, arg),
+        }
+        .map(|()| 0)
+    }
+
+    fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result {
+        let dev = self.node.gate.enter()?;
+        if vma.size() != PAGE_SIZE || !vma.shared() || vma.readable() {
+            return Err(EINVAL);
+        }
+        if !dev.has_get_vq_notification() {
+            return Err(ENOTSUPP);
+        }
+        let idx = self.node.doorbell_index(vma.pgoff())?;
+        // A doorbell must have a page of its own: what shares it would be writable too.
+        let area = dev.get_vq_notification(idx).ok_or(ENOTSUPP)?;
+        if area.addr & (PAGE_SIZE as u64 - 1) != 0 {
+            return Err(EINVAL);
+        }
+        if area.size != PAGE_SIZE as u64 {
+            return Err(ENOTSUPP);
+        }
+        Ok(())
+    }
+}
+
+impl Doorbells for OpenFile {
+    fn fault(&self, fault: &Fault) -> FaultResult {
+        let node = &self.node;
+        let Ok(dev) = node.gate.enter() else {
+            return fault.insert_dummy(&node.dummy);
+        };
+        match node.doorbell_index(fault.pgoff()) {
+            Ok(idx) => match dev.get_vq_notification(idx) {
+                // Inside the gate, so that removal finds and zaps what is inserted here.
+                Some(area) => fault.insert_device(area.addr),
+                None => FaultResult::SIGBUS,
+            },
+            Err(_) => FaultResult::SIGBUS,
+        }
+    }
+}
+
+/// Ioctls that need vhost core's part of the file.
+trait FileIoctls {
+    fn ack_backend_features(&self, user: Arg) -> Result;
+    fn set_owner(&self, arg: usize) -> Result;
+    fn other(&self, cmd: u32, arg: usize) -> Result;
+    fn vring(&self, cmd: u32, arg: usize) -> Result;
+}
+
+impl FileIoctls for OpenFile {
+    fn ack_backend_features(&self, user: Arg) -> Result {
+        let features = user.read::<u64>()?;
+        let (mut state, dev) = self.node.enter()?;
+        Capabilities::of(&dev).check(features)?;
+        state.backend_features = features;
+        drop(dev);
+        drop(state);
+        vhost::Dev::set_backend_features(self, features);
+        Ok(())
+    }
+
+    /// Makes the calling process the owner, and gives the parent its address space.
+    fn set_owner(&self, arg: usize) -> Result {
+        self.dev_ioctl(VHOST_SET_OWNER, arg)?;
+        let bound = self.node.bind_owner();
+        if bound.is_err() {
+            self.reset_owner();
+        }
+        bound
+    }
+
+    /// Ioctls of vhost core, then those of a queue.
+    fn other(&self, cmd: u32, arg: usize) -> Result {
+        match self.dev_ioctl(cmd, arg) {
+            Err(e) if is_unknown(e) => self.vring(cmd, arg),
+            done => done,
+        }
+    }
+
+    fn vring(&self, cmd: u32, arg: usize) -> Result {
+        let node = &*self.node;
+        let user = Arg(arg);
+        let idx = node.queue_index(user.read::<u32>()?)?;
+        match cmd {
+            VHOST_SET_VRING_NUM => node.set_vring_num(idx, user),
+            VHOST_SET_VRING_ADDR => node.set_vring_addr(idx, user),
+            VHOST_SET_VRING_BASE => node.set_vring_base(idx, user),
+            VHOST_GET_VRING_BASE => node.get_vring_base(idx, user),
+            VHOST_SET_VRING_CALL => node.set_vring_call(idx, user),
+            VHOST_SET_VRING_ERR => node.set_vring_err(idx, user),
+            VHOST_VDPA_SET_VRING_ENABLE => node.set_vring_enable(idx, user),
+            VHOST_VDPA_GET_VRING_GROUP => node.get_vring_group(idx, user),
+            VHOST_VDPA_GET_VRING_DESC_GROUP => node.get_vring_desc_group(idx, user),
+            VHOST_VDPA_SET_GROUP_ASID => node.set_group_asid(idx, user),
+            VHOST_VDPA_GET_VRING_SIZE => node.get_vring_size(idx, user),
+            // Kicks, and what has no effect on a vDPA device.
+            _ => self.vring_ioctl(cmd, arg),
+        }
+    }
+}
+
+impl State {
+    /// Whether queues are running, so that their addresses and positions are the device's.
+    fn running(&self, dev: &gate::Guard<'_>) -> bool {
+        dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 && !self.suspended
+    }
+}
+
+impl Node {
+    /// Locks the state and enters the gate. `ENODEV` once the device is gone.
+    fn enter(&self) -> Result<(Guard<'_, State, MutexBackend>, gate::Guard<'_>)> {
+        let state = self.state.lock();
+        let dev = self.gate.enter()?;
+        Ok((state, dev))
+    }
+
+    /// Checks a queue index from userspace. `ENOBUFS` beyond the last queue.
+    fn queue_index(&self, idx: u32) -> Result<u16> {
+        if idx >= self.nvqs {
+            return Err(enobufs());
+        }
+        Ok(gate::clamp_index(idx, self.nvqs) as u16)
+    }
+
+    /// Checks the page offset of a doorbell map, which is a queue index.
+    fn doorbell_index(&self, pgoff: u64) -> Result<u16> {
+        let idx = u32::try_from(pgoff)?;
+        self.queue_index(idx).map_err(|_| EINVAL)
+    }
+
+    fn get_device_id(&self, user: Arg) -> Result {
+        let id = self.gate.enter()?.get_device_id();
+        user.write(&id)
+    }
+
+    fn get_status(&self, user: Arg) -> Result {
+        let status = self.gate.enter()?.get_status();
+        user.write(&status)
+    }
+
+    /// Sets status bits, or resets with 0. `EINVAL` for removing single bits.
+    fn set_status(&self, user: Arg) -> Result {
+        let status = user.read::<u8>()?;
+        let (mut state, dev) = self.enter()?;
+        let old = dev.get_status();
+        if status != 0 && old & !status != 0 {
+            return Err(EINVAL);
+        }
+        let starts = status & !old & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        let stops = old & !status & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        if stops {
+            for producer in &mut state.producers {
+                *producer = None;
+            }
+        }
+        if status == 0 {
+            let reset = self.reset(&mut state, &dev);
+            self.account(&state);
+            reset?;
+        } else {
+            dev.set_status(status);
+        }
+        if starts {
+            for idx in 0..self.nvqs {
+                self.offer_irq(&mut state, &dev, idx as u16);
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers a queue's interrupt for bypass, if it has an eventfd and the device an interrupt.
+    fn offer_irq(&self, state: &mut State, dev: &gate::Guard<'_>, idx: u16) {
+        let (Some(call), Some(place)) = (
+            self.calls.get(usize::from(idx)),
+            state.producers.get_mut(usize::from(idx)),
+        ) else {
+            return;
+        };
+        *place = None;
+        if !call.is_set() {
+            return;
+        }
+        if let Some(irq) = dev.get_vq_irq(idx) {
+            // Without bypass, interrupts take the way through the eventfd.
+            *place = Producer::register(call, irq).ok();
+        }
+    }
+
+    /// Checks a config access. `EINVAL` for an empty one or one beyond the end.
+    fn check_config(&self, header: &TwoWords) -> Result {
+        let size = self.gate.enter()?.get_config_size();
+        let (off, len) = (header.first as usize, header.second as usize);
+        if len == 0 || off > size || len > size.wrapping_sub(off) {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    fn get_config(&self, user: Arg) -> Result {
+        let header = TwoWords::read(user)?;
+        self.check_config(&header)?;
+        let len = header.second as usize;
+        let mut buf = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
+        self.gate.enter()?.get_config(header.first, &mut buf);
+        kernel::uaccess::UserSlice::new(user.after(8), len)
+            .writer()
+            .write_slice(&buf)
+    }
+
+    fn set_config(&self, user: Arg) -> Result {
+        let header = TwoWords::read(user)?;
+        self.check_config(&header)?;
+        let len = header.second as usize;
+        let mut buf = KVVec::with_capacity(len, GFP_KERNEL)?;
+        kernel::uaccess::UserSlice::new(user.after(8), len).read_all(&mut buf, GFP_KERNEL)?;
+        self.gate.enter()?.set_config(header.first, &buf);
+        Ok(())
+    }
+
+    fn get_features(&self, user: Arg) -> Result {
+        let features = self.gate.enter()?.get_device_features();
+        user.write(&features)
+    }
+
+    /// Negotiates virtio features. `EBUSY` once they are agreed, `EINVAL` if the parent refuses.
+    fn set_features(&self, user: Arg) -> Result {
+        let agreed = |status: u8| status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
+        if agreed(self.gate.enter()?.get_status()) {
+            return Err(EBUSY);
+        }
+        let features = user.read::<u64>()?;
+        let (mut state, dev) = self.enter()?;
+        if agreed(dev.get_status()) {
+            return Err(EBUSY);
+        }
+        dev.set_features(features).map_err(|_| EINVAL)?;
+        state.features = dev.get_driver_features();
+        Ok(())
+    }
+
+    fn get_vring_num(&self, user: Arg) -> Result {
+        let num = self.gate.enter()?.get_vq_num_max();
+        user.write(&num)
+    }
+
+    fn set_config_call(&self, user: Arg) -> Result {
+        let ctx = EventFd::from_user(user.read::<i32>()?)?;
+        let (_state, dev) = self.enter()?;
+        self.config_call.as_ref().install(&dev, ctx);
+        Ok(())
+    }
+
+    fn get_backend_features(&self, user: Arg) -> Result {
+        let features = Capabilities::of(&*self.gate.enter()?).offered();
+        user.write(&features)
+    }
+
+    fn get_iova_range(&self, user: Arg) -> Result {
+        let range = self.state.lock().range;
+        user.write(&[range.first, range.last])
+    }
+
+    fn get_config_size(&self, user: Arg) -> Result {
+        let size = self.gate.enter()?.get_config_size() as u32;
+        user.write(&size)
+    }
+
+    /// Suspends a running device; one that does not run is left alone.
+    fn suspend(&self) -> Result {
+        let (mut state, dev) = self.enter()?;
+        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK == 0 {
+            return Ok(());
+        }
+        dev.suspend()?;
+        state.suspended = true;
+        Ok(())
+    }
+
+    /// Resumes a device; one that does not run is left alone.
+    fn resume(&self) -> Result {
+        let (mut state, dev) = self.enter()?;
+        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK == 0 {
+            return Ok(());
+        }
+        dev.resume()?;
+        state.suspended = false;
+        Ok(())
+    }
+
+    /// The rest of `VHOST_SET_OWNER`.
+    fn bind_owner(&self) -> Result {
+        let mm = gup::current_mm().ok_or(EPERM)?;
+        let (mut state, dev) = self.enter()?;
+        dev.bind_mm(&mm)?;
+        state.mm_bound = true;
+        state.owner = Some(mm);
+        Ok(())
+    }
+
+    /// Sets a queue's size. `EBUSY` while it runs (C changes it), `EINVAL` for 0, no power of two,
+    /// or more than the device's maximum.
+    fn set_vring_num(&self, idx: u16, user: Arg) -> Result {
+        let num = TwoWords::read(user)?.second;
+        let (state, dev) = self.enter()?;
+        if state.running(&dev) {
+            return Err(EBUSY);
+        }
+        if !num.is_power_of_two() || num > u32::from(state.vq_num_max) {
+            return Err(EINVAL);
+        }
+        dev.set_vq_num(idx, num);
+        Ok(())
+    }
+
+    /// Sets a queue's areas, in IOVAs. `EINVAL` while it runs.
+    fn set_vring_addr(&self, idx: u16, user: Arg) -> Result {
+        let addr = VringAddr::read(user)?;
+        if addr.flags & !VHOST_VRING_F_LOG != 0 {
+            return Err(eopnotsupp());
+        }
+        if addr.avail & 1 != 0 || addr.used & 3 != 0 || addr.log & 3 != 0 {
+            return Err(EINVAL);
+        }
+        let (state, dev) = self.enter()?;
+        if state.running(&dev) {
+            return Err(EINVAL);
+        }
+        dev.set_vq_address(idx, addr.desc, addr.avail, addr.used)
+            .map_err(|_| EINVAL)
+    }
+
+    /// Sets where a queue continues. `EINVAL` while it runs.
+    fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
+        let num = TwoWords::read(user)?.second;
+        let (state, dev) = self.enter()?;
+        let to = if state.features & VIRTIO_F_RING_PACKED != 0 {
+            VqState::Packed {
+                avail: num as u16,
+                used: (num >> 16) as u16,
+            }
+        } else {
+            VqState::Split(u16::try_from(num)?)
+        };
+        if state.running(&dev) {
+            return Err(EINVAL);
+        }
+        dev.set_vq_state(idx, to)
+    }
+
+    /// Tells where a queue stands.
+    fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
+        let (state, dev) = self.enter()?;
+        let packed = state.features & VIRTIO_F_RING_PACKED != 0;
+        let num = match dev.get_vq_state(idx, packed)? {
+            VqState::Split(avail) => u32::from(avail),
+            VqState::Packed { avail, used } => u32::from(avail) | u32::from(used) << 16,
+        };
+        drop(dev);
+        drop(state);
+        user.write(&[u32::from(idx), num])
+    }
+
+    /// Sets the eventfd that tells of used buffers.
+    fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
+        let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
+        let (mut state, dev) = self.enter()?;
+        let call = self.calls.get(usize::from(idx)).ok_or(enobufs())?;
+        // The producer is known by the old eventfd: it goes before that does.
+        if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
+            *producer = None;
+        }
+        call.as_ref().install(&dev, ctx);
+        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
+            self.offer_irq(&mut state, &dev, idx);
+        }
+        Ok(())
+    }
+
+    /// Sets the eventfd that tells of errors: of removal, the only one there is.
+    fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
+        let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
+        let (mut state, _dev) = self.enter()?;
+        let place = state.errors.get_mut(usize::from(idx)).ok_or(enobufs())?;
+        let old = core::mem::replace(place, ctx);
+        drop(old);
+        Ok(())
+    }
+
+    fn set_vring_enable(&self, idx: u16, user: Arg) -> Result {
+        let ready = TwoWords::read(user)?.second != 0;
+        let (_state, dev) = self.enter()?;
+        dev.set_vq_ready(idx, ready);
+        Ok(())
+    }
+
+    /// Answers with a group. `EOPNOTSUPP` without groups, `EIO` if the parent names none of its.
+    fn answer_group(&self, idx: u16, group: Option<u32>, user: Arg) -> Result {
+        let group = group.ok_or(eopnotsupp())?;
+        if group >= self.ngroups {
+            return Err(EIO);
+        }
+        user.write(&[u32::from(idx), group])
+    }
+
+    fn get_vring_group(&self, idx: u16, user: Arg) -> Result {
+        let group = self.gate.enter()?.get_vq_group(idx);
+        self.answer_group(idx, group, user)
+    }
+
+    fn get_vring_desc_group(&self, idx: u16, user: Arg) -> Result {
+        let group = self.gate.enter()?.get_vq_desc_group(idx);
+        self.answer_group(idx, group, user)
+    }
+
+    /// Puts a group into an address space. `EINVAL` for one of the two that does not exist, `EBUSY`
+    /// after `DRIVER_OK`.
+    fn set_group_asid(&self, group: u16, user: Arg) -> Result {
+        let asid = TwoWords::read(user)?.second;
+        let group = u32::from(group);
+        let (_state, dev) = self.enter()?;
+        if group >= self.ngroups || asid >= self.nas {
+            return Err(EINVAL);
+        }
+        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
+            return Err(EBUSY);
+        }
+        if !dev.has_set_group_asid() {
+            return Err(eopnotsupp());
+        }
+        dev.set_group_asid(group, asid)
+    }
+
+    fn get_vring_size(&self, idx: u16, user: Arg) -> Result {
+        let size = self.gate.enter()?.get_vq_size(idx).ok_or(eopnotsupp())?;
+        user.write(&[u32::from(idx), u32::from(size)])
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IOTLB messages: how userspace maps its memory for the device.
+//!
+//! An `UPDATE` pins (or looks up) all of its memory before it takes [`Node::state`](crate::Node),
+//! and then adds all of it or nothing. A parent that takes whole tables gets one table a message,
+//! or one a batch. Every error reaches userspace as `EFAULT`, because vhost core folds it.
+//!
+//! C: `vhost_vdpa_process_iotlb_msg()`.
+
+use crate::{
+    abstractions::{
+        gup::{self, Charge},
+        params, usermap,
+        vdpa::{Device, IovaRange},
+        vhost::Message,
+    },
+    iotlb::{AddressSpace, Backing, Mapping, Target},
+    uapi::*,
+    Node, State,
+};
+use kernel::{
+    mm::Mm,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+    sync::{aref::ARef, atomic::Relaxed},
+};
+
+const PAGE_MASK: u64 = PAGE_SIZE as u64 - 1;
+
+/// An `UPDATE` in whole pages, checked.
+///
+/// # Invariants
+///
+/// `iova`, `uaddr` and `size` are page aligned where the parent takes physical addresses, `size` is
+/// not 0 and neither end wraps.
+struct Update {
+    iova: u64,
+    last: u64,
+    size: u64,
+    uaddr: u64,
+    perm: u8,
+}
+
+impl Update {
+    /// Checks a message.
+    ///
+    /// Errors: `EINVAL` for an empty or wrapping range, one outside of `range`, an unknown
+    /// permission, or, with physical addresses, different offsets into the page.
+    fn new(msg: &Message, range: IovaRange, whole_pages: bool) -> Result<Self> {
+        if msg.size == 0 || msg.perm == 0 || msg.perm & !VHOST_ACCESS_RW != 0 {
+            return Err(EINVAL);
+        }
+        let last = msg.iova.checked_add(msg.size.wrapping_sub(1)).ok_or(EINVAL)?;
+        let ulast = msg.uaddr.checked_add(msg.size.wrapping_sub(1)).ok_or(EINVAL)?;
+        let (iova, last, uaddr) = if whole_pages {
+            if (msg.iova ^ msg.uaddr) & PAGE_MASK != 0 || ulast == u64::MAX {
+                return Err(EINVAL);
+            }
+            (
+                msg.iova & !PAGE_MASK,
+                last | PAGE_MASK,
+                msg.uaddr & !PAGE_MASK,
+            )
+        } else {
+            (msg.iova, last, msg.uaddr)
+        };
+        if iova < range.first || last > range.last {
+            return Err(EINVAL);
+        }
+        // Only the whole 64-bit space has no size.
+        let size = last.wrapping_sub(iova).checked_add(1).ok_or(EINVAL)?;
+        Ok(Self {
+            iova,
+            last,
+            size,
+            uaddr,
+            perm: msg.perm,
+        })
+    }
+}
+
+impl State {
+    /// Whether the caller may map memory: only the owner, whose address space it is.
+    fn owner_mm(&self) -> Result<ARef<Mm>> {
+        match &self.owner {
+            Some(mm) if gup::is_current_mm(mm) => Ok(mm.clone()),
+            _ => Err(EPERM),
+        }
+    }
+
+    /// Finds an address space that `UPDATE` or `BATCH_BEGIN` may create.
+    fn space_or_new(&mut self, asid: u32, nas: u32) -> Result<&mut AddressSpace> {
+        if self.spaces.get(&asid).is_none() {
+            let limit = params::max_iotlb_entries();
+            if asid >= nas || limit == 0 {
+                return Err(EINVAL);
+            }
+            let space = AddressSpace::new(asid, limit)?;
+            self.spaces
+                .try_create_and_insert(asid, space, GFP_KERNEL)?;
+        }
+        self.spaces.get_mut(&asid).ok_or(EINVAL)
+    }
+
+    /// Runs `f` on an address space and the device.
+    fn with_space<R>(
+        &mut self,
+        dev: &Device,
+        asid: u32,
+        f: impl FnOnce(&mut AddressSpace, &Target<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let target = Target::new(dev, self.domain.as_ref());
+        f(self.spaces.get_mut(&asid).ok_or(EINVAL)?, &target)
+    }
+}
+
+impl Node {
+    /// Handles one message.
+    pub(crate) fn message(&self, asid: u32, msg: &Message) -> Result {
+        let handled = self.dispatch(asid, msg);
+        if handled.is_err() {
+            self.stats.failed_messages.add(1, Relaxed);
+        }
+        handled
+    }
+
+    fn dispatch(&self, asid: u32, msg: &Message) -> Result {
+        if msg.kind == VHOST_IOTLB_UPDATE {
+            return self.update(asid, msg);
+        }
+        let mut state = self.state.lock();
+        self.check(&mut state, asid, msg.kind == VHOST_IOTLB_BATCH_BEGIN)?;
+        let dev = self.gate.enter()?;
+        let batch = state.batch.is_some();
+        let handled = match msg.kind {
+            VHOST_IOTLB_INVALIDATE => state.with_space(&dev, asid, |space, target| {
+                space.settle(target, batch)?;
+                // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other
+                // range that wraps is empty: it must not hit ranges that are not in it.
+                let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
+                let n = space.remove(target, msg.iova, last, batch)?;
+                self.stats.unmaps.add(n as u64, Relaxed);
+                Ok(())
+            }),
+            VHOST_IOTLB_BATCH_BEGIN => {
+                state.with_space(&dev, asid, |space, target| space.settle(target, true))?;
+                state.batch = Some(asid);
+                Ok(())
+            }
+            VHOST_IOTLB_BATCH_END => {
+                state.batch = None;
+                if batch {
+                    state.with_space(&dev, asid, |space, target| space.push(target))
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Err(EINVAL),
+        };
+        self.account(&state);
+        handled
+    }
+
+    /// The checks that every message starts with: the owner, the address space, the batch.
+    fn check(&self, state: &mut State, asid: u32, create: bool) -> Result<ARef<Mm>> {
+        let mm = state.owner_mm()?;
+        if create {
+            state.space_or_new(asid, self.nas)?;
+        }
+        if state.spaces.get(&asid).is_none() || state.batch.is_some_and(|batch| batch != asid) {
+            return Err(EINVAL);
+        }
+        Ok(mm)
+    }
+
+    /// Maps a range of the owner's memory.
+    fn update(&self, asid: u32, msg: &Message) -> Result {
+        let mut state = self.state.lock();
+        let mm = self.check(&mut state, asid, true)?;
+        let update = Update::new(msg, state.range, !self.use_va)?;
+        let space = state.space_or_new(asid, self.nas)?;
+        if space.overlaps(update.iova, update.last) {
+            return Err(EEXIST);
+        }
+        let room = space.room();
+        drop(state);
+
+        // Page faults happen here, with no lock held.
+        let maps = if self.use_va {
+            self.look_up(&mm, &update, room)?
+        } else {
+            self.pin(asid, mm, &update, room)?
+        };
+
+        let mut state = self.state.lock();
+        self.check(&mut state, asid, true)?;
+        let dev = self.gate.enter()?;
+        let batch = state.batch.is_some();
+        let n = maps.len() as u64;
+        let inserted = state.with_space(&dev, asid, |space, target| {
+            space.settle(target, batch)?;
+            space.insert(target, maps, batch)
+        });
+        if inserted.is_ok() {
+            self.stats.maps.add(n, Relaxed);
+        }
+        self.account(&state);
+        inserted
+    }
+
+    /// Pins the memory of an update: one mapping for each run of contiguous pages.
+    fn pin(
+        &self,
+        asid: u32,
+        mm: ARef<Mm>,
+        update: &Update,
+        room: usize,
+    ) -> Result<KVVec<Mapping>> {
+        let npages = update.size >> PAGE_SHIFT;
+        let mut charge = match Charge::new(mm.clone(), npages) {
+            Ok(charge) => charge,
+            Err(e) => {
+                // Pins of ranges that the batch removed count until the device has let go of
+                // them. Tell it now: a batch that unmaps and remaps must fit as it does in C.
+                self.flush_held(asid)?;
+                Charge::new(mm, npages).map_err(|_| e)?
+            }
+        };
+        let write = update.perm & VHOST_ACCESS_WO != 0;
+        let runs = gup::pin(update.uaddr, npages, write, room)?;
+        let mut maps = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
+        let mut iova = update.iova;
+        for pages in runs {
+            let size = pages.size();
+            let map = Mapping {
+                iova,
+                size,
+                addr: pages.phys(),
+                perm: u32::from(update.perm),
+                backing: Backing::Pinned {
+                    _charge: charge.split(pages.npages()),
+                    pages,
+                },
+            };
+            maps.push(map, GFP_KERNEL)?;
+            iova = iova.wrapping_add(size);
+        }
+        Ok(maps)
+    }
+
+    /// Pushes the tables that hold pins; `ENOMEM` if there are none.
+    fn flush_held(&self, asid: u32) -> Result {
+        let mut state = self.state.lock();
+        let dev = self.gate.enter()?;
+        state.with_space(&dev, asid, |space, target| {
+            if space.holds() {
+                space.push(target)
+            } else {
+                Err(ENOMEM)
+            }
+        })
+    }
+
+    /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
+    ///
+    /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
+    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<KVVec<Mapping>> {
+        let (pieces, unshared) = usermap::lookup(
+            mm,
+            update.uaddr,
+            update.size,
+            update.perm & VHOST_ACCESS_WO != 0,
+            update.perm & VHOST_ACCESS_RO != 0,
+            room,
+        )?;
+        self.stats.unshared_bytes.add(unshared, Relaxed);
+        let mut maps = KVVec::with_capacity(pieces.len(), GFP_KERNEL)?;
+        for piece in pieces {
+            let map = Mapping {
+                iova: update.iova.wrapping_add(piece.offset),
+                size: piece.size,
+                addr: update.uaddr.wrapping_add(piece.offset),
+                perm: u32::from(update.perm),
+                backing: Backing::File(piece.file),
+            };
+            maps.push(map, GFP_KERNEL)?;
+        }
+        Ok(maps)
+    }
+
+    /// Notes how much is mapped, for debugfs.
+    pub(crate) fn account(&self, state: &State) {
+        let entries = state.spaces.values().map(|s| u64::from(s.len())).sum();
+        let pinned = state.spaces.values().map(AddressSpace::pinned).sum();
+        self.stats.note(entries, pinned);
+    }
+}

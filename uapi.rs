@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What userspace sees: ioctl numbers, message types and the structures they carry.
+//!
+//! C: `include/uapi/linux/vhost.h`, `include/uapi/linux/vhost_types.h`. Structures are read and
+//! written field by field, so there is no padding to leak and every field is fetched once.
+
+use kernel::{
+    ioctl::{_IO, _IOR, _IOW, _IOWR},
+    prelude::*,
+    transmute::{AsBytes, FromBytes},
+    uaccess::{UserPtr, UserSlice, UserSliceReader},
+};
+
+/// `VHOST_VIRTIO`.
+const VHOST: u32 = 0xaf;
+
+/// `struct vhost_vring_state` and `struct vhost_vring_file` on the wire.
+type Pair = [u32; 2];
+/// `struct vhost_vring_addr` on the wire; only its size counts.
+type Addr = [u64; 5];
+
+pub(crate) const VHOST_GET_FEATURES: u32 = _IOR::<u64>(VHOST, 0x00);
+pub(crate) const VHOST_SET_FEATURES: u32 = _IOW::<u64>(VHOST, 0x00);
+pub(crate) const VHOST_SET_OWNER: u32 = _IO(VHOST, 0x01);
+pub(crate) const VHOST_SET_LOG_BASE: u32 = _IOW::<u64>(VHOST, 0x04);
+pub(crate) const VHOST_SET_LOG_FD: u32 = _IOW::<i32>(VHOST, 0x07);
+pub(crate) const VHOST_SET_VRING_NUM: u32 = _IOW::<Pair>(VHOST, 0x10);
+pub(crate) const VHOST_SET_VRING_ADDR: u32 = _IOW::<Addr>(VHOST, 0x11);
+pub(crate) const VHOST_SET_VRING_BASE: u32 = _IOW::<Pair>(VHOST, 0x12);
+pub(crate) const VHOST_GET_VRING_BASE: u32 = _IOWR::<Pair>(VHOST, 0x12);
+pub(crate) const VHOST_SET_VRING_CALL: u32 = _IOW::<Pair>(VHOST, 0x21);
+pub(crate) const VHOST_SET_VRING_ERR: u32 = _IOW::<Pair>(VHOST, 0x22);
+pub(crate) const VHOST_SET_BACKEND_FEATURES: u32 = _IOW::<u64>(VHOST, 0x25);
+pub(crate) const VHOST_GET_BACKEND_FEATURES: u32 = _IOR::<u64>(VHOST, 0x26);
+pub(crate) const VHOST_VDPA_GET_DEVICE_ID: u32 = _IOR::<u32>(VHOST, 0x70);
+pub(crate) const VHOST_VDPA_GET_STATUS: u32 = _IOR::<u8>(VHOST, 0x71);
+pub(crate) const VHOST_VDPA_SET_STATUS: u32 = _IOW::<u8>(VHOST, 0x72);
+/// The size in the number is that of `struct vhost_vdpa_config` without its flexible array.
+pub(crate) const VHOST_VDPA_GET_CONFIG: u32 = _IOR::<Pair>(VHOST, 0x73);
+pub(crate) const VHOST_VDPA_SET_CONFIG: u32 = _IOW::<Pair>(VHOST, 0x74);
+pub(crate) const VHOST_VDPA_SET_VRING_ENABLE: u32 = _IOW::<Pair>(VHOST, 0x75);
+pub(crate) const VHOST_VDPA_GET_VRING_NUM: u32 = _IOR::<u16>(VHOST, 0x76);
+pub(crate) const VHOST_VDPA_SET_CONFIG_CALL: u32 = _IOW::<i32>(VHOST, 0x77);
+pub(crate) const VHOST_VDPA_GET_IOVA_RANGE: u32 = _IOR::<[u64; 2]>(VHOST, 0x78);
+pub(crate) const VHOST_VDPA_GET_CONFIG_SIZE: u32 = _IOR::<u32>(VHOST, 0x79);
+pub(crate) const VHOST_VDPA_GET_AS_NUM: u32 = _IOR::<u32>(VHOST, 0x7a);
+pub(crate) const VHOST_VDPA_GET_VRING_GROUP: u32 = _IOWR::<Pair>(VHOST, 0x7b);
+pub(crate) const VHOST_VDPA_SET_GROUP_ASID: u32 = _IOW::<Pair>(VHOST, 0x7c);
+pub(crate) const VHOST_VDPA_SUSPEND: u32 = _IO(VHOST, 0x7d);
+pub(crate) const VHOST_VDPA_RESUME: u32 = _IO(VHOST, 0x7e);
+pub(crate) const VHOST_VDPA_GET_VRING_DESC_GROUP: u32 = _IOWR::<Pair>(VHOST, 0x7f);
+pub(crate) const VHOST_VDPA_GET_VQS_COUNT: u32 = _IOR::<u32>(VHOST, 0x80);
+pub(crate) const VHOST_VDPA_GET_GROUP_NUM: u32 = _IOR::<u32>(VHOST, 0x81);
+pub(crate) const VHOST_VDPA_GET_VRING_SIZE: u32 = _IOWR::<Pair>(VHOST, 0x82);
+
+/// `vhost_iotlb_msg::type`.
+pub(crate) const VHOST_IOTLB_UPDATE: u8 = 2;
+pub(crate) const VHOST_IOTLB_INVALIDATE: u8 = 3;
+pub(crate) const VHOST_IOTLB_BATCH_BEGIN: u8 = 5;
+pub(crate) const VHOST_IOTLB_BATCH_END: u8 = 6;
+
+/// `vhost_iotlb_msg::perm`: what the device may do.
+pub(crate) const VHOST_ACCESS_RO: u8 = 1;
+pub(crate) const VHOST_ACCESS_WO: u8 = 2;
+pub(crate) const VHOST_ACCESS_RW: u8 = 3;
+
+/// The only flag of `struct vhost_vring_addr`, without effect on a vDPA device.
+pub(crate) const VHOST_VRING_F_LOG: u32 = 1;
+
+/// Device status bits.
+pub(crate) const VIRTIO_CONFIG_S_DRIVER_OK: u8 = 4;
+pub(crate) const VIRTIO_CONFIG_S_FEATURES_OK: u8 = 8;
+
+/// Feature bit of the packed ring.
+pub(crate) const VIRTIO_F_RING_PACKED: u64 = 1 << 34;
+
+/// `EOPNOTSUPP`, which the kernel crate has no name for.
+pub(crate) fn eopnotsupp() -> Error {
+    Error::from_errno(-95)
+}
+
+/// `ENOBUFS`, which the kernel crate has no name for.
+pub(crate) fn enobufs() -> Error {
+    Error::from_errno(-105)
+}
+
+/// The argument of an ioctl: an address in userspace that may be anything.
+#[derive(Clone, Copy)]
+pub(crate) struct Arg(pub(crate) usize);
+
+impl Arg {
+    fn reader(self, len: usize) -> UserSliceReader {
+        UserSlice::new(UserPtr::from_addr(self.0), len).reader()
+    }
+
+    /// Reads a number. `EFAULT` where there is none.
+    pub(crate) fn read<T: FromBytes>(self) -> Result<T> {
+        self.reader(size_of::<T>()).read()
+    }
+
+    /// Writes a value without padding. `EFAULT` where there is no room.
+    pub(crate) fn write<T: AsBytes>(self, value: &T) -> Result {
+        UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>())
+            .writer()
+            .write(value)
+    }
+
+    /// The bytes after the first `skip`.
+    pub(crate) fn after(self, skip: usize) -> UserPtr {
+        UserPtr::from_addr(self.0).wrapping_byte_add(skip)
+    }
+}
+
+/// `struct vhost_vring_state` and `struct vhost_vdpa_config`'s header: two numbers.
+pub(crate) struct TwoWords {
+    pub(crate) first: u32,
+    pub(crate) second: u32,
+}
+
+impl TwoWords {
+    pub(crate) fn read(arg: Arg) -> Result<Self> {
+        let mut reader = arg.reader(8);
+        Ok(Self {
+            first: reader.read()?,
+            second: reader.read()?,
+        })
+    }
+}
+
+/// `struct vhost_vring_addr`.
+pub(crate) struct VringAddr {
+    pub(crate) flags: u32,
+    pub(crate) desc: u64,
+    pub(crate) used: u64,
+    pub(crate) avail: u64,
+    pub(crate) log: u64,
+}
+
+impl VringAddr {
+    pub(crate) fn read(arg: Arg) -> Result<Self> {
+        let mut reader = arg.reader(size_of::<Addr>());
+        let _index: u32 = reader.read()?;
+        Ok(Self {
+            flags: reader.read()?,
+            desc: reader.read()?,
+            used: reader.read()?,
+            avail: reader.read()?,
+            log: reader.read()?,
+        })
+    }
+}
