@@ -23,6 +23,10 @@ give_back() {
 	[ "$owner" = 0:0 ] || as_root chown -R --from=0:0 "$owner" "$PROJECT"
 }
 
+# Two builds in one directory destroy each other.
+exec 8>"$CACHE/build.lock"
+flock 8
+
 rc=0
 case ${1:-modules} in
 modules)
