@@ -3,6 +3,9 @@
 //! Generated bindings, quarantined: only the other files of `abstractions/` use them.
 #![allow(
     clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
     clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,

@@ -159,9 +159,9 @@ impl Iterator for Iter<'_> {
             perm: node.perm,
             opaque: node.opaque,
         };
+        let (start, last) = (self.start, self.last);
         // SAFETY: As above; the C function follows links of the same tree.
-        self.next =
-            unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), self.start, self.last) };
+        self.next = unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), start, last) };
         Some(found)
     }
 }
