@@ -50,7 +50,6 @@ use abstractions::{
     gate::Gate,
     iommu::Domain,
     irqbypass::Producer,
-    params,
     vdpa::{Device, IovaRange, MapStyle},
     vdpa_driver::{self, Driver},
     vhost,
