@@ -540,6 +540,76 @@ TEST_F(datapath, h05_05_map_after_a_reset_in_a_batch)
 	EXPECT_OK(nic_echo(nic, 4));
 }
 
+/* Fill the table behind what the NIC has, page by page: how many went in. */
+static int fill_table(struct nic *nic, int max)
+{
+	int n;
+
+	for (n = 0; n < max; n++)
+		if (iotlb_map(nic->fd, nic->iova + NIC_MEM + (2 * n + 1) * PAGE,
+			      PAGE, nic->mem))
+			break;
+	return n;
+}
+
+TEST_F(datapath, h05_04_failed_update_keeps_the_old_table)
+{
+	struct nic *nic = &self->nic;
+	int n, r;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 4));
+	n = fill_table(nic, 4096);
+	if (n == 4096)
+		SKIP(return, "the table has no end");
+	r = nic_echo(nic, 4);
+	/* If it was the parent that refused, C leaves it with an empty table. */
+	if (r && on_c_driver() && getenv("ENTRIES")[0]) {
+		C_DIFFERS("5.4");
+		return;
+	}
+	EXPECT_EQ(0, r);
+	/* And again after another. */
+	EXPECT_EQ(0, fill_table(nic, 1));
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
+TEST_F(datapath, h05_04_batch_end_reports_a_failed_map)
+{
+	const char *entries = getenv("ENTRIES");
+	struct nic *nic = &self->nic;
+	int n, r;
+
+	if (!entries || !entries[0])
+		SKIP(return, "needs a parent with a small table: ENTRIES");
+	n = atoi(entries) + 16;
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 4));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	r = fill_table(nic, n);
+	if (r != n) {
+		/* One map at a time is refused at once. */
+		EXPECT_OK(iotlb_batch(self->fd, 0, false));
+		EXPECT_OK(nic_echo(nic, 4));
+		return;
+	}
+	r = iotlb_batch(self->fd, 0, false);
+	if (on_c_driver()) {
+		EXPECT_EQ(0, r);
+		C_DIFFERS("5.4");
+		return;
+	}
+	EXPECT_EQ(-EFAULT, r);
+	/* With less to map, the next message brings the parent up to date. */
+	EXPECT_OK(iotlb_batch(self->fd, 0, true));
+	EXPECT_OK(iotlb_unmap(self->fd, nic->iova + NIC_MEM, 2 * (n + 1) * PAGE));
+	EXPECT_OK(iotlb_batch(self->fd, 0, false));
+	nic_kick(&nic->q[TX]);
+	EXPECT_OK(nic_echo(nic, 4));
+}
+
 /* A ring that nothing is mapped for: does the device get anywhere? */
 static bool runs_without_a_map(struct nic *nic)
 {

@@ -302,6 +302,14 @@ TEST_F(file, read_is_refused)
 	EXPECT_EQ(EINVAL, errno);
 }
 
+TEST_F(file, poll_is_always_ready)
+{
+	struct pollfd p = { .fd = self->fd, .events = POLLIN | POLLOUT };
+
+	EXPECT_EQ(1, poll(&p, 1, 0));
+	EXPECT_EQ(POLLIN | POLLOUT, p.revents);
+}
+
 static int doorbell(int fd, size_t len, int prot, int flags, off_t page)
 {
 	void *p = mmap(NULL, len, prot, flags, fd, page * PAGE);

@@ -263,6 +263,93 @@ TEST_F(iotlb, memory_without_access)
 				      self->iova, PAGE, p, VHOST_ACCESS_RO));
 }
 
+TEST_F(iotlb, h04_05_io_mapping)
+{
+	unsigned long start = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/maps", "r");
+
+	/* The vDSO's data is mapped like a doorbell: by frame, without pages. */
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, "[vvar]"))
+			start = strtoul(line, NULL, 16);
+	if (!start)
+		SKIP(return, "no [vvar] in this process");
+	if (!parent_pins(self->fd, self->iova))
+		SKIP(return, "the parent maps by user address");
+	EXPECT_ERRNO(EFAULT, iotlb_v2(self->fd, 0, VHOST_IOTLB_UPDATE,
+				      self->iova, PAGE, (void *)start,
+				      VHOST_ACCESS_RO));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, (void *)start));
+	EXPECT_OK(is_free(self->fd, self->iova, PAGE, self->mem));
+}
+
+/*
+ * User addresses: what is shared with a file is mapped, what is not is passed
+ * over without an error, and QEMU depends on that.
+ */
+TEST_F(iotlb, h04_12_unshared_memory_by_user_address)
+{
+	char *p = private_pages(PAGE);
+
+	ASSERT_NE(NULL, p);
+	if (parent_pins(self->fd, self->iova))
+		SKIP(return, "the parent maps by physical address");
+	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, p));
+	/* There is no entry, so this is no overlap. */
+	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, p));
+	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	EXPECT_EQ(0, pinned_self());
+}
+
+TEST_F(iotlb, nothing_at_the_user_address)
+{
+	if (parent_pins(self->fd, self->iova))
+		SKIP(return, "the parent maps by physical address");
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE,
+				       (void *)0x7ffffffff000));
+}
+
+TEST_F(iotlb, h05_06_hole_at_the_user_address)
+{
+	int r;
+
+	if (parent_pins(self->fd, self->iova))
+		SKIP(return, "the parent maps by physical address");
+	ASSERT_EQ(0, munmap(self->mem, 2 * PAGE));
+	r = iotlb_map(self->fd, self->iova, 4 * PAGE, self->mem);
+	if (on_c_driver()) {
+		EXPECT_EQ(0, r);
+		C_DIFFERS("5.6");
+		return;
+	}
+	EXPECT_EQ(-EFAULT, r);
+	/* In the middle as well, and what came before it is undone. */
+	ASSERT_EQ(0, munmap(self->mem + 4 * PAGE, PAGE));
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, 6 * PAGE,
+				       self->mem + 2 * PAGE));
+	EXPECT_OK(is_free(self->fd, self->iova, 2 * PAGE, self->mem + 2 * PAGE));
+}
+
+TEST_F(iotlb, h05_06_permission_at_the_user_address)
+{
+	int r;
+
+	if (parent_pins(self->fd, self->iova))
+		SKIP(return, "the parent maps by physical address");
+	ASSERT_EQ(0, mprotect(self->mem, self->len, PROT_READ));
+	r = iotlb_map(self->fd, self->iova, PAGE, self->mem);
+	if (on_c_driver()) {
+		EXPECT_EQ(0, r);
+		C_DIFFERS("5.6");
+		return;
+	}
+	EXPECT_EQ(-EFAULT, r);
+	EXPECT_OK(iotlb_v2(self->fd, 0, VHOST_IOTLB_UPDATE, self->iova, PAGE,
+			   self->mem, VHOST_ACCESS_RO));
+}
+
 TEST_F(iotlb, read_only_memory)
 {
 	if (!parent_pins(self->fd, self->iova))

@@ -11,8 +11,10 @@
 #   MGMTDEV=NAME	who makes the device (default: rust_vdpasim_net, then vdpasim_net)
 #   BIN=DIR		the binaries (default: /cache/selftests, then build beside this)
 #   VHOST_VDPA_DEV=NODE	a device that exists already: none is made
+#   SIM=rust|c		whose simulator to load, if none is there (default: MODULES)
 #   USE_VA=0|1		C simulators: map by physical (default) or user address
 #   BATCH=0|1		C simulators: dma_map, or set_map (default)
+#   ENTRIES=N		C simulators: no more than N entries an address space
 #   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
@@ -42,10 +44,11 @@ load_modules() {
 	declare -F load_driver >/dev/null || return 0
 	[ -d /sys/bus/vdpa/drivers/vhost_vdpa ] || load_driver || bail "the driver does not load"
 	if ! has_mgmtdev rust_vdpasim_net && ! has_mgmtdev vdpasim_net; then
-		[ "$MODULES" != c ] ||
+		[ "${SIM:-$MODULES}" != c ] ||
 			insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" \
-				use_va="${USE_VA:-0}" batch_mapping="${BATCH:-1}"
-		load_sim_net || bail "the simulator does not load"
+				use_va="${USE_VA:-0}" batch_mapping="${BATCH:-1}" \
+				max_iotlb_entries="${ENTRIES:-2048}"
+		MODULES=${SIM:-$MODULES} load_sim_net || bail "the simulator does not load"
 	fi
 }
 
@@ -65,7 +68,7 @@ load_modules
 if [ -z "${DRIVER:-}" ]; then
 	[ -d /sys/module/rust_vhost_vdpa ] && DRIVER=rust || DRIVER=c
 fi
-export DRIVER
+export DRIVER ENTRIES=${ENTRIES:-}
 
 if [ -z "${MGMTDEV:-}" ]; then
 	for m in rust_vdpasim_net vdpasim_net; do
@@ -84,7 +87,7 @@ if [ -z "${BIN:-}" ]; then
 	BIN=/cache/selftests
 	[ -d $BIN ] || BIN=$here/build
 fi
-[ $# -gt 0 ] || set -- file device vring iotlb pin datapath
+[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress removal
 
 echo 'TAP version 13'
 log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"

@@ -197,6 +197,20 @@ TEST_F(vring, base_is_kept)
 	EXPECT_EQ(0x1234, vring_get(self->fd, VHOST_GET_VRING_BASE, 0));
 }
 
+TEST_F(vring, h04_19_packed_base)
+{
+	uint64_t packed = FEATURE(VIRTIO_F_RING_PACKED);
+
+	if (!(self->caps.features & packed))
+		SKIP(return, "the parent has no packed rings");
+	ASSERT_OK(set_status(self->fd, STATUS_DRIVER));
+	ASSERT_OK(set_features(self->fd, FEATURES_MODERN | packed));
+	ASSERT_OK(set_status(self->fd, STATUS_FEATURES));
+	/* Two indices, each with its wrap counter in the top bit. */
+	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0x80058003));
+	EXPECT_EQ((int)0x80058003, vring_get(self->fd, VHOST_GET_VRING_BASE, 0));
+}
+
 TEST_F(vring, get_base_to_read_only_memory)
 {
 	struct vhost_vring_state *s = (void *)self->guard;
