@@ -191,9 +191,13 @@ impl FileIoctls for OpenFile {
     fn vring(&self, cmd: u32, arg: usize) -> Result {
         let node = &*self.node;
         let user = Arg(arg);
+        if cmd == VHOST_SET_VRING_NUM {
+            // As in C, the one argument that is copied whole before its index is looked at.
+            let arg = TwoWords::read(user)?;
+            return node.set_vring_num(node.queue_index(arg.first)?, arg.second);
+        }
         let idx = node.queue_index(user.read::<u32>()?)?;
         match cmd {
-            VHOST_SET_VRING_NUM => node.set_vring_num(idx, user),
             VHOST_SET_VRING_ADDR => node.set_vring_addr(idx, user),
             VHOST_SET_VRING_BASE => node.set_vring_base(idx, user),
             VHOST_GET_VRING_BASE => node.get_vring_base(idx, user),
@@ -410,8 +414,7 @@ impl Node {
 
     /// Sets a queue's size. `EBUSY` while it runs (C changes it), `EINVAL` for 0, no power of two,
     /// or more than the device's maximum.
-    fn set_vring_num(&self, idx: u16, user: Arg) -> Result {
-        let num = TwoWords::read(user)?.second;
+    fn set_vring_num(&self, idx: u16, num: u32) -> Result {
         let (state, dev) = self.enter()?;
         if state.running(&dev) {
             return Err(EBUSY);

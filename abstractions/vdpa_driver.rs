@@ -84,6 +84,14 @@ impl<T: Driver> Registration<T> {
                 unsafe { (*slot).remove = Some(Self::remove) };
                 // SAFETY: The driver is pinned, and unregistered before it is freed.
                 to_result(unsafe { bindings::__vdpa_register_driver(slot, module.as_ptr()) })
+                    .inspect_err(|e| {
+                        if *e == EBUSY {
+                            pr_err!(
+                                "another driver named {name} is loaded: rmmod {name} first\n",
+                                name = T::NAME
+                            );
+                        }
+                    })
             }),
         })
     }
