@@ -32,8 +32,7 @@ pub(crate) const IOTLB_PERSIST: u64 = 1 << 8;
 /// What the driver offers whatever the parent.
 const ALWAYS: u64 = IOTLB_MSG_V2 | IOTLB_BATCH | IOTLB_ASID;
 /// Every bit that may be acked at all.
-const KNOWN: u64 =
-    ALWAYS | SUSPEND | RESUME | ENABLE_AFTER_DRIVER_OK | DESC_ASID | IOTLB_PERSIST;
+const KNOWN: u64 = ALWAYS | SUSPEND | RESUME | ENABLE_AFTER_DRIVER_OK | DESC_ASID | IOTLB_PERSIST;
 
 /// What a parent can do, as far as backend features are concerned.
 #[derive(Clone, Copy, Debug, Default)]

@@ -196,10 +196,9 @@ impl AddressSpace {
         if maps.len() > self.room() {
             return Err(ENOSPC);
         }
-        let (Some(first), Some(last)) = (
-            maps.first().map(|m| m.iova),
-            maps.last().map(Mapping::last),
-        ) else {
+        let (Some(first), Some(last)) =
+            (maps.first().map(|m| m.iova), maps.last().map(Mapping::last))
+        else {
             return Ok(());
         };
         // All that can fail for want of memory does so before anything has changed.
@@ -323,9 +322,9 @@ impl AddressSpace {
             let Some(map) = self.held.pop() else {
                 return;
             };
-            let added =
-                self.table
-                    .add(map.iova, map.last(), map.addr, map.perm, map.opaque());
+            let added = self
+                .table
+                .add(map.iova, map.last(), map.addr, map.perm, map.opaque());
             if added.is_err() {
                 if let Err(e) = self.held.push_within_capacity(map) {
                     core::mem::forget(e);

@@ -51,8 +51,14 @@ impl Update {
         if msg.size == 0 || msg.perm == 0 || msg.perm & !VHOST_ACCESS_RW != 0 {
             return Err(EINVAL);
         }
-        let last = msg.iova.checked_add(msg.size.wrapping_sub(1)).ok_or(EINVAL)?;
-        let ulast = msg.uaddr.checked_add(msg.size.wrapping_sub(1)).ok_or(EINVAL)?;
+        let last = msg
+            .iova
+            .checked_add(msg.size.wrapping_sub(1))
+            .ok_or(EINVAL)?;
+        let ulast = msg
+            .uaddr
+            .checked_add(msg.size.wrapping_sub(1))
+            .ok_or(EINVAL)?;
         let (iova, last, uaddr) = if whole_pages {
             if (msg.iova ^ msg.uaddr) & PAGE_MASK != 0 || ulast == u64::MAX {
                 return Err(EINVAL);
@@ -97,8 +103,7 @@ impl State {
                 return Err(EINVAL);
             }
             let space = AddressSpace::new(asid, limit)?;
-            self.spaces
-                .try_create_and_insert(asid, space, GFP_KERNEL)?;
+            self.spaces.try_create_and_insert(asid, space, GFP_KERNEL)?;
         }
         self.spaces.get_mut(&asid).ok_or(EINVAL)
     }
@@ -210,13 +215,7 @@ impl Node {
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.
-    fn pin(
-        &self,
-        asid: u32,
-        mm: ARef<Mm>,
-        update: &Update,
-        room: usize,
-    ) -> Result<KVVec<Mapping>> {
+    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<KVVec<Mapping>> {
         let npages = update.size >> PAGE_SHIFT;
         let mut charge = match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,

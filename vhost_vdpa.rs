@@ -55,7 +55,6 @@ use abstractions::{
     vhost,
 };
 use iotlb::{AddressSpace, Target};
-use uapi::eopnotsupp;
 use kernel::{
     debugfs,
     mm::Mm,
@@ -68,6 +67,7 @@ use kernel::{
         Arc, Mutex,
     },
 };
+use uapi::eopnotsupp;
 
 module! {
     type: VhostVdpa,
@@ -240,8 +240,7 @@ impl Driver for Published {
         let node = Node::new(dev, gate)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
         // Published last: from here on files may be opened.
-        let chardev =
-            chardev::Registration::new(shared.region.major(), minor, dev, node.clone())?;
+        let chardev = chardev::Registration::new(shared.region.major(), minor, dev, node.clone())?;
         Ok(KBox::pin(
             Self {
                 chardev: KBox::pin_init(new_mutex!(Some(chardev)), GFP_KERNEL)?,

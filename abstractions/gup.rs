@@ -76,7 +76,9 @@ impl Drop for Charge {
     fn drop(&mut self) {
         if self.pages != 0 {
             // SAFETY: `mm` is valid.
-            unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (self.pages as i64).wrapping_neg()) };
+            unsafe {
+                bindings::rvv_mm_pinned_add(self.mm.as_raw(), (self.pages as i64).wrapping_neg())
+            };
         }
     }
 }

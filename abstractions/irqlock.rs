@@ -23,11 +23,7 @@ unsafe impl Backend for IrqSpinLockBackend {
     /// The interrupt flags to restore.
     type GuardState = c_ulong;
 
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
         // SAFETY: The caller gives a pointer valid for writes, and a name and key that stay.
         unsafe { bindings::__spin_lock_init(ptr, name, key) }
     }

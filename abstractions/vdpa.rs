@@ -193,7 +193,9 @@ impl Device {
 
     /// Sets the three areas of a queue, in the terms of the packed ring.
     pub(crate) fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
-        to_result(op!(self.set_vq_address(idx, desc, driver, device) else -(bindings::EOPNOTSUPP as c_int)))
+        to_result(
+            op!(self.set_vq_address(idx, desc, driver, device) else -(bindings::EOPNOTSUPP as c_int)),
+        )
     }
 
     /// Sets the number of entries of a queue.
@@ -395,9 +397,7 @@ impl Device {
 
     /// Puts a group into an address space.
     pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
-        to_result(
-            op!(self.set_group_asid(group, asid) else -(bindings::EOPNOTSUPP as c_int)),
-        )
+        to_result(op!(self.set_group_asid(group, asid) else -(bindings::EOPNOTSUPP as c_int)))
     }
 
     pub(crate) fn has_set_group_asid(&self) -> bool {

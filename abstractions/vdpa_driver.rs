@@ -65,10 +65,7 @@ unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
     /// Registers the driver. `EBUSY` while another driver of the same name is there.
-    pub(crate) fn new(
-        shared: T::Shared,
-        module: &'static ThisModule,
-    ) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(shared: T::Shared, module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             shared,
             _driver: PhantomData,
@@ -122,9 +119,7 @@ impl<T: Driver> Registration<T> {
             match bound {
                 Ok(bound) => {
                     // SAFETY: The driver data of a device that we are bound to is ours.
-                    unsafe {
-                        bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast())
-                    };
+                    unsafe { bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
                     Ok(0)
                 }
                 Err(e) => {

@@ -63,7 +63,8 @@ impl<T: Backend> Dev<T> {
     /// A device with `nvqs` queues.
     pub(crate) fn new(nvqs: u32, data: impl PinInit<T, Error>) -> Result<Pin<KBox<Self>>> {
         let n = usize::try_from(nvqs)?;
-        let mut vqs = KVVec::<bindings::vhost_virtqueue>::with_capacity(n, GFP_KERNEL | __GFP_ZERO)?;
+        let mut vqs =
+            KVVec::<bindings::vhost_virtqueue>::with_capacity(n, GFP_KERNEL | __GFP_ZERO)?;
         let mut ptrs = KVec::with_capacity(n, GFP_KERNEL)?;
         for i in 0..n {
             // SAFETY: `i` is below the capacity; the memory is zeroed, which is a valid queue.
@@ -148,8 +149,8 @@ impl<T: Backend> Dev<T> {
     }
 
     unsafe extern "C" fn handle_kick(work: *mut bindings::vhost_work) {
-        let offset = offset_of!(bindings::vhost_virtqueue, poll)
-            + offset_of!(bindings::vhost_poll, work);
+        let offset =
+            offset_of!(bindings::vhost_virtqueue, poll) + offset_of!(bindings::vhost_poll, work);
         // SAFETY: vhost core calls this with the work of a queue's poll.
         let vq: *mut bindings::vhost_virtqueue = unsafe { work.byte_sub(offset) }.cast();
         // SAFETY: Queues point back at their device since `vhost_dev_init()`.
