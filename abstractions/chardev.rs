@@ -172,6 +172,11 @@ impl<F: File> Registration<F> {
         })
     }
 
+    /// Frees the memory behind a device.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be the device of an [`Inner`] from `new` to which nobody refers any more.
     unsafe extern "C" fn release_device(dev: *mut bindings::device) {
         // SAFETY: The device is the field of an `Inner` from `new`, and nobody refers to it.
         let inner = unsafe { dev.byte_sub(offset_of!(Inner<F>, dev)) }.cast::<Inner<F>>();
@@ -234,6 +239,11 @@ impl<F: File> Fops<F> {
         unsafe { Pin::new_unchecked(this) }
     }
 
+    /// `file_operations::open`.
+    ///
+    /// # Safety
+    ///
+    /// `inode` and `file` must be those of a file being opened on one of our devices.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: `chrdev_open` found the inode's cdev and holds it.
@@ -251,6 +261,11 @@ impl<F: File> Fops<F> {
         })
     }
 
+    /// `file_operations::release`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open on one of our devices, and nobody may use it any more.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: Set by `open`; nobody else uses the file any more.
         let this: KBox<F> = unsafe { KBox::from_raw((*file).private_data.cast()) };
@@ -260,15 +275,25 @@ impl<F: File> Fops<F> {
         0
     }
 
+    /// `file_operations::unlocked_ioctl`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open on one of our devices.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The file is open on one of our devices.
         let this = unsafe { Self::file(file) };
-        match F::ioctl(this, cmd, arg as usize) {
+        match F::ioctl(this, cmd, arg) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
         }
     }
 
+    /// `file_operations::write_iter`.
+    ///
+    /// # Safety
+    ///
+    /// The file of `kiocb` must be open on one of our devices, and `iov` a valid source.
     unsafe extern "C" fn write_iter(
         kiocb: *mut bindings::kiocb,
         iov: *mut bindings::iov_iter,
@@ -283,6 +308,11 @@ impl<F: File> Fops<F> {
         }
     }
 
+    /// `file_operations::mmap`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open on one of our devices, and `vma` be set up for it.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,

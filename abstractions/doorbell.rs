@@ -179,6 +179,11 @@ impl<T: Doorbells> VmOps<T> {
         ..pin_init::zeroed()
     };
 
+    /// `vm_operations_struct::fault`.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be a fault in a map whose file has a `T` as its private data.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         let Some(vmf) = NonNull::new(vmf) else {
             return FaultResult::SIGBUS.0;

@@ -49,9 +49,8 @@ impl Domain {
         let domain = from_err_ptr(unsafe { bindings::rvv_iommu_domain_alloc(dma_dev) })?;
         let domain = NonNull::new(domain).ok_or(ENOMEM)?;
         // SAFETY: Both are valid.
-        if let Err(e) =
-            to_result(unsafe { bindings::iommu_attach_device(domain.as_ptr(), dma_dev) })
-        {
+        let attached = unsafe { bindings::iommu_attach_device(domain.as_ptr(), dma_dev) };
+        if let Err(e) = to_result(attached) {
             // SAFETY: Allocated above, attached to nothing.
             unsafe { bindings::iommu_domain_free(domain.as_ptr()) };
             return Err(e);

@@ -93,6 +93,11 @@ impl<T: Driver> Registration<T> {
         })
     }
 
+    /// `vdpa_driver::probe`.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be a registered device that the bus binds to this driver.
     unsafe extern "C" fn probe(raw: *mut bindings::vdpa_device) -> c_int {
         from_result(|| {
             // SAFETY: The bus calls this with a registered device that we may now use.
@@ -130,6 +135,11 @@ impl<T: Driver> Registration<T> {
         })
     }
 
+    /// `vdpa_driver::remove`.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be a device that `probe` has bound.
     unsafe extern "C" fn remove(raw: *mut bindings::vdpa_device) {
         // SAFETY: The driver data of a device that we are bound to is what `probe` set.
         let bound = unsafe { bindings::rvv_vdpa_get_drvdata(raw) };

@@ -148,6 +148,11 @@ impl<T: Backend> Dev<T> {
         unsafe { &*raw.byte_sub(offset_of!(Self, raw)).cast() }
     }
 
+    /// The kick handler of every queue.
+    ///
+    /// # Safety
+    ///
+    /// `work` must be that of the poll of a queue of a `Self`.
     unsafe extern "C" fn handle_kick(work: *mut bindings::vhost_work) {
         let offset =
             offset_of!(bindings::vhost_virtqueue, poll) + offset_of!(bindings::vhost_poll, work);
@@ -162,6 +167,11 @@ impl<T: Backend> Dev<T> {
         this.data.kick(idx as u16);
     }
 
+    /// The message handler.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be the device of a `Self`, and `msg` valid.
     unsafe extern "C" fn msg_handler(
         dev: *mut bindings::vhost_dev,
         asid: u32,

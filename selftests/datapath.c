@@ -178,16 +178,20 @@ TEST_F(datapath, no_kick_no_work)
 
 	ASSERT_OK(nic_map(nic));
 	ASSERT_OK(nic_start(nic, 0));
+	/* A device may look at its rings unasked when it starts: let it. */
+	ASSERT_OK(nic_echo(nic, 1));
+	usleep(200000);
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, TX, VHOST_FILE_UNBIND));
 	nic_post_rx(nic);
 	nic_post_tx(nic);
 	nic_kick(&nic->q[TX]);
 	usleep(200000);
-	EXPECT_EQ(0, nic_used(&nic->q[TX]));
+	EXPECT_EQ(1, nic_used(&nic->q[TX]));
 	/* An eventfd that is signalled already kicks as soon as it is set. */
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, TX, nic->q[TX].kick));
-	EXPECT_OK(nic_wait(&nic->q[TX], 1));
-	EXPECT_OK(nic_wait(&nic->q[RX], 1));
+	EXPECT_OK(nic_wait(&nic->q[TX], 2));
+	EXPECT_OK(nic_wait(&nic->q[RX], 2));
+	EXPECT_OK(nic_check_rx(nic));
 }
 
 TEST_F(datapath, h04_09_bad_fd_keeps_the_old_eventfds)
