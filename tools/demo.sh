@@ -16,11 +16,11 @@ fi
 step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" /src/tools/mkinitramfs.sh /cache/demo/initramfs
 say "  ... booting $(kernel_release) in a VM (about a minute under emulation)"
 rc=0
-"$PROJECT/tools/vm.sh" -n demo -t 1500 -m 3G ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
+"$PROJECT/tools/vm.sh" -n "${RUN:-demo}" -t 1500 -m 3G ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
 if [ "$rc" -eq 0 ]; then
 	say "      dmesg is clean"
 	say "Demo succeeded in $((SECONDS - began)) s."
 else
-	say "Demo FAILED (status $rc); all that it left is in $CACHE/runs/demo"
+	say "Demo FAILED (status $rc); all that it left is in $CACHE/runs/${RUN:-demo}"
 fi
 exit "$rc"

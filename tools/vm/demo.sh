@@ -19,6 +19,9 @@ fail() {
 	printf 'FAIL: %s\n' "$*"
 	[ ! -s "$serial" ] || { echo '--- end of the guest console'; tail -n 15 "$serial" | sed 's/^/  | /'; }
 	[ ! -s "$WORK/qemu.log" ] || { echo '--- QEMU said'; tail -n 5 "$WORK/qemu.log" | sed 's/^/  | /'; }
+	for s in "$WORK"/state.*; do
+		[ -s "$s" ] && { echo "--- ${s##*/state.} when it last ran"; sed 's/^/  | /' "$s"; }
+	done
 	cp "$serial" "$WORK/qemu.log" "$OUT" 2>/dev/null
 	exit 1
 }
