@@ -130,7 +130,7 @@ const BATCH: usize = 8192;
 ///
 /// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
 /// nothing is mapped or permission is missing, `ENOSPC` for more than `max_runs` runs, `ENOMEM`.
-/// On an error nothing stays pinned.
+/// On an error nothing stays pinned. `EINTR` when the process is being killed meanwhile.
 pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Result<KVVec<Pages>> {
     let mut flags = bindings::FOLL_LONGTERM;
     if write {
@@ -142,6 +142,10 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
     let mut addr = uaddr;
     let mut left = npages;
     while left > 0 {
+        // SAFETY: Has no requirements but a process context that may sleep.
+        if unsafe { bindings::rvv_killed_or_resched() } {
+            return Err(EINTR);
+        }
         let want = left.min(batch as u64) as c_int;
         // SAFETY: `list` has room for `batch` pointers.
         let got = unsafe {

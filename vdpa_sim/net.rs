@@ -17,6 +17,8 @@ mod nic;
 #[path = "../parent_ops.rs"]
 mod parent_ops;
 mod ring;
+#[cfg(CONFIG_KUNIT = "y")]
+mod ring_cases;
 mod sim;
 
 use abstractions::{
@@ -88,5 +90,22 @@ impl kernel::Module for SimNet {
         Ok(Self {
             _management: management,
         })
+    }
+}
+
+#[kunit_tests(rust_vdpa_sim_ring)]
+mod tests {
+    use super::ring_cases;
+
+    #[test]
+    fn cases() {
+        assert_eq!(ring_cases::all(), Ok(()));
+    }
+
+    #[test]
+    fn hostile_drivers() {
+        for seed in 1..20 {
+            assert!(ring_cases::hostile(seed, 20).is_ok());
+        }
     }
 }

@@ -184,6 +184,13 @@ struct cdev *rvv_inode_cdev(struct inode *inode)
 	return inode->i_cdev;
 }
 
+/* In a long loop: lets others run, and tells whether going on is pointless. */
+bool rvv_killed_or_resched(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
+}
+
 unsigned long rvv_rlimit_memlock(void)
 {
 	return rlimit(RLIMIT_MEMLOCK);
