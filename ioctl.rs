@@ -15,6 +15,7 @@ use crate::{
         eventfd::EventFd,
         gate, gup,
         irqbypass::Producer,
+        trace,
         vdpa::VqState,
         vhost,
     },
@@ -161,7 +162,10 @@ impl FileIoctls for OpenFile {
     fn ack_backend_features(&self, user: Arg) -> Result {
         let features = user.read::<u64>()?;
         let (mut state, dev) = self.node.enter()?;
-        Capabilities::of(&dev).check(features)?;
+        let caps = Capabilities::of(&dev);
+        let checked = caps.check(features);
+        trace::backend_features(self.node.minor, caps.offered(), features, &checked);
+        checked?;
         state.backend_features = features;
         drop(dev);
         drop(state);

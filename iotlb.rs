@@ -20,6 +20,7 @@ use crate::abstractions::{
     gup::{Charge, Pages},
     iommu::Domain,
     iotlb::OwnedIotlb,
+    trace,
     usermap::MapFile,
     vdpa::{Device, IovaRange, MapStyle},
 };
@@ -264,7 +265,7 @@ impl AddressSpace {
         start: u64,
         last: u64,
         batch: bool,
-    ) -> Result<usize> {
+    ) -> Result<u64> {
         if !target.whole_table() {
             return self.withdraw(target, start, last);
         }
@@ -274,18 +275,18 @@ impl AddressSpace {
         self.take_out(start, last);
         self.dirty = true;
         if batch {
-            return Ok(n);
+            return Ok(n as u64);
         }
         if let Err(e) = self.push(target) {
             self.put_back(mark);
             return Err(e);
         }
-        Ok(n)
+        Ok(n as u64)
     }
 
     /// Removes mappings one by one from a device that is told of each.
-    fn withdraw(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<usize> {
-        let mut n = 0usize;
+    fn withdraw(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
+        let mut n = 0u64;
         while let Some(range) = self.table.first(start, last) {
             if let Some(map) = self.owned.get(&range.start) {
                 target.unmap(self.asid, map)?;
@@ -338,9 +339,11 @@ impl AddressSpace {
     /// Gives the parent the table as it is. What was held for it can then go.
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {
-            if let Err(e) = target.dev.set_map(self.asid, &mut self.table) {
+            let done = target.dev.set_map(self.asid, &mut self.table);
+            trace::set_map(self.asid, self.table.len(), &done);
+            if done.is_err() {
                 self.stale = true;
-                return Err(e);
+                return done;
             }
         }
         self.dirty = false;

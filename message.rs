@@ -11,7 +11,7 @@
 use crate::{
     abstractions::{
         gup::{self, Charge},
-        params, usermap,
+        params, trace, usermap,
         vdpa::{Device, IovaRange},
         vhost::Message,
     },
@@ -132,22 +132,27 @@ impl Node {
 
     fn dispatch(&self, asid: u32, msg: &Message) -> Result {
         if msg.kind == VHOST_IOTLB_UPDATE {
-            return self.update(asid, msg);
+            let mapped = self.update(asid, msg);
+            let range = (msg.iova, msg.size, msg.uaddr);
+            trace::map(self.minor, asid, range, msg.perm, &mapped);
+            return mapped.map(|_| ());
         }
         let mut state = self.state.lock();
         self.check(&mut state, asid, msg.kind == VHOST_IOTLB_BATCH_BEGIN)?;
         let dev = self.gate.enter()?;
         let batch = state.batch.is_some();
         let handled = match msg.kind {
-            VHOST_IOTLB_INVALIDATE => state.with_space(&dev, asid, |space, target| {
-                space.settle(target, batch)?;
-                // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other
-                // range that wraps is empty: it must not hit ranges that are not in it.
-                let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
-                let n = space.remove(target, msg.iova, last, batch)?;
-                self.stats.unmaps.add(n as u64, Relaxed);
-                Ok(())
-            }),
+            VHOST_IOTLB_INVALIDATE => {
+                let removed = state.with_space(&dev, asid, |space, target| {
+                    space.settle(target, batch)?;
+                    // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any
+                    // other range that wraps is empty: it must not hit ranges outside of it.
+                    let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
+                    space.remove(target, msg.iova, last, batch)
+                });
+                trace::unmap(self.minor, asid, msg.iova, msg.size, &removed);
+                removed.map(|n| self.stats.unmaps.add(n, Relaxed))
+            }
             VHOST_IOTLB_BATCH_BEGIN => {
                 state.with_space(&dev, asid, |space, target| space.settle(target, true))?;
                 state.batch = Some(asid);
@@ -179,8 +184,8 @@ impl Node {
         Ok(mm)
     }
 
-    /// Maps a range of the owner's memory.
-    fn update(&self, asid: u32, msg: &Message) -> Result {
+    /// Maps a range of the owner's memory; the number of ranges it became.
+    fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
         let mut state = self.state.lock();
         let mm = self.check(&mut state, asid, true)?;
         let update = Update::new(msg, state.range, !self.use_va)?;
@@ -211,7 +216,7 @@ impl Node {
             self.stats.maps.add(n, Relaxed);
         }
         self.account(&state);
-        inserted
+        inserted.map(|()| n)
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.

@@ -50,6 +50,7 @@ use abstractions::{
     gate::Gate,
     iommu::Domain,
     irqbypass::Producer,
+    trace,
     vdpa::{Device, IovaRange, MapStyle},
     vdpa_driver::{self, Driver},
     vhost,
@@ -127,6 +128,8 @@ struct Session {
 /// A device, from probe until both it is removed and its last file is closed.
 #[pin_data]
 pub(crate) struct Node {
+    /// The N in the device's name, for tracepoints.
+    minor: i32,
     gate: Arc<Gate>,
     /// The number of queues; queue indices are below it.
     nvqs: u32,
@@ -237,7 +240,7 @@ impl Driver for Published {
             return Err(EINVAL);
         }
         let minor = Minor::new()?;
-        let node = Node::new(dev, gate)?;
+        let node = Node::new(dev, minor.get(), gate)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
         // Published last: from here on files may be opened.
         let chardev = chardev::Registration::new(shared.region.major(), minor, dev, node.clone())?;
@@ -261,7 +264,7 @@ impl Driver for Published {
 }
 
 impl Node {
-    fn new(dev: &Device, gate: Arc<Gate>) -> Result<Arc<Self>> {
+    fn new(dev: &Device, minor: i32, gate: Arc<Gate>) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
         let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         for idx in 0..nvqs {
@@ -273,6 +276,7 @@ impl Node {
         let state = State::new(nvqs)?;
         Arc::pin_init(
             try_pin_init!(Self {
+                minor,
                 gate,
                 nvqs,
                 ngroups: dev.ngroups(),
@@ -294,8 +298,7 @@ impl Node {
         let mut state = self.state.lock();
         let dev = self.gate.enter()?;
         // No acks yet, hence no cleaning of maps either.
-        dev.reset(false)?;
-        self.stats.resets.add(1, Relaxed);
+        self.reset_device(&dev, false)?;
         state.vq_num_max = dev.get_vq_num_max();
         if dev.map_style() == MapStyle::Platform {
             state.domain = Some(Domain::attach(&dev)?);
@@ -310,6 +313,14 @@ impl Node {
         }
         state.mapping = Some(mapping);
         Ok(())
+    }
+
+    /// Resets the device and counts it.
+    fn reset_device(&self, dev: &Device, clean_map: bool) -> Result {
+        let done = dev.reset(clean_map);
+        self.stats.resets.add(1, Relaxed);
+        trace::reset(self.minor, clean_map, &done);
+        done
     }
 
     /// Takes every map away from the device, in every address space.
@@ -330,8 +341,7 @@ impl Node {
         state.vq_num_max = 0;
         state.batch = None;
         let clean = !state.persistent();
-        dev.reset(clean)?;
-        self.stats.resets.add(1, Relaxed);
+        self.reset_device(dev, clean)?;
         state.vq_num_max = dev.get_vq_num_max();
         if clean && dev.has_compat_reset() {
             // The parent is back at its 1:1 map, which is not for userspace.
@@ -355,8 +365,7 @@ impl Node {
         for producer in &mut state.producers {
             *producer = None;
         }
-        let _ = dev.reset(!state.persistent());
-        self.stats.resets.add(1, Relaxed);
+        let _ = self.reset_device(dev, !state.persistent());
         if state.mm_bound {
             dev.unbind_mm();
         }
@@ -392,6 +401,7 @@ impl Node {
     /// is ended here. Runs under vdpa core's lock and waits for nothing but the parent.
     fn revoke(&self, dev: &Device) {
         let mut state = self.state.lock();
+        trace::remove(self.minor, state.mapping.is_some());
         let Some(mapping) = state.mapping.take() else {
             return;
         };

@@ -71,6 +71,13 @@ void rvv_vma_set_doorbell(struct vm_area_struct *vma,
 			  const struct vm_operations_struct *ops);
 bool rvv_vma_is_shared_file(const struct vm_area_struct *vma);
 u32 rvv_array_index_nospec(u32 idx, u32 len);
+void rvv_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
+		   u64 entries, int ret);
+void rvv_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries, int ret);
+void rvv_trace_set_map(u32 asid, u32 entries, int ret);
+void rvv_trace_reset(int minor, bool clean_map, int ret);
+void rvv_trace_backend_features(int minor, u64 offered, u64 acked, int ret);
+void rvv_trace_remove(int minor, bool was_open);
 struct mm_struct *rvv_current_mm(void);
 void rvv_mutex_lock(struct mutex *lock);
 void rvv_mutex_unlock(struct mutex *lock);

@@ -18,6 +18,7 @@ pub(crate) mod irqbypass;
 #[allow(dead_code)] // Shared with the parents; nobody uses all of it.
 pub(crate) mod irqlock;
 pub(crate) mod params;
+pub(crate) mod trace;
 pub(crate) mod usermap;
 pub(crate) mod vdpa;
 pub(crate) mod vdpa_driver;

@@ -16,6 +16,40 @@
 
 #include "common.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+void rvv_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
+		   u64 entries, int ret)
+{
+	trace_vhost_vdpa_map(minor, asid, iova, size, uaddr, perm, entries, ret);
+}
+
+void rvv_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries, int ret)
+{
+	trace_vhost_vdpa_unmap(minor, asid, iova, size, entries, ret);
+}
+
+void rvv_trace_set_map(u32 asid, u32 entries, int ret)
+{
+	trace_vhost_vdpa_set_map(asid, entries, ret);
+}
+
+void rvv_trace_reset(int minor, bool clean_map, int ret)
+{
+	trace_vhost_vdpa_reset(minor, clean_map, ret);
+}
+
+void rvv_trace_backend_features(int minor, u64 offered, u64 acked, int ret)
+{
+	trace_vhost_vdpa_backend_features(minor, offered, acked, ret);
+}
+
+void rvv_trace_remove(int minor, bool was_open)
+{
+	trace_vhost_vdpa_remove(minor, was_open);
+}
+
 /* As in C's vhost_vdpa: same name, same permissions, same default. */
 static int max_iotlb_entries = 2048;
 module_param(max_iotlb_entries, int, 0444);
