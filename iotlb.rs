@@ -13,8 +13,7 @@
 //! The parent's table may then be empty or the old one; nobody can know. A failed insert removes
 //! its ranges and pushes the table without them. A failed removal keeps ranges and pins. A failed
 //! push at the end of a batch keeps the new ranges and the pins of the removed ones. In each case
-//! the space is *stale*: its table is pushed again before the next message is handled. C ignores
-//! such failures.
+//! the space is *stale*: its table is pushed again with the next message. C ignores such failures.
 
 use crate::abstractions::{
     gup::{Charge, Pages},
@@ -353,8 +352,10 @@ impl AddressSpace {
     }
 
     /// Pushes the table if the last push failed, or if a batch was cut short.
-    pub(crate) fn settle(&mut self, target: &Target<'_>, batch: bool) -> Result {
-        if self.stale || (self.dirty && !batch) {
+    ///
+    /// Messages that change the table push it anyway; this is for those that do not.
+    pub(crate) fn settle(&mut self, target: &Target<'_>) -> Result {
+        if self.stale || self.dirty {
             self.push(target)
         } else {
             Ok(())

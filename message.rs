@@ -144,7 +144,6 @@ impl Node {
         let handled = match msg.kind {
             VHOST_IOTLB_INVALIDATE => {
                 let removed = state.with_space(&dev, asid, |space, target| {
-                    space.settle(target, batch)?;
                     // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any
                     // other range that wraps is empty: it must not hit ranges outside of it.
                     let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
@@ -154,7 +153,9 @@ impl Node {
                 removed.map(|n| self.stats.unmaps.add(n, Relaxed))
             }
             VHOST_IOTLB_BATCH_BEGIN => {
-                state.with_space(&dev, asid, |space, target| space.settle(target, true))?;
+                // A table that the parent refuses may be just what this batch is to mend: whether
+                // it did is for `BATCH_END` to say.
+                let _ = state.with_space(&dev, asid, |space, target| space.settle(target));
                 state.batch = Some(asid);
                 Ok(())
             }
@@ -209,7 +210,6 @@ impl Node {
         let batch = state.batch.is_some();
         let n = maps.len() as u64;
         let inserted = state.with_space(&dev, asid, |space, target| {
-            space.settle(target, batch)?;
             space.insert(target, maps, batch)
         });
         if inserted.is_ok() {

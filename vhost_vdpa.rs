@@ -352,7 +352,7 @@ impl Node {
         } else {
             let target = Target::new(dev, state.domain.as_ref());
             for space in state.spaces.values_mut() {
-                space.settle(&target, false)?;
+                space.settle(&target)?;
             }
         }
         Ok(())
