@@ -109,3 +109,96 @@ impl Capabilities {
         Ok(())
     }
 }
+
+#[kunit_tests(rust_vhost_vdpa_backend_features)]
+mod tests {
+    use super::*;
+
+    /// A parent that can do nothing.
+    const BARE: Capabilities = Capabilities {
+        suspend: false,
+        resume: false,
+        desc_group: false,
+        platform_iommu: false,
+        reset_map: false,
+        own: 0,
+    };
+
+    #[test]
+    fn bare_parent() {
+        assert_eq!(BARE.offered(), 0xe);
+        assert_eq!(BARE.check(0), Ok(()));
+        assert_eq!(BARE.check(0xe), Ok(()));
+        for bit in [SUSPEND, RESUME, ENABLE_AFTER_DRIVER_OK, IOTLB_PERSIST] {
+            assert_eq!(BARE.check(bit), Err(eopnotsupp()));
+        }
+    }
+
+    #[test]
+    fn unknown_bits() {
+        for bit in [1u64, 1 << 9, 1 << 26, 1 << 63] {
+            assert_eq!(BARE.check(bit), Err(eopnotsupp()));
+        }
+    }
+
+    #[test]
+    fn persistence_has_three_sources() {
+        let platform = Capabilities {
+            platform_iommu: true,
+            ..BARE
+        };
+        let reset_map = Capabilities {
+            reset_map: true,
+            ..BARE
+        };
+        let own = Capabilities {
+            own: IOTLB_PERSIST,
+            ..BARE
+        };
+        for caps in [platform, reset_map, own] {
+            assert_eq!(caps.offered() & IOTLB_PERSIST, IOTLB_PERSIST);
+            assert_eq!(caps.check(IOTLB_PERSIST), Ok(()));
+        }
+    }
+
+    #[test]
+    fn desc_asid_needs_asid_first() {
+        let caps = Capabilities {
+            desc_group: true,
+            ..BARE
+        };
+        assert_eq!(caps.check(DESC_ASID), Err(EINVAL));
+        assert_eq!(caps.check(DESC_ASID | IOTLB_ASID), Ok(()));
+        assert_eq!(BARE.check(DESC_ASID), Err(EINVAL));
+        assert_eq!(BARE.check(DESC_ASID | IOTLB_ASID), Err(eopnotsupp()));
+    }
+
+    #[test]
+    fn enable_after_driver_ok_is_the_parents() {
+        let caps = Capabilities {
+            own: ENABLE_AFTER_DRIVER_OK,
+            ..BARE
+        };
+        assert_eq!(caps.offered(), 0x4e);
+        assert_eq!(caps.check(ENABLE_AFTER_DRIVER_OK), Ok(()));
+    }
+
+    /// The figures seen on real parents: C's simulator, VDUSE, vp_vdpa.
+    #[test]
+    fn known_parents() {
+        let sim = Capabilities {
+            suspend: true,
+            resume: true,
+            reset_map: true,
+            own: ENABLE_AFTER_DRIVER_OK,
+            ..BARE
+        };
+        assert_eq!(sim.offered(), 0x17e);
+        assert_eq!(BARE.offered(), 0xe);
+        let vp = Capabilities {
+            platform_iommu: true,
+            ..BARE
+        };
+        assert_eq!(vp.offered(), 0x10e);
+    }
+}

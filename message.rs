@@ -155,7 +155,9 @@ impl Node {
             VHOST_IOTLB_BATCH_BEGIN => {
                 // A table that the parent refuses may be just what this batch is to mend: whether
                 // it did is for `BATCH_END` to say.
-                let _ = state.with_space(&dev, asid, |space, target| space.settle(target));
+                if !batch {
+                    let _ = state.with_space(&dev, asid, |space, target| space.settle(target));
+                }
                 state.batch = Some(asid);
                 Ok(())
             }
@@ -298,5 +300,84 @@ impl Node {
         let entries = state.spaces.values().map(|s| u64::from(s.len())).sum();
         let pinned = state.spaces.values().map(AddressSpace::pinned).sum();
         self.stats.note(entries, pinned);
+    }
+}
+
+#[kunit_tests(rust_vhost_vdpa_update)]
+mod tests {
+    use super::*;
+
+    fn message(iova: u64, size: u64, uaddr: u64) -> Message {
+        Message {
+            iova,
+            size,
+            uaddr,
+            perm: VHOST_ACCESS_RW,
+            kind: VHOST_IOTLB_UPDATE,
+        }
+    }
+
+    fn pages(iova: u64, size: u64, uaddr: u64) -> Result<(u64, u64, u64)> {
+        Update::new(&message(iova, size, uaddr), IovaRange::ALL, true)
+            .map(|u| (u.iova, u.size, u.uaddr))
+    }
+
+    #[test]
+    fn whole_pages() {
+        assert_eq!(pages(0x1000, 0x2000, 0x7000), Ok((0x1000, 0x2000, 0x7000)));
+        assert_eq!(pages(0x1800, 0x100, 0x7800), Ok((0x1000, 0x1000, 0x7000)));
+        assert_eq!(pages(0x1fff, 2, 0x7fff), Ok((0x1000, 0x2000, 0x7000)));
+    }
+
+    #[test]
+    fn h05_07_page_offsets_differ() {
+        assert_eq!(pages(0x1001, 0x1000, 0x7000), Err(EINVAL));
+        assert_eq!(pages(0x1000, 0x1000, 0x7001), Err(EINVAL));
+    }
+
+    #[test]
+    fn h04_20_size_zero() {
+        assert_eq!(pages(0, 0, 0), Err(EINVAL));
+    }
+
+    #[test]
+    fn h04_25_wrapping() {
+        assert_eq!(pages(u64::MAX, 2, u64::MAX), Err(EINVAL));
+        assert_eq!(pages(0x1000, u64::MAX, 0x1000), Err(EINVAL));
+        assert_eq!(pages(0, u64::MAX, 0), Err(EINVAL));
+        assert_eq!(pages(0, 0x2000, u64::MAX - 0xfff), Err(EINVAL));
+        // The last page of the space, from memory below it.
+        assert_eq!(
+            pages(u64::MAX - 0xfff, 0x1000, 0x7000),
+            Ok((u64::MAX - 0xfff, 0x1000, 0x7000))
+        );
+    }
+
+    #[test]
+    fn h05_07_rounding_stays_in_range() {
+        let range = IovaRange {
+            first: 0x1800,
+            last: 0x5fff,
+        };
+        let new = |iova, size, uaddr| Update::new(&message(iova, size, uaddr), range, true);
+        assert!(new(0x1800, 0x800, 0x7800).is_err());
+        assert!(new(0x2000, 0x4000, 0x7000).is_ok());
+        assert!(new(0x2000, 0x4001, 0x7000).is_err());
+        // Bytes are bytes where the parent takes virtual addresses.
+        assert!(Update::new(&message(0x1800, 0x800, 0x7001), range, false).is_ok());
+    }
+
+    #[test]
+    fn permissions() {
+        for perm in 0..=u8::MAX {
+            let msg = Message {
+                perm,
+                ..message(0, 0x1000, 0)
+            };
+            assert_eq!(
+                Update::new(&msg, IovaRange::ALL, true).is_ok(),
+                (1..=3).contains(&perm)
+            );
+        }
     }
 }
