@@ -246,7 +246,7 @@ TEST_F(device, h05_09_enable_after_driver_ok_only_if_offered)
 		EXPECT_EQ(0, r);
 	} else if (on_c_driver()) {
 		EXPECT_EQ(0, r);
-		C_DIFFERS("5.9");
+		C_DIFFERS("item 5.9");
 	} else {
 		EXPECT_EQ(-EOPNOTSUPP, r);
 	}

@@ -390,7 +390,7 @@ TEST_F(pin, h05_10_cap_ipc_lock_exempts)
 	r = iotlb_map(self->fd, self->iova, self->len, self->mem);
 	if (on_c_driver()) {
 		EXPECT_EQ(-EFAULT, r);
-		C_DIFFERS("5.10");
+		C_DIFFERS("item 5.10");
 		return;
 	}
 	EXPECT_EQ(0, r);

@@ -3,7 +3,7 @@
  * A device that goes away: `vdpa dev del` and unbinding, with the file closed
  * and with it open. The device is one of the test's own, made on MGMTDEV.
  *
- * With the file open the C driver waits for ever (HISTORY 5.11), so nothing of
+ * With the file open the C driver waits for ever (item 5.11), so nothing of
  * that is tried on it.
  */
 #include <pthread.h>
@@ -103,7 +103,7 @@ FIXTURE_TEARDOWN(removal)
 
 #define NOT_ON_C() do {							\
 	if (on_c_driver())						\
-		SKIP(return, "C waits for ever: HISTORY 5.11");		\
+		SKIP(return, "C waits for ever: item 5.11");		\
 } while (0)
 
 #define OPEN_NODE() do {						\

@@ -141,7 +141,7 @@ TEST_F(vring, h05_08_num_while_running)
 	r = vring_state(self->fd, VHOST_SET_VRING_NUM, 0, 16);
 	if (on_c_driver()) {
 		EXPECT_EQ(0, r);
-		C_DIFFERS("5.8");
+		C_DIFFERS("item 5.8");
 		return;
 	}
 	EXPECT_EQ(-EBUSY, r);
