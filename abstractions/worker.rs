@@ -54,7 +54,7 @@ unsafe impl<T: Run> Send for Worker<T> {}
 unsafe impl<T: Run> Sync for Worker<T> {}
 
 impl<T: Run> Worker<T> {
-    /// Starts a thread with the given name.
+    /// Starts a thread, named after the device `name`.
     pub(crate) fn new(name: &CStr, target: Arc<T>) -> Result<Self> {
         let task = KBox::pin_init(
             pin_init!(Task {
@@ -77,7 +77,7 @@ impl<T: Run> Worker<T> {
             bindings::kthread_create_worker_on_node(
                 0,
                 bindings::NUMA_NO_NODE,
-                c"%s".as_char_ptr(),
+                c"vdpa-%s".as_char_ptr(),
                 name.as_char_ptr(),
             )
         })?;

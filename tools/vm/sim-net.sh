@@ -111,5 +111,5 @@ modprobe virtio_vdpa
 check 'add two' sh -c 'vdpa dev add name a mgmtdev rust_vdpasim_net && vdpa dev add name b mgmtdev rust_vdpasim_net'
 check 'rmmod deletes them' rmmod rust_vdpa_sim_net
 check 'none is left' test -z "$(ls /sys/bus/vdpa/devices)"
-check 'nor is its thread' test -z "$(pgrep -f '^\[(a|b)\]')"
+check 'nor is its thread' no pgrep -x 'vdpa-[ab]'
 exit $fail
