@@ -71,8 +71,8 @@ unsafe impl<T: Management> Send for ManagementDevice<T> {}
 unsafe impl<T: Management> Sync for ManagementDevice<T> {}
 
 impl<T: Management> ManagementDevice<T> {
-    /// The op table.
-    const OPS: bindings::vdpa_mgmtdev_ops = bindings::vdpa_mgmtdev_ops {
+    /// The op table, which must live as long as the module.
+    const OPS: &'static bindings::vdpa_mgmtdev_ops = &bindings::vdpa_mgmtdev_ops {
         dev_add: Some(Self::dev_add),
         dev_del: Some(Self::dev_del),
         dev_set_attr: if T::HAS_DEV_SET_ATTR {
@@ -101,7 +101,7 @@ impl<T: Management> ManagementDevice<T> {
                 let ids = unsafe { &(*this.as_ptr()).ids }.get();
                 let raw = bindings::vdpa_mgmt_dev {
                     device,
-                    ops: &Self::OPS,
+                    ops: Self::OPS,
                     id_table: ids.cast(),
                     config_attr_mask: T::ATTRIBUTES,
                     list: bindings::list_head::default(),
