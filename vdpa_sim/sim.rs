@@ -65,6 +65,8 @@ pub(crate) struct Queue {
     start: u16,
     /// What the driver said.
     ready: bool,
+    /// Whether its ring cannot be used until it is stopped and started again.
+    broken: bool,
     /// The ring, while it is started and not broken.
     ring: Option<SplitQueue>,
     callback: Callback,
@@ -84,6 +86,7 @@ impl Queue {
             },
             start: 0,
             ready: false,
+            broken: false,
             ring: None,
             callback: Callback::none(),
             asid: 0,
@@ -111,6 +114,7 @@ impl Queue {
             Ok(done) => Some(done),
             Err(_) => {
                 self.stop();
+                self.broken = true;
                 None
             }
         }
@@ -130,17 +134,24 @@ impl Queue {
             .map_or(self.start, SplitQueue::next_avail)
     }
 
-    /// Starts the ring where it is, with the used index equal to the available one.
+    /// Starts the ring where it is, with the used index equal to the available one, if it is time
+    /// for that: drivers may say that a queue is ready before they say where it lies, so only a
+    /// running device looks.
     fn begin(&mut self, features: RingFeatures) {
+        if !self.ready || self.broken || self.ring.is_some() {
+            return;
+        }
         if self.layout.num <= QUEUE_MAX.into() {
             self.ring = SplitQueue::new(self.layout, features, self.start).ok();
         }
+        self.broken = self.ring.is_none();
     }
 
     /// Stops the ring where it is.
     fn stop(&mut self) {
         self.start = self.position();
         self.ring = None;
+        self.broken = false;
     }
 }
 
@@ -205,6 +216,10 @@ impl<C: Class> Run for Core<C> {
         let state = &mut *guard;
         if !state.running {
             return Again::No;
+        }
+        let features = state.ring_features();
+        for queue in state.queues.iter_mut() {
+            queue.begin(features);
         }
 
         let spaces = self.spaces.lock();
@@ -311,7 +326,6 @@ impl<C: Class> VdpaConfigOps for Sim<C> {
 
     fn set_vq_ready(&self, idx: u16, ready: bool) {
         let mut state = self.core.state.lock();
-        let features = state.ring_features();
         let Ok(queue) = state.queue(idx) else {
             return;
         };
@@ -320,7 +334,6 @@ impl<C: Class> VdpaConfigOps for Sim<C> {
         }
         queue.ready = ready;
         if ready {
-            queue.begin(features);
             // There may have been kicks already.
             self.worker.queue();
         } else {
@@ -335,13 +348,9 @@ impl<C: Class> VdpaConfigOps for Sim<C> {
 
     fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
         let mut state = self.core.state.lock();
-        let features = state.ring_features();
         let queue = state.queue(idx)?;
         queue.stop();
         queue.start = vq_state.as_split();
-        if queue.ready {
-            queue.begin(features);
-        }
         Ok(())
     }
 
