@@ -87,7 +87,7 @@ if [ -z "${BIN:-}" ]; then
 	BIN=/cache/selftests
 	[ -d $BIN ] || BIN=$here/build
 fi
-[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress removal
+[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress removal device32 vring32 iotlb32
 
 echo 'TAP version 13'
 log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"
@@ -125,6 +125,9 @@ done | awk -v totals="$out/totals" '
 		else fail++
 		result = /^ok/ ? "ok" : "not ok"
 		sub(/^(not )?ok [0-9]+ /, "")
+		# The 32-bit build of a test has the same names.
+		if (test ~ /32$/)
+			sub(/^[a-z_]+/, "&32")
 		printf "%s %d %s\n", result, ++number, $0
 		fflush()
 		next

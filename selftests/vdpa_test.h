@@ -239,6 +239,19 @@ static inline int vring_addr(int fd, unsigned int index, uint64_t desc,
 	return vioctl(fd, VHOST_SET_VRING_ADDR, &a);
 }
 
+/*
+ * As the kernel lays it out, with its hole: on 32-bit x86 struct vhost_msg has
+ * none, so there the uapi's V1 messages have never worked.
+ */
+struct msg_v1 {
+	uint32_t type;
+	uint32_t hole;
+	union {
+		struct vhost_iotlb_msg iotlb;
+		uint8_t padding[64];
+	};
+};
+
 /* write() of a whole message: 0 or -errno, -EIO for any other length. */
 static inline int iotlb_write(int fd, const void *msg, size_t len)
 {
@@ -252,7 +265,7 @@ static inline int iotlb_write(int fd, const void *msg, size_t len)
 static inline int iotlb_v1(int fd, int type, uint64_t iova, uint64_t size,
 			   const void *uaddr, int perm)
 {
-	struct vhost_msg m = {
+	struct msg_v1 m = {
 		.type = VHOST_IOTLB_MSG,
 		.iotlb = {
 			.iova = iova,
