@@ -2,19 +2,23 @@
 # SPDX-License-Identifier: GPL-2.0
 # Prepare, in the cache, what every other target needs: a Debian root that is both
 # build environment and VM root, and the stock kernel's build tree with its Rust half.
-# Usage: setup.sh [--refresh] [guest]
+# Usage: setup.sh [--refresh] [guest] [csim] [debug]
 #   --refresh  look into the archive even if there is a root
 #   guest      also build the nested guest's kernel, which only the demo needs
+#   csim       also build C's simulators and vp_vdpa for the stock kernel
+#   debug      also build the debug kernel
 #
 # Each part is keyed by what it is made from, appears complete or not at all, and is
 # not made twice. With everything in place this does nothing and needs no network.
 . "$(dirname "$0")/lib.sh"
 
-refresh='' guest=''
+refresh='' guest='' csim='' debug=''
 for arg; do
 	case $arg in
 	--refresh) refresh=1 ;;
 	guest) guest=1 ;;
+	csim) csim=1 ;;
+	debug) debug=1 ;;
 	*) die "setup.sh: $arg?" ;;
 	esac
 done
@@ -29,6 +33,8 @@ key() { sha256sum | cut -c1-12; }
 root_key() { { echo "$1"; cat "$PROJECT/tools/root-packages" "$PROJECT/tools/mkroot.sh"; } | key; }
 tree_key() { { echo "$1"; cat "$PROJECT/tools/mktree.sh"; } | key; }
 guest_key() { { echo "$1"; cat "$PROJECT/tools/mkguest.sh" "$PROJECT/tools/guest/guest.config"; } | key; }
+csim_key() { { echo "$1"; cat "$PROJECT/tools/mkcsim.sh"; } | key; }
+debug_key() { { echo "$1"; cat "$PROJECT/tools/mkdebug.sh" "$PROJECT/tools/debug.config"; } | key; }
 use() { # use LINK DIR
 	[ "$(readlink "$CACHE/$1" 2>/dev/null)" = "$2" ] || ln -sfnT "$2" "$CACHE/$1"
 }
@@ -102,6 +108,20 @@ if [ -n "$guest" ]; then
 	[ -d "$CACHE/$kernel" ] ||
 		step "the nested guest's kernel (about 5 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkguest.sh "/cache/$kernel"
 	use guest "$kernel"
+fi
+
+if [ -n "$csim" ]; then
+	dir=csim-$(csim_key "$tree")
+	[ -d "$CACHE/$dir" ] ||
+		step "C's simulators for the stock kernel" "$PROJECT/tools/in-root.sh" /src/tools/mkcsim.sh /cache/tree "/cache/$dir"
+	use csim "$dir"
+fi
+
+if [ -n "$debug" ]; then
+	dir=debug-$(debug_key "$version")
+	[ -d "$CACHE/$dir" ] ||
+		step "the debug kernel (about 15 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkdebug.sh "/cache/$dir" /src/tools/debug.config
+	use debug "$dir"
 fi
 
 # A newer root replaces the old one; what a run may still use stays until then.
