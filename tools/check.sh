@@ -105,7 +105,7 @@ if [ -z "$built" ]; then
 fi
 echo "# booting the VM (about a minute under emulation)"
 status=$CACHE/logs/check.status
-{ tools/vm.sh -n check -t "${CHECK_TIMEOUT:-3000}" tools/vm/check.sh; echo $? >"$status"; } 2>&1 |
+{ tools/vm.sh -n "${RUN:-check}" -t "${CHECK_TIMEOUT:-3000}" tools/vm/check.sh; echo $? >"$status"; } 2>&1 |
 	tee "$CACHE/logs/check-vm.log" | grep --line-buffered -E '^(# |vm: )' | sed -u 's/^vm: /# &/'
 # The TAP lines of the VM are counted again: numbers inside are theirs.
 seen=0

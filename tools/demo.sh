@@ -15,8 +15,9 @@ if [ "$MODULES" = rust ]; then
 fi
 step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" /src/tools/mkinitramfs.sh /cache/demo/initramfs
 say "  ... booting $(kernel_release) in a VM (about a minute under emulation)"
+revision=$(git -c safe.directory="$PROJECT" -C "$PROJECT" describe --always --dirty 2>/dev/null || true)
 rc=0
-"$PROJECT/tools/vm.sh" -n "${RUN:-demo}" -t 1500 -m 3G ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
+"$PROJECT/tools/vm.sh" -n "${RUN:-demo}" -t 2400 -m 3G -e "REVISION=$revision" ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
 if [ "$rc" -eq 0 ]; then
 	say "      dmesg is clean"
 	say "Demo succeeded in $((SECONDS - began)) s."
