@@ -10,12 +10,6 @@ kmake=(make -j"$(nproc)" -C /cache/tree M=/src CC=x86_64-linux-gnu-gcc-14
        CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=
        CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m)
 
-# Only what git knows or could add: never what a build generated.
-rust_files() {
-	git -C "$PROJECT" ls-files -co --exclude-standard -- '*.rs' |
-		while read -r f; do [ ! -e "$PROJECT/$f" ] || printf '/src/%s\n' "$f"; done
-}
-
 # What root built in somebody else's checkout belongs to them.
 give_back() {
 	local owner
@@ -47,11 +41,10 @@ clippy)
 	fi ;;
 clean) in_root "${kmake[@]}" clean || rc=$? ;;
 fmt|fmtcheck)
-	mapfile -t files < <(rust_files)
-	[ ${#files[@]} -gt 0 ] || exit 0
+	mapfile -t files < <(project_files .rs | while read -r f; do [ ! -f "$PROJECT/$f" ] || echo "/src/$f"; done)
+	[ ${#files[@]} -gt 0 ] || die "no Rust files found"
 	check=()
 	[ "$1" = fmt ] || check=(--check)
-	# skip_children: the files are all named, and their modules are not looked for.
 	in_root rustfmt --config-path /cache/tree/.rustfmt.toml --edition 2021 --color never \
 		"${check[@]}" "${files[@]}" || rc=$? ;;
 *) die "build.sh: $1?" ;;

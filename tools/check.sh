@@ -44,9 +44,9 @@ finish() {
 }
 trap 'echo "# interrupted"; failed=$((failed + 1)); finish' INT TERM
 
-sources() { # sources PATTERN...: what git has or would add
-	git -c safe.directory="$PROJECT" ls-files -co --exclude-standard -- "$@" |
-		while read -r f; do [ ! -f "$f" ] || printf '%s\n' "$f"; done
+# Files that were deleted and not yet committed are no longer ours.
+sources() {
+	project_files "$@" | while read -r f; do [ ! -f "$f" ] || printf '%s\n' "$f"; done
 }
 
 if ! "$PROJECT/tools/setup.sh"; then
@@ -56,8 +56,9 @@ fi
 
 # --- the source
 mapfile -t all < <(sources)
-mapfile -t rust < <(sources '*.rs')
-mapfile -t shell < <(sources '*.sh' '.ci/run')
+mapfile -t rust < <(sources .rs)
+mapfile -t shell < <(sources .sh .ci/run)
+try "there is something to check" test ${#all[@]} -gt 50 -a ${#rust[@]} -gt 10 -a ${#shell[@]} -gt 5
 try "shell scripts parse" bash -c 'for f; do bash -n "$f" || exit 1; done' sh "${shell[@]}"
 try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py spdx "$@"' sh "${all[@]}"
 try "no unsafe outside abstractions/, a SAFETY comment for each inside" \

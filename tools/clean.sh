@@ -11,6 +11,10 @@ if [ "${1:-}" = --cache ]; then
 	as_root rm -rf --one-file-system "$CACHE"
 	exit
 fi
-# Exactly what git ignores, and nothing that a person wrote and has not added yet.
-git -C "$PROJECT" clean -fdXq 2>/dev/null ||
-	as_root git -c safe.directory="$PROJECT" -C "$PROJECT" clean -fdXq
+# What builds leave behind, and nothing else.
+as_owner=()
+[ -w "$PROJECT/Makefile" ] || as_owner=(as_root)
+"${as_owner[@]}" find "$PROJECT" -name .git -prune -o -type f \( \
+	-name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '*.a' -o \
+	-name '.*.cmd' -o -name '.*.d' -o -name '*.rmeta' -o -name 'bindings_generated.rs' -o \
+	-name modules.order -o -name Module.symvers -o -name rust-project.json \) -exec rm -f {} +

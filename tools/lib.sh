@@ -98,3 +98,19 @@ kernel_release() {
 	v=$(cat "$(root_dir)/etc/vhost-vdpa-kernel") || die "no build root yet: run make setup"
 	printf '%s\n' "${v%%-*}+deb13-amd64"
 }
+
+# project_files [SUFFIX...]: the project's own files, relative to it, never what was built.
+project_files() {
+	local pattern=() s
+	for s; do pattern+=("*$s"); done
+	if git -c safe.directory="$PROJECT" -C "$PROJECT" ls-files -co --exclude-standard -- \
+			"${pattern[@]}" 2>/dev/null; then
+		return
+	fi
+	[ ${#pattern[@]} -gt 0 ] || pattern=('*')
+	for s in "${pattern[@]}"; do
+		( cd "$PROJECT" && find . -name .git -prune -o -type f -path "./$s" \
+			! -name '*.o' ! -name '*.ko' ! -name '*.mod*' ! -name '.*.cmd' ! -name '*_generated.rs' \
+			! -name modules.order ! -name Module.symvers -print | sed 's,^\./,,' )
+	done
+}
