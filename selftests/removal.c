@@ -6,82 +6,29 @@
  * With the file open the C driver waits for ever (item 5.11), so nothing of
  * that is tried on it.
  */
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 
+#include "mgmt.h"
 #include "virtio.h"
 
 #define NAME		"selftest_rm"
-#define PROMPT_MS	5000	/* how long a removal may take */
 
 FIXTURE(removal) {
-	char node[64];
+	char node[NODE_LEN];
 	int fd;
 	struct nic nic;
 	long system;
 };
 
-static int run(const char *fmt, const char *arg)
+static int add_device(char *node)
 {
-	char cmd[256];
-	int r;
-
-	snprintf(cmd, sizeof(cmd), fmt, arg);
-	r = system(cmd);
-	return WIFEXITED(r) ? WEXITSTATUS(r) : -1;
-}
-
-/* The node of our device once it is there: 0 or -ENOENT. */
-static int find_node(char *node, size_t len)
-{
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		glob_t g;
-		int found = 0;
-
-		if (!glob("/sys/bus/vdpa/devices/" NAME "/vhost-vdpa-*", 0,
-			  NULL, &g)) {
-			snprintf(node, len, "/dev/%s",
-				 strrchr(g.gl_pathv[0], '/') + 1);
-			found = !access(node, F_OK);
-			globfree(&g);
-		}
-		if (found)
-			return 0;
-		usleep(100000);
-	}
-	return -ENOENT;
-}
-
-static int add_device(char *node, size_t len)
-{
-	int r = run("vdpa dev add name " NAME " mgmtdev %s", getenv("MGMTDEV"));
-
-	return r ? -EIO : find_node(node, len);
-}
-
-/* Run a removal beside us: its exit status, or -ETIMEDOUT. */
-static int in_time(const char *cmd)
-{
-	struct pollfd p = { .events = POLLIN };
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		execl("/bin/sh", "sh", "-c", cmd, NULL);
-		_exit(127);
-	}
-	p.fd = syscall(SYS_pidfd_open, pid, 0);
-	if (poll(&p, 1, PROMPT_MS) != 1)
-		return -ETIMEDOUT;
-	close(p.fd);
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	return mgmt_add(NAME, node);
 }
 
 static int del_device(void)
 {
-	return in_time("vdpa dev del " NAME);
+	return mgmt_del(NAME);
 }
 
 FIXTURE_SETUP(removal)
@@ -90,14 +37,14 @@ FIXTURE_SETUP(removal)
 	if (!getenv("MGMTDEV"))
 		SKIP(return, "no MGMTDEV to make a device on");
 	self->system = pinned_system();
-	ASSERT_OK(add_device(self->node, sizeof(self->node)));
+	ASSERT_OK(add_device(self->node));
 }
 
 FIXTURE_TEARDOWN(removal)
 {
 	if (self->fd >= 0)
 		close(self->fd);
-	run("vdpa dev show %s >/dev/null 2>&1 && vdpa dev del " NAME, NAME);
+	mgmt_del_if_there(NAME);
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
@@ -118,7 +65,7 @@ TEST_F(removal, closed)
 	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, del_device());
 		EXPECT_NE(0, access(self->node, F_OK));
-		ASSERT_OK(add_device(self->node, sizeof(self->node)));
+		ASSERT_OK(add_device(self->node));
 	}
 }
 
@@ -285,7 +232,7 @@ TEST_F(removal, h05_11_under_load)
 		EXPECT_OK(check_gone(self->fd));
 		ASSERT_EQ(0, close(self->fd));
 		self->fd = -1;
-		ASSERT_OK(add_device(self->node, sizeof(self->node)));
+		ASSERT_OK(add_device(self->node));
 	}
 }
 
@@ -297,7 +244,7 @@ TEST_F(removal, h05_11_successor)
 	OPEN_NODE();
 	ASSERT_EQ(0, del_device());
 	/* A device of the same name is another one. */
-	ASSERT_OK(add_device(self->node, sizeof(self->node)));
+	ASSERT_OK(add_device(self->node));
 	second = open(self->node, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, second);
 	EXPECT_OK(set_status(second, STATUS_ACK));
@@ -310,10 +257,10 @@ TEST_F(removal, h05_11_successor)
 
 TEST_F(removal, unbind_and_bind)
 {
-	EXPECT_EQ(0, in_time("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
+	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
 	EXPECT_NE(0, access(self->node, F_OK));
-	EXPECT_EQ(0, in_time("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
-	ASSERT_OK(find_node(self->node, sizeof(self->node)));
+	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
+	ASSERT_OK(mgmt_find_node(NAME, self->node));
 	OPEN_NODE();
 	EXPECT_EQ(0, get_status(self->fd));
 }
@@ -327,15 +274,194 @@ TEST_F(removal, h05_11_unbind_while_open)
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(&self->nic, self->fd));
 	ASSERT_OK(nic_map(&self->nic));
-	EXPECT_EQ(0, in_time("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
+	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_OK(check_gone(self->fd));
-	EXPECT_EQ(0, in_time("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
-	ASSERT_OK(find_node(self->node, sizeof(self->node)));
+	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
+	ASSERT_OK(mgmt_find_node(NAME, self->node));
 	/* The old file does not hold the device busy. */
 	second = open(self->node, O_RDWR | O_CLOEXEC);
 	EXPECT_LE(0, second);
 	close(second);
+}
+
+/* Memory whose first access waits until we say so. */
+static char *stuck_page(int *uffd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = PAGE;
+	if (p == MAP_FAILED || *uffd < 0 || ioctl(*uffd, UFFDIO_API, &api) ||
+	    ioctl(*uffd, UFFDIO_REGISTER, &reg))
+		return NULL;
+	return p;
+}
+
+static int release_page(int uffd, char *p)
+{
+	struct uffdio_zeropage zero = {
+		.range = { .start = (uintptr_t)p, .len = PAGE },
+	};
+
+	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+}
+
+/* A call that waits for its argument's page. */
+struct stuck_call {
+	int fd;
+	unsigned long cmd;	/* 0: write(), 1: an UPDATE that maps the page */
+	char *page;
+	int result;
+	bool done;
+};
+
+static void *call_and_wait(void *arg)
+{
+	struct stuck_call *s = arg;
+
+	if (s->cmd == 0)
+		s->result = iotlb_write(s->fd, s->page, sizeof(struct vhost_msg_v2));
+	else if (s->cmd == 1)
+		s->result = iotlb_map(s->fd, 0x10000000, PAGE, s->page);
+	else
+		s->result = vioctl(s->fd, s->cmd, s->page);
+	__atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/*
+ * An owner that never answers a page fault, in the middle of each kind of call:
+ * removal waits for none of them.
+ */
+FIXTURE(stuck) {
+	char node[NODE_LEN];
+	int fd;
+	int uffd;
+	char *page;
+	long system;
+	struct stuck_call call;
+	pthread_t thread;
+};
+
+FIXTURE_VARIANT(stuck) {
+	unsigned long cmd;
+};
+
+FIXTURE_VARIANT_ADD(stuck, message) {
+	.cmd = 0,
+};
+
+FIXTURE_VARIANT_ADD(stuck, update) {
+	.cmd = 1,
+};
+
+FIXTURE_VARIANT_ADD(stuck, get_config) {
+	.cmd = VHOST_VDPA_GET_CONFIG,
+};
+
+FIXTURE_VARIANT_ADD(stuck, get_features) {
+	.cmd = VHOST_GET_FEATURES,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_status) {
+	.cmd = VHOST_VDPA_SET_STATUS,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_backend_features) {
+	.cmd = VHOST_SET_BACKEND_FEATURES,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_vring_addr) {
+	.cmd = VHOST_SET_VRING_ADDR,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_vring_kick) {
+	.cmd = VHOST_SET_VRING_KICK,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_vring_call) {
+	.cmd = VHOST_SET_VRING_CALL,
+};
+
+FIXTURE_VARIANT_ADD(stuck, set_mem_table) {
+	.cmd = VHOST_SET_MEM_TABLE,
+};
+
+FIXTURE_SETUP(stuck)
+{
+	struct pollfd p = { .events = POLLIN };
+	int i;
+
+	self->fd = -1;
+	NOT_ON_C();
+	if (!getenv("MGMTDEV"))
+		SKIP(return, "no MGMTDEV to make a device on");
+	self->page = stuck_page(&self->uffd);
+	if (!self->page)
+		SKIP(return, "no userfaultfd");
+	self->system = pinned_system();
+	ASSERT_OK(add_device(self->node));
+	OPEN_NODE();
+	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	self->call.fd = self->fd;
+	self->call.cmd = variant->cmd;
+	self->call.page = self->page;
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, call_and_wait, &self->call));
+	/* It waits, or has been refused: an UPDATE need not sleep for a fault. */
+	p.fd = self->uffd;
+	for (i = 0; i < 50 && !poll(&p, 1, 100); i++)
+		if (__atomic_load_n(&self->call.done, __ATOMIC_ACQUIRE))
+			break;
+	ASSERT_GT(50, i);
+	if (variant->cmd != 1)
+		ASSERT_FALSE(self->call.done);
+}
+
+FIXTURE_TEARDOWN(stuck)
+{
+	if (self->fd < 0)
+		return;
+	release_page(self->uffd, self->page);
+	pthread_join(self->thread, NULL);
+	close(self->fd);
+	mgmt_del_if_there(NAME);
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+}
+
+TEST_F(stuck, h05_11_removal_does_not_wait)
+{
+	EXPECT_EQ(0, del_device());
+	if (variant->cmd != 1)
+		EXPECT_FALSE(self->call.done);
+	EXPECT_OK(check_gone(self->fd));
+	/* It goes on without harm; what it learned before the removal it may tell. */
+	ASSERT_EQ(0, release_page(self->uffd, self->page));
+	pthread_join(self->thread, NULL);
+	EXPECT_GE(0, self->call.result);
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_OK(check_gone(self->fd));
+	ASSERT_EQ(0, close(self->fd));
+	self->fd = -1;
+}
+
+TEST_F(stuck, h05_11_close_is_not_needed)
+{
+	/* A device of the same name can be made, used and removed meanwhile. */
+	char node[NODE_LEN];
+	int second;
+
+	EXPECT_EQ(0, del_device());
+	ASSERT_OK(add_device(node));
+	second = open(node, O_RDWR | O_CLOEXEC);
+	EXPECT_LE(0, second);
+	EXPECT_EQ(0, get_status(second));
+	close(second);
+	EXPECT_EQ(0, del_device());
 }
 
 TEST_HARNESS_MAIN

@@ -87,7 +87,7 @@ if [ -z "${BIN:-}" ]; then
 	BIN=/cache/selftests
 	[ -d $BIN ] || BIN=$here/build
 fi
-[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress removal device32 vring32 iotlb32
+[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress two removal device32 vring32 iotlb32
 
 echo 'TAP version 13'
 log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"
