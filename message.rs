@@ -11,11 +11,12 @@
 use crate::{
     abstractions::{
         gup::{self, Charge},
+        mapping::Mapping,
         params, trace, usermap,
         vdpa::{Device, IovaRange},
         vhost::Message,
     },
-    iotlb::{AddressSpace, Backing, Mapping, Target},
+    iotlb::{AddressSpace, Target},
     uapi::*,
     Node, State,
 };
@@ -212,7 +213,7 @@ impl Node {
         let batch = state.batch.is_some();
         let n = maps.len() as u64;
         let inserted = state.with_space(&dev, asid, |space, target| {
-            space.insert(target, maps, batch)
+            space.insert(target, (update.iova, update.last), maps, batch)
         });
         if inserted.is_ok() {
             self.stats.maps.add(n, Relaxed);
@@ -239,16 +240,8 @@ impl Node {
         let mut iova = update.iova;
         for pages in runs {
             let size = pages.size();
-            let map = Mapping {
-                iova,
-                size,
-                addr: pages.phys(),
-                perm: u32::from(update.perm),
-                backing: Backing::Pinned {
-                    _charge: charge.split(pages.npages()),
-                    pages,
-                },
-            };
+            let paid = charge.split(pages.npages());
+            let map = Mapping::pinned(iova, u32::from(update.perm), pages, paid);
             maps.push(map, GFP_KERNEL)?;
             iova = iova.wrapping_add(size);
         }
@@ -283,13 +276,13 @@ impl Node {
         self.stats.unshared_bytes.add(unshared, Relaxed);
         let mut maps = KVVec::with_capacity(pieces.len(), GFP_KERNEL)?;
         for piece in pieces {
-            let map = Mapping {
-                iova: update.iova.wrapping_add(piece.offset),
-                size: piece.size,
-                addr: update.uaddr.wrapping_add(piece.offset),
-                perm: u32::from(update.perm),
-                backing: Backing::File(piece.file),
-            };
+            let map = Mapping::file(
+                update.iova.wrapping_add(piece.offset),
+                piece.size,
+                update.uaddr.wrapping_add(piece.offset),
+                u32::from(update.perm),
+                piece.file,
+            );
             maps.push(map, GFP_KERNEL)?;
         }
         Ok(maps)

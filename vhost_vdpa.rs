@@ -49,6 +49,7 @@ use abstractions::{
     eventfd::{CallSlot, EventFd, Source},
     gate::Gate,
     iommu::Domain,
+    iotlb::OwnedIotlb,
     irqbypass::Producer,
     trace,
     vdpa::{Device, IovaRange, MapStyle},
@@ -326,8 +327,9 @@ impl Node {
     /// Takes every map away from the device, in every address space.
     fn forbid_all(&self, state: &State, dev: &Device) -> Result {
         let target = Target::new(dev, state.domain.as_ref());
+        let mut empty = OwnedIotlb::new(1)?;
         for asid in 0..self.nas {
-            target.forbid_all(asid, state.range)?;
+            target.forbid_all(asid, state.range, &mut empty)?;
         }
         Ok(())
     }

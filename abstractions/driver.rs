@@ -17,6 +17,7 @@ pub(crate) mod iotlb;
 pub(crate) mod irqbypass;
 #[allow(dead_code)] // Shared with the parents; nobody uses all of it.
 pub(crate) mod irqlock;
+pub(crate) mod mapping;
 pub(crate) mod params;
 pub(crate) mod trace;
 pub(crate) mod usermap;

@@ -60,6 +60,19 @@ impl Charge {
         Ok(charge)
     }
 
+    /// Adds another charge of the same address space to this one.
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        if other.mm.as_raw() == self.mm.as_raw() {
+            // INVARIANT: What `other` owned is ours now.
+            self.pages = self.pages.wrapping_add(other.pages);
+            other.pages = 0;
+        } else {
+            // Not reached: a file has one owner. The pages stay counted, which errs on the safe
+            // side of the limit.
+            core::mem::forget(other);
+        }
+    }
+
     /// Splits off `pages` of the charge, at most all of it.
     pub(crate) fn split(&mut self, pages: u64) -> Self {
         let pages = pages.min(self.pages);
@@ -109,6 +122,25 @@ impl Pages {
     /// The size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.npages << PAGE_SHIFT
+    }
+
+    /// Leaves the pins to the caller, who gives them back with `from_pins`.
+    pub(super) fn into_pins(self) {
+        core::mem::forget(self);
+    }
+
+    /// Takes over pins: `size` bytes of whole pages at physical address `phys`.
+    ///
+    /// # Safety
+    ///
+    /// The caller must own one pin on each of the pages, as after `into_pins`.
+    pub(super) unsafe fn from_pins(phys: u64, size: u64, write: bool) -> Self {
+        // INVARIANT: The caller vouches for the pins.
+        Self {
+            pfn: phys >> PAGE_SHIFT,
+            npages: size >> PAGE_SHIFT,
+            write,
+        }
     }
 }
 

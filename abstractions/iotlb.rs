@@ -28,9 +28,24 @@ pub(crate) struct Map {
 }
 
 impl Map {
+    /// A range as a value; see the fields.
+    pub(crate) fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
+        Self {
+            start,
+            last,
+            addr,
+            perm,
+            opaque,
+        }
+    }
+
     /// The size in bytes. A range is never the whole 64-bit space, so this cannot overflow.
     pub(crate) fn size(&self) -> u64 {
         self.last.wrapping_sub(self.start).wrapping_add(1)
+    }
+
+    fn from_node(node: &bindings::vhost_iotlb_map) -> Self {
+        Self::new(node.start, node.last, node.addr, node.perm, node.opaque)
     }
 
     /// What the owner of the IOTLB attached to the range.
@@ -131,6 +146,20 @@ impl Iotlb {
         unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
     }
 
+    /// Takes out the first range that intersects `[start, last]`.
+    pub(crate) fn take(&mut self, start: u64, last: u64) -> Option<Map> {
+        if start > last {
+            return None;
+        }
+        // SAFETY: Initialised by the invariant.
+        let node = unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) };
+        // SAFETY: A node of this IOTLB, which nobody else changes.
+        let map = Map::from_node(unsafe { NonNull::new(node)?.as_ref() });
+        // SAFETY: As above; the node is not used any more.
+        unsafe { bindings::vhost_iotlb_map_free(self.as_raw(), node) };
+        Some(map)
+    }
+
     /// Removes every range.
     pub(crate) fn clear(&mut self) {
         self.remove(0, u64::MAX);
@@ -152,13 +181,7 @@ impl Iterator for Iter<'_> {
         let map = NonNull::new(self.next)?;
         // SAFETY: A node of an IOTLB that does not change while it is borrowed.
         let node = unsafe { map.as_ref() };
-        let found = Map {
-            start: node.start,
-            last: node.last,
-            addr: node.addr,
-            perm: node.perm,
-            opaque: node.opaque,
-        };
+        let found = Map::from_node(node);
         let (start, last) = (self.start, self.last);
         // SAFETY: As above; the C function follows links of the same tree.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), start, last) };

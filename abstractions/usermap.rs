@@ -32,6 +32,22 @@ impl MapFile {
         core::ptr::from_ref(&*self.0).cast_mut().cast()
     }
 
+    /// Leaves the file to the holder of the opaque pointer, who gives it back with `from_opaque`.
+    pub(super) fn into_opaque(self) {
+        core::mem::forget(self);
+    }
+
+    /// Takes over what an opaque pointer points to.
+    ///
+    /// # Safety
+    ///
+    /// `opaque` must come from `opaque` of a `MapFile` that ended with `into_opaque`, and be given
+    /// back once.
+    pub(super) unsafe fn from_opaque(opaque: *mut c_void) -> Self {
+        // SAFETY: The pointer is that of a box, and the caller gives it up.
+        Self(unsafe { KBox::from_raw(opaque.cast()) })
+    }
+
     /// Takes the file behind `uaddr` of `vma`, which must be a shared mapping of a file.
     fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
         let mut map = KBox::new(bindings::vdpa_map_file::default(), GFP_KERNEL)?;

@@ -11,6 +11,7 @@
 
 #include "mgmt.h"
 #include "virtio.h"
+#include "workers.h"
 
 #define NAME		"selftest_rm"
 
@@ -229,6 +230,32 @@ TEST_F(removal, h05_11_under_load)
 		EXPECT_EQ(0, del_device());
 		__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 		pthread_join(thread, NULL);
+		EXPECT_OK(check_gone(self->fd));
+		ASSERT_EQ(0, close(self->fd));
+		self->fd = -1;
+		ASSERT_OK(add_device(self->node));
+	}
+}
+
+TEST_F(removal, h05_11_beside_everything)
+{
+	char *mem = shared_pages(WORKER_MEM);
+	int i;
+
+	NOT_ON_C();
+	ASSERT_NE(NULL, mem);
+	for (i = 0; i < 10; i++) {
+		struct worker w[WORKERS];
+		struct vdpa_caps caps;
+
+		OPEN_NODE();
+		ASSERT_OK(vdpa_get_caps(self->fd, &caps));
+		ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+		ASSERT_EQ(0, workers_start(w, self->fd, &caps, mem, true));
+		usleep(20000 * i);
+		EXPECT_EQ(0, del_device());
+		EXPECT_EQ(0, workers_stop(w));
+		EXPECT_EQ(0, pinned_self());
 		EXPECT_OK(check_gone(self->fd));
 		ASSERT_EQ(0, close(self->fd));
 		self->fd = -1;

@@ -4,13 +4,12 @@
  * never does alone, nothing may be left behind, and the kernel's log, which
  * tools/vm.sh reads afterwards, stays clean.
  */
-#include <pthread.h>
 #include <time.h>
 
 #include "virtio.h"
+#include "workers.h"
 
 #define SECONDS	3
-#define SLOTS	8
 
 FIXTURE(stress) {
 	int fd;
@@ -25,7 +24,7 @@ FIXTURE_SETUP(stress)
 	OPEN_OR_SKIP(self->fd);
 	ASSERT_OK(vdpa_get_caps(self->fd, &self->caps));
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
-	self->mem = shared_pages(SLOTS * 16 * PAGE);
+	self->mem = shared_pages(WORKER_MEM);
 	ASSERT_NE(NULL, self->mem);
 }
 
@@ -36,140 +35,17 @@ FIXTURE_TEARDOWN(stress)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-struct worker {
-	int (*turn)(struct worker *w);	/* one call: 0 or a line number */
-	int fd;
-	const struct vdpa_caps *caps;
-	char *mem;
-	unsigned int seed;
-	int line;
-	long turns;
-	pthread_t thread;
-};
-
-static bool stop_workers;
-
-static void *work(void *arg)
-{
-	struct worker *w = arg;
-
-	while (!w->line && !__atomic_load_n(&stop_workers, __ATOMIC_ACQUIRE)) {
-		w->line = w->turn(w);
-		w->turns++;
-	}
-	return NULL;
-}
-
-#define CHECK(cond) do { if (!(cond)) return __LINE__; } while (0)
-
-static int turn_map(struct worker *w)
-{
-	int slot = rand_r(&w->seed) % SLOTS, pages = 1 + rand_r(&w->seed) % 16;
-	uint64_t iova = w->caps->iova + slot * 32 * PAGE;
-	int r;
-
-	switch (rand_r(&w->seed) % 8) {
-	case 0:
-		r = iotlb_unmap(w->fd, 0, 0);
-		break;
-	case 1:
-		r = iotlb_batch(w->fd, 0, true);
-		break;
-	case 2:
-		r = iotlb_batch(w->fd, 0, false);
-		break;
-	case 3:
-	case 4:
-		r = iotlb_unmap(w->fd, iova, pages * PAGE);
-		break;
-	default:
-		r = iotlb_map(w->fd, iova, pages * PAGE,
-			      w->mem + slot * 16 * PAGE);
-	}
-	CHECK(!r || r == -EFAULT);
-	return 0;
-}
-
-static int turn_status(struct worker *w)
-{
-	int r;
-
-	switch (rand_r(&w->seed) % 4) {
-	case 0:
-		CHECK(!set_status(w->fd, 0));
-		break;
-	case 1:
-		r = set_features(w->fd, FEATURES_MODERN);
-		CHECK(!r || r == -EBUSY);
-		break;
-	case 2:
-		r = set_status(w->fd, STATUS_FEATURES);
-		CHECK(!r || r == -EINVAL);
-		break;
-	default:
-		CHECK(get_status(w->fd) >= 0);
-	}
-	return 0;
-}
-
-static int turn_eventfds(struct worker *w)
-{
-	static const unsigned long cmds[] = {
-		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
-	};
-	unsigned long cmd = cmds[rand_r(&w->seed) % 3];
-	int q = rand_r(&w->seed) % w->caps->nvqs;
-	int fd = eventfd(rand_r(&w->seed) % 2, EFD_NONBLOCK), r;
-
-	CHECK(fd >= 0);
-	r = vring_file(w->fd, cmd, q, rand_r(&w->seed) % 4 ? fd : -1);
-	r = r ?: vioctl(w->fd, VHOST_VDPA_SET_CONFIG_CALL, &fd);
-	close(fd);
-	CHECK(!r);
-	return 0;
-}
-
-static int turn_queries(struct worker *w)
-{
-	struct vdpa_caps caps;
-	struct {
-		struct vhost_vdpa_config c;
-		char buf[4];
-	} config = { .c.len = 4 };
-
-	CHECK(!vdpa_get_caps(w->fd, &caps));
-	CHECK(!memcmp(&caps, w->caps, sizeof(caps)));
-	CHECK(!vioctl(w->fd, VHOST_VDPA_GET_CONFIG, &config));
-	CHECK(vring_get(w->fd, VHOST_GET_VRING_BASE, 0) != -EFAULT);
-	CHECK(vdpa_open() == -EBUSY);
-	return 0;
-}
-
 TEST_F(stress, all_at_once)
 {
-	static int (*const turns[])(struct worker *) = {
-		turn_map, turn_map, turn_status, turn_eventfds, turn_queries,
-	};
-	struct worker w[ARRAY_SIZE(turns)] = {};
+	struct worker w[WORKERS];
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(turns); i++) {
-		w[i].turn = turns[i];
-		w[i].fd = self->fd;
-		w[i].caps = &self->caps;
-		w[i].mem = self->mem;
-		w[i].seed = i + 1;
-		ASSERT_EQ(0, pthread_create(&w[i].thread, NULL, work, &w[i]));
-	}
+	ASSERT_EQ(0, workers_start(w, self->fd, &self->caps, self->mem, false));
 	sleep(SECONDS);
-	__atomic_store_n(&stop_workers, true, __ATOMIC_RELEASE);
-	for (i = 0; i < ARRAY_SIZE(turns); i++) {
-		pthread_join(w[i].thread, NULL);
-		EXPECT_EQ(0, w[i].line) {
-			TH_LOG("worker %d, after %ld turns", i, w[i].turns);
-		}
+	/* The line of workers.h at which one failed. */
+	EXPECT_EQ(0, workers_stop(w));
+	for (i = 0; i < WORKERS; i++)
 		EXPECT_LT(0, w[i].turns);
-	}
 }
 
 TEST_F(stress, opened_by_many)
