@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Threads that use one file all at once, each in a way of its own. */
+#ifndef VDPA_TEST_WORKERS_H
+#define VDPA_TEST_WORKERS_H
+
+#include <pthread.h>
+
+#include "vdpa_test.h"
+
+/* The memory that workers map. */
+#define SLOTS		8
+#define SLOT_PAGES	16
+#define WORKER_MEM	(SLOTS * SLOT_PAGES * PAGE)
+
+struct worker {
+	int (*turn)(struct worker *w);	/* one call: 0 or a line number */
+	int fd;
+	const struct vdpa_caps *caps;
+	char *mem;
+	unsigned int seed;
+	bool may_vanish;	/* the device may be removed meanwhile */
+	int line;
+	long turns;
+	pthread_t thread;
+};
+
+static bool stop_workers;
+
+static inline void *worker_thread(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!w->line && !__atomic_load_n(&stop_workers, __ATOMIC_ACQUIRE)) {
+		w->line = w->turn(w);
+		w->turns++;
+		if (w->line && w->may_vanish && get_status(w->fd) == -ENODEV) {
+			w->line = 0;
+			break;
+		}
+	}
+	return NULL;
+}
+
+/* In a turn: what has to be so. */
+#define CHECK(cond) do { if (!(cond)) return __LINE__; } while (0)
+
+static inline int turn_map(struct worker *w)
+{
+	int slot = rand_r(&w->seed) % SLOTS, pages = 1 + rand_r(&w->seed) % SLOT_PAGES;
+	uint64_t iova = w->caps->iova + slot * 2 * SLOT_PAGES * PAGE;
+	int r;
+
+	switch (rand_r(&w->seed) % 8) {
+	case 0:
+		r = iotlb_unmap(w->fd, 0, 0);
+		break;
+	case 1:
+		r = iotlb_batch(w->fd, 0, true);
+		break;
+	case 2:
+		r = iotlb_batch(w->fd, 0, false);
+		break;
+	case 3:
+	case 4:
+		r = iotlb_unmap(w->fd, iova, pages * PAGE);
+		break;
+	default:
+		r = iotlb_map(w->fd, iova, pages * PAGE,
+			      w->mem + slot * SLOT_PAGES * PAGE);
+	}
+	CHECK(!r || r == -EFAULT);
+	return 0;
+}
+
+static inline int turn_status(struct worker *w)
+{
+	int r;
+
+	switch (rand_r(&w->seed) % 4) {
+	case 0:
+		CHECK(!set_status(w->fd, 0));
+		break;
+	case 1:
+		r = set_features(w->fd, FEATURES_MODERN);
+		CHECK(!r || r == -EBUSY);
+		break;
+	case 2:
+		r = set_status(w->fd, STATUS_FEATURES);
+		CHECK(!r || r == -EINVAL);
+		break;
+	default:
+		CHECK(get_status(w->fd) >= 0);
+	}
+	return 0;
+}
+
+static inline int turn_eventfds(struct worker *w)
+{
+	static const unsigned long cmds[] = {
+		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+	};
+	unsigned long cmd = cmds[rand_r(&w->seed) % 3];
+	int q = rand_r(&w->seed) % w->caps->nvqs;
+	int fd = eventfd(rand_r(&w->seed) % 2, EFD_NONBLOCK), r;
+
+	CHECK(fd >= 0);
+	r = vring_file(w->fd, cmd, q, rand_r(&w->seed) % 4 ? fd : -1);
+	r = r ?: vioctl(w->fd, VHOST_VDPA_SET_CONFIG_CALL, &fd);
+	close(fd);
+	CHECK(!r);
+	return 0;
+}
+
+static inline int turn_queries(struct worker *w)
+{
+	struct vdpa_caps caps;
+	struct {
+		struct vhost_vdpa_config c;
+		char buf[4];
+	} config = { .c.len = 4 };
+
+	CHECK(!vdpa_get_caps(w->fd, &caps));
+	CHECK(!memcmp(&caps, w->caps, sizeof(caps)));
+	CHECK(!vioctl(w->fd, VHOST_VDPA_GET_CONFIG, &config));
+	CHECK(vring_get(w->fd, VHOST_GET_VRING_BASE, 0) != -EFAULT);
+	CHECK(w->may_vanish || vdpa_open() == -EBUSY);
+	return 0;
+}
+
+static int (*const worker_turns[])(struct worker *) = {
+	turn_map, turn_map, turn_status, turn_eventfds, turn_queries,
+};
+
+#define WORKERS	5
+
+static inline int workers_start(struct worker *w, int fd,
+				const struct vdpa_caps *caps, char *mem,
+				bool may_vanish)
+{
+	int i, r = 0;
+
+	__atomic_store_n(&stop_workers, false, __ATOMIC_RELEASE);
+	for (i = 0; i < WORKERS; i++) {
+		w[i] = (struct worker) {
+			.turn = worker_turns[i],
+			.fd = fd,
+			.caps = caps,
+			.mem = mem,
+			.seed = i + 1,
+			.may_vanish = may_vanish,
+		};
+		r |= pthread_create(&w[i].thread, NULL, worker_thread, &w[i]);
+	}
+	return r;
+}
+
+/* The line at which one of them failed, or 0. */
+static inline int workers_stop(struct worker *w)
+{
+	int i, line = 0;
+
+	__atomic_store_n(&stop_workers, true, __ATOMIC_RELEASE);
+	for (i = 0; i < WORKERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		line = line ?: w[i].line;
+	}
+	return line;
+}
+
+#endif
