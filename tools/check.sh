@@ -65,6 +65,20 @@ try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
 try "rustfmt" tools/build.sh fmtcheck
 
+splats_found() { # splats_found TEXT: in a log that ends with it
+	local log rc
+	log=$(mktemp)
+	printf '[ 1.0] WARNING: while booting\n[ 2.0] vm: the script starts\n%s\n' "$1" >"$log"
+	tools/splats.sh "$log"
+	rc=$?
+	rm -f "$log"
+	return $rc
+}
+try "a kernel warning in a log is found" splats_found '[ 3.0] WARNING: kernel/fork.c:1 at f+0x1/0x2, CPU#0: sh/1'
+try "a lockdep report in a log is found" splats_found '[ 3.0] WARNING: possible circular locking dependency detected'
+try "a hung task in a log is found" splats_found '[ 3.0] INFO: task sh:1 blocked for more than 120 seconds.'
+try "an ordinary log is clean" bash -c '! "$@"' sh tools/in-root.sh /src/tools/splats.sh /src/Makefile
+
 # --- KDIR: each unusable tree is refused, with the sentence that fits
 refused() { # refused DIR PATTERN
 	local out
