@@ -8,7 +8,6 @@
 #include <linux/fs.h>
 #include <linux/interrupt.h>
 #include <linux/irqbypass.h>
-#include <linux/irqdesc.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
