@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # Build against the prepared stock tree, inside the root.
-# Usage: build.sh modules|clippy|fmt|fmtcheck|clean
+# Usage: build.sh modules|clippy|debug|fmt|fmtcheck|clean
+# "debug" builds for the debug kernel, in a copy: $CACHE/debug-build.
 . "$(dirname "$0")/lib.sh"
 need_root
 
@@ -39,6 +40,11 @@ clippy)
 		in_root find /cache/clippy -name '*.o' -delete
 		[ "$rc" -ne 0 ] || rc=1
 	fi ;;
+debug)
+	mkdir -p "$CACHE/debug-build"
+	in_root rsync -a --delete --exclude=/.git --filter=':- .gitignore' /src/ /cache/debug-build/
+	in_root make -j"$(nproc)" -C /cache/debug M=/cache/debug-build LLVM=-19 \
+		CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m modules || rc=$? ;;
 clean) in_root "${kmake[@]}" clean || rc=$? ;;
 fmt|fmtcheck)
 	mapfile -t files < <(project_files .rs | while read -r f; do [ ! -f "$PROJECT/$f" ] || echo "/src/$f"; done)

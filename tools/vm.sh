@@ -18,6 +18,8 @@
 # one that takes longer than -t (default 900 s, status 124). What is left behind in
 # $CACHE/runs/NAME: output, console, dmesg, tainted, status.
 #
+# VM_KERNEL=debug boots the debug kernel (tools/setup.sh debug) with the modules
+# that tools/build.sh debug built for it, instead of the distribution's kernel.
 # VM_ACCEL=kvm|tcg overrides the choice of accelerator, VM_CPUS (2) and
 # VM_QEMU_OPTS and VM_APPEND add to the machine and the kernel's command line.
 . "$(dirname "$0")/lib.sh"
@@ -54,11 +56,16 @@ fi
 cpu='-cpu max,la57=off'
 [ "$accel" = tcg ] || cpu='-cpu host'
 
-release=$(kernel_release)
-[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
+if [ "${VM_KERNEL:-stock}" = debug ]; then
+	release=debug kernel=/cache/debug/arch/x86/boot/bzImage
+	[ -e "$CACHE/debug/arch/x86/boot/bzImage" ] || die "no debug kernel: run tools/setup.sh debug"
+else
+	release=$(kernel_release) kernel=/boot/vmlinuz-$(kernel_release)
+	[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
+fi
 # Emulation stretches time: what fires here without a reason must wait longer.
 append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
-vng=(vng -v --run "/boot/vmlinuz-$release" --force-9p --cpus "${VM_CPUS:-2}" --memory "$mem"
+vng=(vng -v --run "$kernel" --force-9p --cpus "${VM_CPUS:-2}" --memory "$mem"
      --user root --cwd / --rwdir="/cache/runs/$name" --qemu-opts="$cpu ${VM_QEMU_OPTS:-}")
 [ "$accel" = kvm ] || vng+=(--disable-kvm)
 
@@ -73,7 +80,7 @@ fi
 
 # What the VM runs: written where it can read it, so that nothing is quoted twice.
 {
-	printf 'export OUT=/cache/runs/%q MODULES=%q\n' "$name" "${MODULES:-rust}"
+	printf 'export OUT=/cache/runs/%q MODULES=%q VM_KERNEL=%q\n' "$name" "${MODULES:-rust}" "${VM_KERNEL:-stock}"
 	for v in "${vars[@]}"; do printf 'export %q\n' "$v"; done
 	printf '. /src/tools/vm/guest.sh\n'
 	printf 'run_script /src/%q' "$script"

@@ -5,6 +5,10 @@
 set -u
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export MODULES=${MODULES:-rust}
+if [ "${VM_KERNEL:-stock}" = debug ]; then
+	export KO_DIR=${KO_DIR:-/cache/debug-build}
+	mountpoint -q /lib/modules || mount --bind /cache/debug/mods/lib/modules /lib/modules
+fi
 export KO_DIR=${KO_DIR:-/src}
 export WORK=/run/work
 mkdir -p $WORK
@@ -31,6 +35,8 @@ insmod_file() {
 # same_kernel: the running kernel carries the BTF that check-layout.sh compared.
 same_kernel() {
 	local sum file
+	# The debug kernel's modules were built from the very tree that it was.
+	[ "${VM_KERNEL:-stock}" != debug ] || return 0
 	[ -e /cache/layout/sums ] || vm_die "the layouts of this kernel's structures were never compared"
 	modprobe -a vdpa vhost vhost_iotlb irqbypass || vm_die "no vdpa or vhost modules"
 	while read -r sum file; do
@@ -60,6 +66,10 @@ load_sim_net() {
 	case $MODULES in
 	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
 	c)	# By default C's simulator wants virtual addresses, and pins nothing.
+		if [ "${VM_KERNEL:-stock}" = debug ]; then
+			modprobe vdpa_sim use_va=0 && modprobe vdpa_sim_net "$@"
+			return
+		fi
 		[ -d /sys/module/vdpa_sim ] || insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=0
 		insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko" "$@" ;;
 	esac

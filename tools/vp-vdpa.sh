@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# vp_vdpa as the parent: QEMU's virtio-blk and virtio-net devices behind an emulated
+# Intel IOMMU, in a VM of the stock kernel. One TAP stream a driver.
+#
+#   tools/vp-vdpa.sh [rust|c|both]	(default: both)
+#
+# TESTS="vp_vdpa file ..." chooses binaries, TEST_ARGS is passed to each of them.
+# Exit status: 0 when nothing failed and dmesg was clean in every run.
+. "$(dirname "$0")/lib.sh"
+need_root
+
+drivers=${1:-both}
+[ "$drivers" != both ] || drivers='rust c'
+"$PROJECT/tools/setup.sh" csim
+
+# Only the tests that run here; in a place of their own, because others build too.
+bin=vp-vdpa-tests
+tests=${TESTS:-file device vring iotlb pin vp_vdpa}
+targets=()
+for t in $tests; do targets+=("/cache/$bin/$t"); done
+step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
+	make -C /src/selftests KSRC=/cache/tree O=/cache/$bin "${targets[@]}"
+step "the irq bypass consumer" "$PROJECT/tools/in-root.sh" sh -c "
+	mkdir -p /cache/$bin/modules &&
+	cp /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] /cache/$bin/modules/ &&
+	make -C /cache/tree M=/cache/$bin/modules CC=x86_64-linux-gnu-gcc-14 \
+		CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION= modules"
+
+# The disk, on a tmpfs that QEMU in the root sees too: each sector says its number.
+image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)
+trap 'rm -f "$image"' EXIT
+
+# intremap: the emulated timer's interrupt does not survive it on a busy host.
+# page-per-vq: without a page of its own no doorbell can be mapped.
+pci=disable-legacy=on,iommu_platform=on,page-per-vq=on
+VM_QEMU_OPTS="-device intel-iommu,intremap=off
+ -blockdev driver=file,node-name=vpfile,filename=$image,locking=off
+ -blockdev driver=raw,node-name=vpdisk,file=vpfile
+ -device virtio-blk-pci,drive=vpdisk,serial=vp-vdpa-test,num-queues=2,addr=0x10,$pci
+ -netdev hubport,id=vph0,hubid=7 -netdev hubport,id=vph1,hubid=7
+ -device virtio-net-pci,netdev=vph0,mac=52:54:00:76:70:00,romfile=,addr=0x11,$pci
+ -device virtio-net-pci,netdev=vph1,mac=52:54:00:76:70:01,romfile=,addr=0x12,$pci ${VM_QEMU_OPTS:-}"
+export VM_QEMU_OPTS=${VM_QEMU_OPTS//$'\n'/}
+export VM_APPEND="intel_iommu=on ${VM_APPEND:-}"
+
+failed=0
+for driver in $drivers; do
+	perl -e 'print pack("(L<)128", ($_) x 128) for 0 .. 16383' >"$image"
+	rc=0
+	MODULES=$driver "$PROJECT/tools/vm.sh" -n "${RUN:-vp-vdpa}-$driver" -t "${VM_TIMEOUT:-900}" -m 1G \
+		-e "BIN=/cache/$bin" -e "TESTS=$tests" -e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/vp-vdpa.sh || rc=$?
+	[ "$rc" -eq 0 ] || { failed=1; say "vp-vdpa: the run on the $driver driver ended with $rc"; }
+done
+exit $failed
