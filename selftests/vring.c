@@ -176,7 +176,12 @@ TEST_F(vring, addr_arguments)
 
 TEST_F(vring, base)
 {
-	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0));
+	int r = vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0);
+
+	/* vp_vdpa takes 0, once features are agreed, and nothing else. */
+	if (r == -EOPNOTSUPP)
+		SKIP(return, "the parent cannot place a queue");
+	EXPECT_OK(r);
 	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0xffff));
 	EXPECT_ERRNO(EINVAL, vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0x10000));
 	EXPECT_ERRNO(EINVAL, vring_state(self->fd, VHOST_SET_VRING_BASE, 0, UINT32_MAX));
@@ -187,7 +192,10 @@ TEST_F(vring, base_is_kept)
 	int r;
 
 	ASSERT_OK(negotiate(self->fd));
-	ASSERT_OK(vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0x1234));
+	r = vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0x1234);
+	if (r == -EOPNOTSUPP)
+		SKIP(return, "the parent cannot place a queue");
+	ASSERT_OK(r);
 	r = vring_get(self->fd, VHOST_GET_VRING_BASE, 0);
 	if (r == -EOPNOTSUPP)
 		SKIP(return, "the parent has no get_vq_state");

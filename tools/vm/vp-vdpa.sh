@@ -5,7 +5,6 @@
 blk=0000:00:10.0 nets=(0000:00:11.0 0000:00:12.0)
 export VP_VDPA_KO=${C_SIM_DIR:-/cache/csim}/vp_vdpa.ko
 
-for m in "${MODULES:-rust}"; do echo "# driver $m, kernel $(uname -r)"; done
 [ -n "$(ls /sys/class/iommu 2>/dev/null)" ] || vm_die "the kernel sees no IOMMU"
 load_driver
 insmod_file "$VP_VDPA_KO" || vm_die "vp_vdpa does not load"
@@ -24,9 +23,8 @@ fail=0 pass=0 skip=0
 suite() { # suite NAME TEST...: run.sh on VHOST_VDPA_DEV
 	echo "# ---- $1 ($VHOST_VDPA_DEV)"
 	shift
-	bash /src/selftests/run.sh "$@" >$WORK/suite
-	local rc=$? p f s
-	cat $WORK/suite
+	bash /src/selftests/run.sh "$@" | tee $WORK/suite
+	local rc=${PIPESTATUS[0]} p f s
 	# 4: everything was skipped.
 	[ $rc -eq 0 ] || [ $rc -eq 4 ] || [ $rc -eq 1 ] || fail=$((fail + 1))
 	read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' $WORK/suite)
