@@ -74,11 +74,15 @@ resolve_version() {
 			if (kind != "") { seen[$2] = seen[$2] " " kind; n[$2]++ }
 		}
 		END { for (v in n) print v, n[v], seen[v] }' "$lists/p" | sort -V)
+	local others
+	others=$(awk '$1 == "Package:" { p = $2 }
+		$1 == "Version:" && p ~ /^linux-image-[0-9.]+[^-]*-amd64$/ { print $2 }' "$lists/p" | sort -uV | tr '\n' ' ')
 	rm -rf "$lists"
 	version=$(awk '$2 == 3 { v = $1 } END { print v }' <<<"$found")
 	[ -n "$version" ] || die "trixie-backports has no $SERIES kernel with image, headers and source at one version;
-it has: $(sed -E 's/ [0-9]+ / with/; s/$/;/' <<<"${found:-nothing of $SERIES}" | tr '\n' ' ')
-This lasts for hours when a new kernel is being published: try again later, or another DEBIAN_MIRROR."
+of $SERIES it has: $(sed -E 's/ [0-9]+ / with/; s/$/;/' <<<"${found:-nothing}" | tr '\n' ' ')
+kernel images of any series: ${others:-none}
+While a new kernel is being published this lasts for hours: try again later, or another DEBIAN_MIRROR."
 }
 
 version=$(cat "$CACHE/root/etc/vhost-vdpa-kernel" 2>/dev/null || true)
