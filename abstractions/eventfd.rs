@@ -124,13 +124,9 @@ impl CallSlot {
         let trigger = new
             .as_ref()
             .map_or(core::ptr::null_mut(), |ctx| ctx.token());
-        // The config callback stays registered while the file is open, as in C: a parent may look
-        // for the callback only once.
-        let private = if trigger.is_null() {
-            core::ptr::null_mut()
-        } else {
-            core::ptr::from_ref(self.get_ref()).cast_mut().cast()
-        };
+        // Always the slot, never null: a parent's interrupt handler may have looked at the callback
+        // just before it is taken away and look at the private pointer just after.
+        let private = core::ptr::from_ref(self.get_ref()).cast_mut().cast();
         let old = core::mem::replace(&mut *self.ctx.lock(), new);
         let mut cb = bindings::vdpa_callback::default();
         // SAFETY: Only fills in `cb`.

@@ -74,7 +74,7 @@ static irqreturn_t rvv_call_slot_cb(void *private)
 void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
 			    struct eventfd_ctx *trigger)
 {
-	cb->callback = private ? rvv_call_slot_cb : NULL;
+	cb->callback = trigger ? rvv_call_slot_cb : NULL;
 	cb->private = private;
 	cb->trigger = trigger;
 }
