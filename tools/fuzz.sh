@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Differential fuzzing: the same sequences of calls on C's driver and on ours, in
+# one VM of the stock kernel (see selftests/fuzz/fuzz.c).
+#
+#   tools/fuzz.sh [SECONDS]	fresh seeds for that long (default 300)
+#   tools/fuzz.sh --corpus	the seeds in selftests/fuzz/corpus
+#   tools/fuzz.sh --seed SEED PARENT [OPERATIONS]	one seed
+#
+# PARENT is set_map or dma_map, and either with ,use_va. SEED (from the clock),
+# SEEDS (50) a round, OPS (300) a seed and PARENTS (all four) choose what fresh
+# seeds are run; THREADS=SECONDS adds two threads on one file, on our driver. KEEP=1
+# keeps the last round's logs, KO=DIR (as the VM sees it) takes our module from there.
+. "$(dirname "$0")/lib.sh"
+
+name=fuzz seconds=${1:-300} vars=()
+case ${1:-} in
+--corpus)
+	name=fuzz-corpus
+	vars=(-e CORPUS=/src/selftests/fuzz/corpus) ;;
+--seed)
+	[ $# -ge 3 ] || die "usage: tools/fuzz.sh --seed SEED PARENT [OPERATIONS]"
+	vars=(-e SEED="$2" -e PARENTS="$3" -e OPS="${4:-300}" -e SEEDS=1 -e SECONDS_MAX=0) ;;
+*)
+	vars=(-e SEED="${SEED:-$(date +%s)000}" -e SECONDS_MAX="$seconds"
+	      -e SEEDS="${SEEDS:-50}" -e OPS="${OPS:-300}" -e THREADS="${THREADS:-}")
+	[ -z "${KEEP:-}" ] || vars+=(-e KEEP=1)
+	[ -z "${PARENTS:-}" ] || vars+=(-e PARENTS="$PARENTS") ;;
+esac
+[ "$name" = fuzz ] && [ "${1:-}" != --seed ] || seconds=600
+
+if [ -z "${PREPARED:-}" ]; then
+	"$PROJECT/tools/setup.sh"
+	"$PROJECT/tools/build.sh"
+	"$PROJECT/tools/setup.sh" csim
+fi
+mkdir -p "$CACHE/fuzz"
+step "building the fuzzer" in_root gcc-14 -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
+out=$CACHE/fuzz/last
+[ "$name" = fuzz ] || out=$CACHE/fuzz/last-corpus
+set +e
+"$PROJECT/tools/vm.sh" -n $name -t $((seconds + 900)) ${KO:+-e KO_DIR="$KO"} "${vars[@]}" \
+	"$PROJECT/tools/vm/fuzz.sh" | tee "$out" | grep --line-buffered -Ev '^(COUNT|RULE|FIRST|LAST) '
+rc=${PIPESTATUS[0]}
+set -e
+awk '
+	/^FIRST/ { first = $2 }
+	/^LAST/ { last = $2 }
+	/^COUNT/ { for (i = 2; i <= NF; i++) { split($i, kv, "="); n[kv[1]] += kv[2] } }
+	/^RULE/ { k = $2; sub(/^RULE [0-9]+ /, ""); rule[$0] += k }
+	END {
+		printf "%d operations, %d reads of state and %d closed files compared in %d seeds",
+			n["ops"], n["samples"], n["ends"], n["seeds"]
+		if (first != "") printf " (%s to %s)", first, last
+		printf "\n%d seeds diverged without an explanation, %d were not compared\n",
+			n["diverged"], n["skipped"]
+		for (r in rule) printf "      %d by intent: %s\n", rule[r], r
+		exit n["ops"] == 0
+	}' "$out" || rc=1
+[ "$rc" -eq 0 ] || die "fuzzing failed (exit $rc); the output is $out, the logs are in $CACHE/runs/$name"
