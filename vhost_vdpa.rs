@@ -46,7 +46,7 @@ mod uapi;
 use abstractions::{
     chardev::{self, Minor, Region},
     doorbell::{DummyPage, Mapping},
-    eventfd::{CallSlot, EventFd, Source},
+    eventfd::{self, CallSlot, EventFd, Source},
     gate::Gate,
     iommu::Domain,
     iotlb::OwnedIotlb,
@@ -259,6 +259,8 @@ impl Driver for Published {
         let chardev = self.chardev.lock().take();
         drop(chardev);
         self.node.revoke(dev);
+        // The slots may go with the node; a parent's interrupt handler may still be in one.
+        eventfd::wait_for_callbacks();
         let files = self.debugfs.lock().take();
         drop(files);
     }

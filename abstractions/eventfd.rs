@@ -172,6 +172,12 @@ impl CallSlot {
     }
 }
 
+/// Waits for callbacks that were running, in interrupt context, when they were taken away.
+pub(crate) fn wait_for_callbacks() {
+    // SAFETY: Sleeps; callers hold no spin lock and are in no RCU read section.
+    unsafe { bindings::synchronize_rcu() }
+}
+
 /// What the C callback calls.
 ///
 /// # Safety

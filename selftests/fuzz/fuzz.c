@@ -340,21 +340,21 @@ static long system_pins(void)
 	ssize_t n;
 	int fd = open("/proc/sys/vm/stat_refresh", O_RDONLY);
 
-	if (fd >= 0) {
-		n = read(fd, buf, 8);
-		close(fd);
-	}
-	fd = open("/proc/vmstat", O_RDONLY);
-	if (fd < 0)
-		return -1;
-	n = read(fd, buf, sizeof(buf) - 1);
+	/* The counters are kept per CPU; reading this file adds them up. */
+	if (fd < 0 || read(fd, buf, 8) < 0)
+		die("/proc/sys/vm/stat_refresh");
 	close(fd);
+	fd = open("/proc/vmstat", O_RDONLY);
+	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
 	if (n < 0)
-		return -1;
+		die("/proc/vmstat");
+	close(fd);
 	buf[n] = 0;
 	a = strstr(buf, "nr_foll_pin_acquired ");
 	r = strstr(buf, "nr_foll_pin_released ");
-	return a && r ? strtol(a + 21, NULL, 10) - strtol(r + 21, NULL, 10) : -1;
+	if (!a || !r)
+		die("/proc/vmstat counts no pins");
+	return strtol(a + 21, NULL, 10) - strtol(r + 21, NULL, 10);
 }
 
 /* ---- ioctls ---- */

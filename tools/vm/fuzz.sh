@@ -10,7 +10,7 @@ compare=/src/selftests/fuzz/compare.py
 seeds=${SEEDS:-50} ops=${OPS:-300}
 read -r -a parents <<<"${PARENTS:-set_map dma_map set_map,use_va dma_map,use_va}"
 # Few entries, so that a table is full now and then.
-entries=${ENTRIES:-64}
+entries=${ENTRIES:-20}
 status=0
 dmesg -n 1
 # One huge page for each process that may be alive at a time.
