@@ -406,12 +406,14 @@ TEST_F(iotlb, unknown_permissions)
 	static const int perms[] = { 0, 4, 7, 0x80, 0xff };
 	int i;
 
+	if (on_c_driver() && getenv("PLATFORM_IOMMU"))
+		SKIP(return, "C and the IOMMU's driver warn, and that fails the run");
 	for (i = 0; i < ARRAY_SIZE(perms); i++) {
 		int r = iotlb_v2(self->fd, 0, VHOST_IOTLB_UPDATE, self->iova,
 				 PAGE, self->mem, perms[i]);
 
 		if (on_c_driver()) {
-			/* No simulator looks; a platform IOMMU warns. */
+			/* No simulator looks. */
 			EXPECT_EQ(0, r);
 			EXPECT_OK(iotlb_unmap(self->fd, self->iova, PAGE));
 		} else {

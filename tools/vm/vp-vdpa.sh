@@ -3,7 +3,8 @@
 # Run by tools/vp-vdpa.sh, whose QEMU options give the devices their places.
 
 blk=0000:00:10.0 nets=(0000:00:11.0 0000:00:12.0)
-export VP_VDPA_KO=${C_SIM_DIR:-/cache/csim}/vp_vdpa.ko
+# PLATFORM_IOMMU is for tests that C and the IOMMU's driver answer with a warning.
+export PLATFORM_IOMMU=1 VP_VDPA_KO=${C_SIM_DIR:-/cache/csim}/vp_vdpa.ko
 
 [ -n "$(ls /sys/class/iommu 2>/dev/null)" ] || vm_die "the kernel sees no IOMMU"
 load_driver
