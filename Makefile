@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check bench shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check bench parity shell fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -22,6 +22,7 @@ help:
 	@echo '  demo         a guest whose disk and NIC run through the driver, on the stock kernel in a VM'
 	@echo '  check        formatting, lints, build, layout check, selftests in the VM'
 	@echo '  bench        C driver and ours side by side: mapping, messages, ioctls (ROUNDS=5, CASES=)'
+	@echo '  parity       the same selftests on the C driver and ours, compared'
 	@echo '  shell        the same VM with the modules loaded and a prompt'
 	@echo '  modules      build rust_vhost_vdpa.ko and rust_vdpa_sim_net.ko (also with KDIR=)'
 	@echo '  modules_install, clean      as in any kernel module (install needs KDIR=)'
@@ -72,6 +73,9 @@ check:
 
 bench:
 	@tools/bench.sh
+
+parity:
+	@tools/parity.sh
 
 shell: modules
 	@tools/vm.sh -m 3G --shell

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# make parity: the same selftests on C's driver and ours, on the same C simulator
+# (set_map, with a small table), compared test by test. What is meant to be better
+# is listed; any other difference fails.
+. "$(dirname "$0")/lib.sh"
+
+"$PROJECT/tools/setup.sh" csim
+step "building the modules" "$PROJECT/tools/build.sh" modules
+step "building the selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests
+mkdir -p "$CACHE/parity"
+for driver in c rust; do
+	step "selftests on the $driver driver (about 4 minutes)" env MODULES=$driver \
+		"$PROJECT/tools/vm.sh" -n "parity-$driver" -t 2400 -e SIM=c -e ENTRIES=256 \
+		"$PROJECT/selftests/run.sh"
+	cp "$CACHE/runs/parity-$driver/output" "$CACHE/parity/$driver"
+	tail -n 1 "$CACHE/parity/$driver" | sed "s/^/      $driver: /"
+done
+"$PROJECT/selftests/compare.sh" "$CACHE/parity/c" "$CACHE/parity/rust"
