@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+# libblkio, through QEMU's tools, as the client of a VDUSE disk that the storage daemon
+# exports, and of C's block simulator: written data is read back and found in the image,
+# clients come and go, are killed, and lose their device.
+# Usage: tools/vm.sh tools/vm/vduse-blkio.sh	(MODULES=c for the C driver)
+
+n=0 failed=0 skipped=0
+ok() { # ok STATUS NAME
+	n=$((n + 1))
+	[ "$1" -eq 0 ] && { echo "ok $n - $2"; return; }
+	failed=$((failed + 1))
+	echo "not ok $n - $2"
+	tail -n 8 $WORK/log 2>/dev/null | sed 's/^/# | /'
+}
+skip() { n=$((n + 1)) skipped=$((skipped + 1)); echo "ok $n - $1 # SKIP $2"; }
+try() { # try NAME COMMAND...
+	local name=$1
+	shift
+	timeout 120 "$@" >$WORK/log 2>&1
+	ok $? "$name"
+}
+pins() {
+	echo 1 >/proc/sys/vm/stat_refresh
+	awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat
+}
+opts() { echo "driver=virtio-blk-vhost-vdpa,path=$1,cache.direct=on"; }
+# io NODE COMMAND...: qemu-io says of a wrong pattern only in its output.
+io() {
+	local node=$1 c args=() out
+	shift
+	for c; do args+=(-c "$c"); done
+	out=$(qemu-io --image-opts "${args[@]}" "$(opts "$node")" 2>&1) || { echo "$out"; return 1; }
+	echo "$out"
+	! grep -qiE 'failed|error|mismatch' <<<"$out"
+}
+export -f io opts
+
+# gone PID: a process ends within ten seconds.
+gone() {
+	local i
+	for i in $(seq 100); do
+		# What has ended waits for its parent, us.
+		[[ $(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) =~ ^(Z|)$ ]] && return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+load_driver
+before=$(pins)
+# libblkio locks nothing by itself, but what it maps on the simulator is charged.
+ulimit -l unlimited
+
+add_vduse() { vdpa dev add name vduse0 mgmtdev vduse; }
+modprobe vduse || vm_die "vduse does not load"
+truncate -s 16M $WORK/disk.img
+qemu-storage-daemon \
+	--blockdev driver=file,node-name=file,filename=$WORK/disk.img \
+	--blockdev driver=raw,node-name=disk,file=file \
+	--export type=vduse-blk,id=export,node-name=disk,name=vduse0,writable=on >$WORK/daemon.log 2>&1 &
+daemon=$!
+for _ in $(seq 100); do [ -e /dev/vduse/vduse0 ] && break; sleep 0.1; done
+for _ in $(seq 50); do add_vduse 2>/dev/null && break; sleep 0.2; done
+
+clients() { # clients PARENT NODE
+	local p=$1 node=$2
+	try "$p: a pattern is written and read back" bash -c 'io "$@"' io "$node" \
+		'write -P 0x5a 0 64k' 'write -P 0xa5 64k 1M' 'flush' 'read -P 0x5a 0 64k' 'read -P 0xa5 64k 1M'
+	try "$p: another client finds it" bash -c 'io "$@"' io "$node" \
+		'read -P 0x5a 4k 4k' 'read -P 0xa5 1M 64k'
+	try "$p: many requests at once" bash -c 'io "$@"' io "$node" \
+		"$(for i in $(seq 0 31); do echo "aio_write -q -P $((i + 1)) $((2048 + i * 8))k 8k"; done)" 'aio_flush' \
+		"$(for i in $(seq 0 31); do echo "read -q -P $((i + 1)) $((2048 + i * 8))k 8k"; done)"
+	head -c 4M /dev/urandom >$WORK/random
+	try "$p: an image is copied to the disk" qemu-img convert -n -f raw -O raw --target-image-opts \
+		$WORK/random "$(opts "$node")"
+	try "$p: it is the same there" python3 - "$node" <<'PY'
+import subprocess, sys, os
+w = os.environ['WORK']
+subprocess.run(['qemu-img', 'dd', '--image-opts', '-O', 'raw', 'bs=64k', 'count=64',
+    'if=driver=virtio-blk-vhost-vdpa,path=%s,cache.direct=on' % sys.argv[1], 'of=%s/back' % w], check=True)
+assert open(w + '/back', 'rb').read() == open(w + '/random', 'rb').read()
+PY
+}
+
+# hold NODE: a client that has the device open and waits on file descriptor 8.
+hold() {
+	rm -f $WORK/commands
+	mkfifo $WORK/commands
+	qemu-io --image-opts "$(opts "$1")" <$WORK/commands >$WORK/held 2>&1 &
+	held=$!
+	exec 8>$WORK/commands
+	echo 'read -P 0 15M 4k' >&8
+	local i
+	for i in $(seq 100); do grep -q '^read 4096' $WORK/held && return; sleep 0.1; done
+	cat $WORK/held >$WORK/log
+	return 1
+}
+
+# lifetimes PARENT DEVICE COMMAND...: COMMAND adds the device again.
+lifetimes() {
+	local p=$1 dev=$2 node start
+	shift 2
+	node=$(vhost_node $dev) || { ok 1 "$p: a node"; return; }
+	hold "$node"
+	ok $? "$p: a client holds the device"
+	kill -9 $held; exec 8>&-
+	gone $held
+	ok $? "$p: killed, it is gone at once"
+	try "$p: the next one works" bash -c 'io "$@"' io "$node" 'write -P 7 0 4k' 'read -P 7 0 4k'
+	if [ "$MODULES" = c ]; then
+		skip "$p: removal while a client holds the device" "C waits for ever"
+		return
+	fi
+	hold "$node"
+	ok $? "$p: a client holds the device again"
+	start=$SECONDS
+	try "$p: the device is deleted under it" timeout 10 vdpa dev del $dev
+	[ $((SECONDS - start)) -lt 10 ]
+	ok $? "$p: that takes no time"
+	[ ! -e "/sys/bus/vdpa/devices/$dev" ]
+	ok $? "$p: it is gone"
+	[ "$(pins)" -eq "$before" ]
+	ok $? "$p: so are the pins"
+	"$@"
+	ok $? "$p: a successor is added while the old file is open"
+	node=$(vhost_node $dev)
+	try "$p: the successor works" bash -c 'io "$@"' io "$node" 'write -P 8 0 4k' 'read -P 8 0 4k'
+	echo quit >&8; exec 8>&-
+	gone $held
+	ok $? "$p: the old client can close"
+	kill -9 $held 2>/dev/null
+	try "$p: the successor still works" bash -c 'io "$@"' io "$node" 'read -P 8 0 4k'
+}
+
+node=$(vhost_node vduse0) || vm_die "no VDUSE disk: $(cat $WORK/daemon.log)"
+clients vduse "$node"
+cmp -n $((4 << 20)) $WORK/random $WORK/disk.img >$WORK/log 2>&1
+ok $? "vduse: the image file has it, too"
+lifetimes vduse vduse0 add_vduse
+kill -0 $daemon
+ok $? "vduse: the daemon is alive"
+try "vduse: the device is deleted" vdpa dev del vduse0
+kill $daemon
+wait $daemon
+ok $? "vduse: the daemon ends"
+
+if [ -e "${C_SIM_DIR:-/cache/csim}/vdpa_sim_blk.ko" ]; then
+	add_sim() { vdpa dev add name simblk0 mgmtdev vdpasim_blk; }
+	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=0
+	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_blk.ko"
+	add_sim || vm_die "no block simulator"
+	node=$(vhost_node simblk0) || vm_die "no node for the block simulator"
+	clients vdpa_sim_blk "$node"
+	lifetimes vdpa_sim_blk simblk0 add_sim
+	try "vdpa_sim_blk: the device is deleted" vdpa dev del simblk0
+	[ "$(pins)" -eq "$before" ]
+	ok $? "vdpa_sim_blk: nothing is left pinned"
+else
+	skip "vdpa_sim_blk" "it was not built: run tools/setup.sh csim"
+fi
+unload_driver
+ok $? "the driver unloads"
+echo "1..$n"
+echo "$((n - failed - skipped)) passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
+exit
