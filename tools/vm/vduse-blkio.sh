@@ -68,12 +68,15 @@ clients() { # clients PARENT NODE
 		'write -P 0x5a 0 64k' 'write -P 0xa5 64k 1M' 'flush' 'read -P 0x5a 0 64k' 'read -P 0xa5 64k 1M'
 	try "$p: another client finds it" bash -c 'io "$@"' io "$node" \
 		'read -P 0x5a 4k 4k' 'read -P 0xa5 1M 64k'
-	try "$p: many requests at once" bash -c 'io "$@"' io "$node" \
-		"$(for i in $(seq 0 31); do echo "aio_write -q -P $((i + 1)) $((2048 + i * 8))k 8k"; done)" 'aio_flush' \
-		"$(for i in $(seq 0 31); do echo "read -q -P $((i + 1)) $((2048 + i * 8))k 8k"; done)"
+	local i write=() read=()
+	for i in $(seq 0 31); do
+		write+=("aio_write -q -P $((i + 1)) $((2048 + i * 8))k 8k")
+		read+=("read -q -P $((i + 1)) $((2048 + i * 8))k 8k")
+	done
+	try "$p: many requests at once" bash -c 'io "$@"' io "$node" "${write[@]}" aio_flush "${read[@]}"
 	head -c 4M /dev/urandom >$WORK/random
-	try "$p: an image is copied to the disk" qemu-img convert -n -f raw -O raw --target-image-opts \
-		$WORK/random "$(opts "$node")"
+	try "$p: an image is copied to the disk" qemu-img convert -n --image-opts --target-image-opts \
+		"driver=raw,file.driver=file,file.filename=$WORK/random" "$(opts "$node")"
 	try "$p: it is the same there" python3 - "$node" <<'PY'
 import subprocess, sys, os
 w = os.environ['WORK']
@@ -92,7 +95,7 @@ hold() {
 	exec 8>$WORK/commands
 	echo 'read -P 0 15M 4k' >&8
 	local i
-	for i in $(seq 100); do grep -q '^read 4096' $WORK/held && return; sleep 0.1; done
+	for i in $(seq 100); do grep -q 'read 4096/4096' $WORK/held && return; sleep 0.1; done
 	cat $WORK/held >$WORK/log
 	return 1
 }
@@ -105,6 +108,7 @@ lifetimes() {
 	hold "$node"
 	ok $? "$p: a client holds the device"
 	kill -9 $held; exec 8>&-
+	disown $held
 	gone $held
 	ok $? "$p: killed, it is gone at once"
 	try "$p: the next one works" bash -c 'io "$@"' io "$node" 'write -P 7 0 4k' 'read -P 7 0 4k'
