@@ -6,13 +6,23 @@
 #   tools/vp-vdpa.sh [rust|c|both]	(default: both)
 #
 # TESTS="vp_vdpa file ..." chooses binaries, TEST_ARGS is passed to each of them.
+# VM_KERNEL=debug uses the debug kernel; KO_DIR says where other builds of ours are.
 # Exit status: 0 when nothing failed and dmesg was clean in every run.
 . "$(dirname "$0")/lib.sh"
 need_root
 
 drivers=${1:-both}
 [ "$drivers" != both ] || drivers='rust c'
-"$PROJECT/tools/setup.sh" csim
+
+# How much memory, and what modules are built against and how.
+if [ "${VM_KERNEL:-stock}" = debug ]; then
+	"$PROJECT/tools/setup.sh" debug
+	[ -n "${KO_DIR:-}" ] || step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+	mem=2G tree=/cache/debug how='LLVM=-19'
+else
+	"$PROJECT/tools/setup.sh" csim
+	mem=1G tree=/cache/tree how='CC=x86_64-linux-gnu-gcc-14 CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION='
+fi
 
 # Only the tests that run here; in a place of their own, because others build too.
 bin=vp-vdpa-tests
@@ -21,11 +31,10 @@ targets=()
 for t in $tests; do targets+=("/cache/$bin/$t"); done
 step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
 	make -C /src/selftests KSRC=/cache/tree O=/cache/$bin "${targets[@]}"
+modules=/cache/$bin/modules-${VM_KERNEL:-stock}
 step "the irq bypass consumer" "$PROJECT/tools/in-root.sh" sh -c "
-	mkdir -p /cache/$bin/modules &&
-	cp /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] /cache/$bin/modules/ &&
-	make -C /cache/tree M=/cache/$bin/modules CC=x86_64-linux-gnu-gcc-14 \
-		CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION= modules"
+	mkdir -p $modules && cp /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] $modules/ &&
+	make -C $tree M=$modules $how modules"
 
 # The disk, on a tmpfs that QEMU in the root sees too: each sector says its number.
 image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)
@@ -48,8 +57,9 @@ failed=0
 for driver in $drivers; do
 	perl -e 'print pack("(L<)128", ($_) x 128) for 0 .. 16383' >"$image"
 	rc=0
-	MODULES=$driver "$PROJECT/tools/vm.sh" -n "${RUN:-vp-vdpa}-$driver" -t "${VM_TIMEOUT:-900}" -m 1G \
-		-e "BIN=/cache/$bin" -e "TESTS=$tests" -e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/vp-vdpa.sh || rc=$?
+	MODULES=$driver "$PROJECT/tools/vm.sh" -n "${RUN:-vp-vdpa}-$driver" -t "${VM_TIMEOUT:-900}" -m "$mem" \
+		-e "BIN=/cache/$bin" -e "TESTS=$tests" -e "TEST_ARGS=${TEST_ARGS:-}" -e "TEST_MODULES=$modules" \
+		${KO_DIR:+-e "KO_DIR=$KO_DIR"} tools/vm/vp-vdpa.sh || rc=$?
 	[ "$rc" -eq 0 ] || { failed=1; say "vp-vdpa: the run on the $driver driver ended with $rc"; }
 done
 exit $failed

@@ -5,11 +5,12 @@
 blk=0000:00:10.0 nets=(0000:00:11.0 0000:00:12.0)
 # PLATFORM_IOMMU is for tests that C and the IOMMU's driver answer with a warning.
 export PLATFORM_IOMMU=1 VP_VDPA_KO=${C_SIM_DIR:-/cache/csim}/vp_vdpa.ko
+[ "${VM_KERNEL:-stock}" != debug ] || VP_VDPA_KO=$(modinfo -F filename vp_vdpa)
 
 [ -n "$(ls /sys/class/iommu 2>/dev/null)" ] || vm_die "the kernel sees no IOMMU"
 load_driver
 insmod_file "$VP_VDPA_KO" || vm_die "vp_vdpa does not load"
-insmod_file "$BIN/modules/irqbypass_test.ko" || vm_die "the irq bypass consumer does not load"
+insmod_file "$TEST_MODULES/irqbypass_test.ko" || vm_die "the irq bypass consumer does not load"
 
 # Tests may take vp_vdpa away and bring it back: the override makes it find its device.
 for d in $blk "${nets[@]}"; do
