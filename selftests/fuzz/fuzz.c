@@ -2,10 +2,11 @@
 /*
  * Differential fuzzing of /dev/vhost-vdpa-N: one seed, one sequence of calls.
  *
- *   fuzz [-d] [-v] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS
+ *   fuzz [-d] [-v] [-m FILE] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS
  *
  *   -d		the parent takes single maps (dma_map), not tables (set_map)
  *   -v		the parent takes user virtual addresses
+ *   -m FILE	shared memory comes from this file on a tmpfs
  *   -t SECONDS	two threads on one file, without a log: only survival counts
  *
  * What is called follows from the seed and from what earlier calls returned, and
@@ -69,7 +70,7 @@
 #define END_SMALL	104
 #define HUGE		512	/* one huge page */
 
-static const char *device;
+static const char *device, *memory;
 static bool dma_map, use_va, quiet, have_compat, have_huge, have_secret;
 static int pagemap = -1;
 static int events[4], pipes[2];
@@ -177,11 +178,11 @@ static void map_file(unsigned int page, unsigned int n, int prot, int fd,
 		die("mmap");
 }
 
-/* Map n pages of the file, no two of them physically contiguous. */
+/* Map n pages of the file, none of which continues the page before it. */
 static void place_scattered(unsigned int page, unsigned int n, int prot, int fd,
 			    uint64_t *pfns, unsigned int total)
 {
-	uint64_t last = 0;
+	uint64_t last = pfn_of(arena(page) - PAGE);
 	unsigned int i, k;
 
 	for (i = 0; i < n; i++) {
@@ -199,7 +200,7 @@ static void place_scattered(unsigned int page, unsigned int n, int prot, int fd,
 static void place_quads(unsigned int page, unsigned int n, int fd,
 			uint64_t *pfns, unsigned int total)
 {
-	uint64_t last = 0;
+	uint64_t last = pfn_of(arena(page) - PAGE);
 	unsigned int i, k;
 
 	for (i = 0; i < n; i++) {
@@ -222,7 +223,7 @@ static void place_anon(unsigned int page, unsigned int n)
 	enum { TOTAL = 256 };
 	char *from = mmap(NULL, TOTAL * PAGE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	uint64_t pfns[TOTAL], last = 0;
+	uint64_t pfns[TOTAL], last = pfn_of(arena(page) - PAGE);
 	unsigned int i, k;
 
 	if (from == MAP_FAILED)
@@ -247,37 +248,46 @@ static void place_anon(unsigned int page, unsigned int n)
 	munmap(from, TOTAL * PAGE);
 }
 
+/*
+ * Shared pages come from a file on a tmpfs, so that all runs use the same ones:
+ * physical memory gets less and less contiguous. From low to high, since each
+ * page is chosen by the one before it.
+ */
 static void make_arena(void)
 {
-	enum { TOTAL = 2048 };
+	enum { TOTAL = 2048, CHOICE = TOTAL - 2 };
 	static uint64_t pfns[TOTAL];
 	int rw = PROT_READ | PROT_WRITE;
-	int fd = memfd_create("fuzz", 0), small = memfd_create("small", 0);
+	int fd = memory ? open(memory, O_RDWR | O_CREAT | O_CLOEXEC, 0600) :
+		 memfd_create("fuzz", MFD_CLOEXEC);
 	char *all;
 	unsigned int k;
 
-	if (mmap(arena(0), ARENA_PAGES * PAGE, PROT_NONE,
+	if (mmap(arena(0) - PAGE, (1 + ARENA_PAGES) * PAGE, PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
-	    arena(0))
+	    arena(0) - PAGE)
 		die("the arena's place is taken");
-	if (fd < 0 || small < 0 || ftruncate(fd, TOTAL * PAGE) ||
-	    ftruncate(small, 2 * PAGE))
-		die("memfd");
+	munmap(arena(0) - PAGE, PAGE);
+	if (fd < 0 || ftruncate(fd, TOTAL * PAGE))
+		die("the arena's file");
 	all = mmap(NULL, TOTAL * PAGE, rw, MAP_SHARED, fd, 0);
 	if (all == MAP_FAILED)
 		die("mmap");
 	memset(all, 1, TOTAL * PAGE);
 	for (k = 0; k < TOTAL; k++)
 		pfns[k] = pfn_of(all + k * PAGE);
-	place_quads(QUADS, 6, fd, pfns, TOTAL);
-	place_scattered(SCATTERED, QUADS - SCATTERED, rw, fd, pfns, TOTAL);
+	/* Runs of pages are few: first come. */
+	place_quads(QUADS, 6, fd, pfns, CHOICE);
+	place_scattered(SCATTERED, QUADS - SCATTERED, rw, fd, pfns, CHOICE);
 	place_anon(ANON, READ_ONLY - ANON);
-	place_scattered(READ_ONLY, 4, PROT_READ, fd, pfns, TOTAL);
+	place_scattered(READ_ONLY, 4, PROT_READ, fd, pfns, CHOICE);
 	munmap(arena(HOLE), 4 * PAGE);
 	place_anon(ANON2, WRITE_ONLY - ANON2);
-	place_scattered(WRITE_ONLY, 4, PROT_WRITE, fd, pfns, TOTAL);
-	map_file(BEYOND_EOF, 4, rw, small, 0);
+	place_scattered(WRITE_ONLY, 4, PROT_WRITE, fd, pfns, CHOICE);
+	map_file(BEYOND_EOF, 4, rw, fd, CHOICE);
 	munmap(arena(SECRET), (HUGE - SECRET) * PAGE);
+	munmap(all, TOTAL * PAGE);
+	close(fd);
 #ifdef SYS_memfd_secret
 	fd = syscall(SYS_memfd_secret, 0);
 	if (fd >= 0 && !ftruncate(fd, 4 * PAGE) &&
@@ -286,6 +296,8 @@ static void make_arena(void)
 		have_secret = true;
 		memset(arena(SECRET), 1, 4 * PAGE);
 	}
+	if (fd >= 0)
+		close(fd);
 #endif
 	if (mmap(arena(HUGE), 512 * PAGE, rw, MAP_SHARED | MAP_ANONYMOUS |
 		 MAP_FIXED | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT), -1, 0) !=
@@ -295,9 +307,6 @@ static void make_arena(void)
 	} else {
 		munmap(arena(HUGE), 512 * PAGE);
 	}
-	/* Both pages of the short file are there before anybody pins them. */
-	memset(arena(BEYOND_EOF), 1, 2 * PAGE);
-	munmap(all, TOTAL * PAGE);
 	/* A child's share in private pages would have them copied. */
 	for (k = 0; k < ARENA_PAGES; k++)
 		madvise(arena(k), PAGE, MADV_DONTFORK);
@@ -309,9 +318,9 @@ static uint64_t arena_shape(void)
 	uint64_t h = have_huge | have_secret << 1, last = 0, pfn;
 	unsigned int k;
 
-	for (k = 0; k < END_SMALL + 1; k++) {
-		/* The huge page is contiguous by itself. */
-		pfn = pfn_of(arena(k == END_SMALL ? HUGE : k));
+	/* Nobody can pin secrets, and a huge page is contiguous by itself. */
+	for (k = 0; k < SECRET; k++) {
+		pfn = pfn_of(arena(k));
 		h = h * 0x100000001b3ULL + !!pfn + 2 * (pfn && pfn == last + 1);
 		last = pfn;
 	}
@@ -1470,13 +1479,16 @@ int main(int argc, char **argv)
 	uint64_t first;
 	int c;
 
-	while ((c = getopt(argc, argv, "dvt:")) != -1) {
+	while ((c = getopt(argc, argv, "dvm:t:")) != -1) {
 		switch (c) {
 		case 'd':
 			dma_map = true;
 			break;
 		case 'v':
 			use_va = true;
+			break;
+		case 'm':
+			memory = optarg;
 			break;
 		case 't':
 			seconds = strtoul(optarg, NULL, 0);
@@ -1486,7 +1498,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 4) {
-		fprintf(stderr, "usage: fuzz [-d] [-v] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS\n");
+		fprintf(stderr, "usage: fuzz [-d] [-v] [-m FILE] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS\n");
 		return 2;
 	}
 	device = argv[optind];

@@ -35,6 +35,7 @@ unload() {
 }
 
 options() { # options PARENT
+	echo "-m arena"
 	[[ $1 != dma_map* ]] || echo -d
 	[[ $1 != *use_va ]] || echo -v
 }
