@@ -95,7 +95,7 @@ in_root bash -c '
 	timeout -k 10 "$t" "$@" --exec "bash $run/start" \
 		> >(cat) 2> >(cat >"$run/console")' \
 	vm "$timeout" "/cache/runs/$name" "${vng[@]}" --append "$append" </dev/null |
-	tr -d '\r' | tee "$run/output" || rc=$?
+	sed -u 's/\r//g' | tee "$run/output" || rc=$?
 
 fail() { printf 'vm: %s (see %s)\n' "$1" "$run" >&2; rc=$2; }
 
