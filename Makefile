@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check bench parity shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check fuzz bench parity shell fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -21,6 +21,7 @@ help:
 	@echo 'Targets (root or sudo without a password; a Debian mirror the first time):'
 	@echo '  demo         a guest whose disk and NIC run through the driver, on the stock kernel in a VM'
 	@echo '  check        formatting, lints, build, layout check, selftests in the VM'
+	@echo '  fuzz         fresh seeds of differential fuzzing against the C driver (SECONDS=300)'
 	@echo '  bench        C driver and ours side by side: mapping, messages, ioctls (ROUNDS=5, CASES=)'
 	@echo '  parity       the same selftests on the C driver and ours, compared'
 	@echo '  shell        the same VM with the modules loaded and a prompt'
@@ -70,6 +71,9 @@ demo:
 
 check:
 	@tools/check.sh
+
+fuzz:
+	@tools/fuzz.sh $(or $(SECONDS),300)
 
 bench:
 	@tools/bench.sh

@@ -6,28 +6,34 @@
 #   tools/fuzz.sh [SECONDS]	fresh seeds for that long (default 300)
 #   tools/fuzz.sh --corpus	the seeds in selftests/fuzz/corpus
 #   tools/fuzz.sh --seed SEED PARENT [OPERATIONS]	one seed
+#   tools/fuzz.sh --threads [SECONDS]	two threads on one file, on our driver alone:
+#		nothing is compared (VM_KERNEL=debug has KASAN and lockdep look on)
 #
 # PARENT is set_map or dma_map, and either with ,use_va. SEED (from the clock),
 # SEEDS (50) a round, OPS (300) a seed and PARENTS (all four) choose what fresh
-# seeds are run; THREADS=SECONDS adds two threads on one file, on our driver. KEEP=1
-# keeps the last round's logs, KO=DIR (as the VM sees it) takes our module from there.
+# seeds are run; KEEP=1 keeps the last round's logs, KO=DIR (as the VM sees it) takes
+# our module from there, PREPARED=1 builds nothing but the fuzzer.
 . "$(dirname "$0")/lib.sh"
 
-name=fuzz seconds=${1:-300} vars=()
+name=fuzz limit=600 vars=(-e SEED="${SEED:-$(date +%s)000}")
+[ -z "${KEEP:-}" ] || vars+=(-e KEEP=1)
+[ -z "${PARENTS:-}" ] || vars+=(-e PARENTS="$PARENTS")
+[ -z "${KO:-}" ] || vars+=(-e KO_DIR="$KO")
 case ${1:-} in
 --corpus)
 	name=fuzz-corpus
-	vars=(-e CORPUS=/src/selftests/fuzz/corpus) ;;
+	vars+=(-e CORPUS=/src/selftests/fuzz/corpus) ;;
 --seed)
 	[ $# -ge 3 ] || die "usage: tools/fuzz.sh --seed SEED PARENT [OPERATIONS]"
-	vars=(-e SEED="$2" -e PARENTS="$3" -e OPS="${4:-300}" -e SEEDS=1 -e SECONDS_MAX=0) ;;
+	vars+=(-e SEED="$2" -e PARENTS="$3" -e OPS="${4:-300}" -e SEEDS=1 -e SECONDS_MAX=0) ;;
+--threads)
+	name=fuzz-threads
+	limit=$((${2:-60} * 4))
+	vars+=(-e THREADS="${2:-60}") ;;
 *)
-	vars=(-e SEED="${SEED:-$(date +%s)000}" -e SECONDS_MAX="$seconds"
-	      -e SEEDS="${SEEDS:-50}" -e OPS="${OPS:-300}" -e THREADS="${THREADS:-}")
-	[ -z "${KEEP:-}" ] || vars+=(-e KEEP=1)
-	[ -z "${PARENTS:-}" ] || vars+=(-e PARENTS="$PARENTS") ;;
+	limit=${1:-300}
+	vars+=(-e SECONDS_MAX="$limit" -e SEEDS="${SEEDS:-50}" -e OPS="${OPS:-300}") ;;
 esac
-[ "$name" = fuzz ] && [ "${1:-}" != --seed ] || seconds=600
 
 if [ -z "${PREPARED:-}" ]; then
 	"$PROJECT/tools/setup.sh"
@@ -36,13 +42,16 @@ if [ -z "${PREPARED:-}" ]; then
 fi
 mkdir -p "$CACHE/fuzz"
 step "building the fuzzer" in_root gcc-14 -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
-out=$CACHE/fuzz/last
-[ "$name" = fuzz ] || out=$CACHE/fuzz/last-corpus
+out=$CACHE/fuzz/last-$name
 set +e
-"$PROJECT/tools/vm.sh" -n $name -t $((seconds + 900)) ${KO:+-e KO_DIR="$KO"} "${vars[@]}" \
-	"$PROJECT/tools/vm/fuzz.sh" | tee "$out" | grep --line-buffered -Ev '^(COUNT|RULE|FIRST|LAST) '
+"$PROJECT/tools/vm.sh" -n $name -t $((limit + 900)) "${vars[@]}" "$PROJECT/tools/vm/fuzz.sh" |
+	tee "$out" | grep --line-buffered -Ev '^(COUNT|RULE|FIRST|LAST) '
 rc=${PIPESTATUS[0]}
 set -e
+if [ "$name" = fuzz-threads ]; then
+	[ "$rc" -eq 0 ] || die "two threads did not survive (exit $rc); the output is $out"
+	exit
+fi
 awk '
 	/^FIRST/ { first = $2 }
 	/^LAST/ { last = $2 }

@@ -41,7 +41,7 @@ RESULTS = {
 # What a call that C let through has left behind: only the value may differ.
 TAINT = "``VHOST_SET_VRING_NUM`` on a running queue is ``EBUSY``"
 HELD = "Memlock"
-LEAK = "A failed update leaves no pins"
+LEAK = "A failed update leaves nothing behind"
 
 
 def operation(c, ours):

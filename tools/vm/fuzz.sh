@@ -4,6 +4,7 @@
 #
 #   SECONDS_MAX, SEED, SEEDS, OPS, PARENTS	fresh seeds until the time is over
 #   CORPUS=FILE		seeds from a file: PARENT SEED OPERATIONS, # comments
+#   THREADS=SECONDS	two threads on one file, on our driver only, for each parent
 
 fuzz=/cache/fuzz/fuzz
 compare=/src/selftests/fuzz/compare.py
@@ -22,8 +23,12 @@ load() { # load DRIVER PARENT
 	[[ $2 != dma_map* ]] || batch=0
 	[[ $2 != *use_va ]] || va=1
 	load_driver max_iotlb_entries="$entries"
-	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=$va batch_mapping=$batch
-	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko"
+	if [ "${VM_KERNEL:-stock}" = debug ]; then
+		modprobe vdpa_sim use_va=$va batch_mapping=$batch && modprobe vdpa_sim_net
+	else
+		insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=$va batch_mapping=$batch
+		insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko"
+	fi
 	vdpa dev add name fuzz0 mac 02:00:00:00:00:01 mgmtdev vdpasim_net || vm_die "vdpa dev add"
 	node=$(vhost_node fuzz0) || vm_die "no device node"
 }
@@ -81,21 +86,25 @@ fi
 
 seed=${SEED:-1}
 start=$SECONDS
-echo "FIRST $seed"
-while :; do
-	for parent in "${parents[@]}"; do
-		both "$parent" fresh
-		seed=$((seed + seeds))
-		echo "# $((SECONDS - start)) s, $parent, up to seed $((seed - 1))"
-		[ $((SECONDS - start)) -lt "${SECONDS_MAX:-300}" ] || break 2
+if [ -z "${THREADS:-}" ]; then
+	echo "FIRST $seed"
+	while :; do
+		for parent in "${parents[@]}"; do
+			both "$parent" fresh
+			seed=$((seed + seeds))
+			echo "# $((SECONDS - start)) s, $parent, up to seed $((seed - 1))"
+			[ $((SECONDS - start)) -lt "${SECONDS_MAX:-300}" ] || break 2
+		done
 	done
-done
-echo "LAST $((seed - 1))"
-if [ -n "${THREADS:-}" ]; then
-	for parent in "${parents[@]}"; do
-		load rust "$parent"
-		$fuzz $(options "$parent") -t "$THREADS" "$node" "$seed" 1 1 || status=1
-		unload
-	done
+	echo "LAST $((seed - 1))"
+	exit $status
 fi
+
+for parent in "${parents[@]}"; do
+	load rust "$parent"
+	echo "# $parent"
+	$fuzz $(options "$parent") -t "$THREADS" "$node" "$seed" 1 1 || status=1
+	unload
+	seed=$((seed + 1))
+done
 exit $status
