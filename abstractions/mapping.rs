@@ -172,7 +172,9 @@ impl Table {
 
     /// Forgets everything without giving it back: for memory that a device may still reach.
     pub(crate) fn leak(mut self) {
-        self.charge.take().map(core::mem::forget);
+        if let Some(charge) = self.charge.take() {
+            core::mem::forget(charge);
+        }
         self.iotlb.clear();
     }
 }
