@@ -34,7 +34,7 @@ static inline int mgmt_find_node(const char *name, char *node)
 }
 
 /* Run a command beside us: its exit status, or -ETIMEDOUT. */
-static inline int mgmt_run(const char *cmd)
+static inline int mgmt_run_for(const char *cmd, int ms)
 {
 	struct pollfd p = { .events = POLLIN };
 	pid_t pid = fork();
@@ -45,11 +45,16 @@ static inline int mgmt_run(const char *cmd)
 		_exit(127);
 	}
 	p.fd = syscall(SYS_pidfd_open, pid, 0);
-	if (poll(&p, 1, PROMPT_MS) != 1)
+	if (poll(&p, 1, ms) != 1)
 		return -ETIMEDOUT;
 	close(p.fd);
 	waitpid(pid, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static inline int mgmt_run(const char *cmd)
+{
+	return mgmt_run_for(cmd, PROMPT_MS);
 }
 
 static inline int mgmt_add(const char *name, char *node)

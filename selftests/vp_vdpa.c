@@ -31,6 +31,7 @@
 #define DATA_LEN	(4 * PAGE)
 #define VQ_NUM		16
 #define NO_STATUS	0xaa
+#define MODULE_MS	60000	/* modules load and unload at their own pace */
 
 struct blk {
 	int fd;
@@ -484,7 +485,8 @@ TEST_F(vp, interrupts_are_the_devices)
 	EXPECT_EQ(-1, vector_count("1"));
 	for (i = 0; i < 10; i++)
 		ASSERT_EQ(0, blk_read(b, 0, i));
-	EXPECT_LE(before + 10, vector_count("0"));
+	/* Fewer than requests, if some were seen before their interrupt. */
+	EXPECT_LT(before, vector_count("0"));
 	/* Without one the queue works all the same. */
 	blk_post(b, 1, VIRTIO_BLK_T_IN, 9, 0, SECTOR);
 	blk_kick(b, 1);
@@ -937,7 +939,7 @@ static int take_away(int way)
 			 getenv("VP_BLK"));
 		return mgmt_run(cmd);
 	case RMMOD:
-		return mgmt_run("rmmod vp_vdpa");
+		return mgmt_run_for("rmmod vp_vdpa", MODULE_MS);
 	}
 	return -EINVAL;
 }
@@ -967,7 +969,7 @@ static int bring_back(int way, char *node)
 		break;
 	case RMMOD:
 		snprintf(cmd, sizeof(cmd), "insmod %s", getenv("VP_VDPA_KO"));
-		r = mgmt_run(cmd);
+		r = mgmt_run_for(cmd, MODULE_MS);
 		break;
 	}
 	return r ?: add_device(node);
@@ -1157,7 +1159,8 @@ TEST_F(vp, to_virtio_vdpa_and_back)
 	struct blk *b = &self->b;
 	int round;
 
-	ASSERT_EQ(0, mgmt_run("modprobe virtio_vdpa && modprobe virtio_blk"));
+	ASSERT_EQ(0, mgmt_run_for("modprobe virtio_vdpa && modprobe virtio_blk",
+				  MODULE_MS));
 	for (round = 0; round < 2; round++) {
 		ASSERT_OK(blk_start(b, WITH_BOTH, WITH_BOTH));
 		ASSERT_EQ(0, blk_read(b, 0, 1));
@@ -1182,7 +1185,8 @@ TEST_F(vp, h05_11_to_virtio_vdpa_while_open)
 	int fd;
 
 	NOT_ON_C();
-	ASSERT_EQ(0, mgmt_run("modprobe virtio_vdpa && modprobe virtio_blk"));
+	ASSERT_EQ(0, mgmt_run_for("modprobe virtio_vdpa && modprobe virtio_blk",
+				  MODULE_MS));
 	ASSERT_OK(blk_start(b, WITH_BOTH, WITH_BOTH));
 	ASSERT_OK(blk_ring_bell(b, 0));
 	ASSERT_EQ(0, rebind("virtio_vdpa"));
