@@ -47,6 +47,9 @@ same_kernel() {
 
 # load_driver [PARAM...]: the driver under test on the vdpa bus as vhost_vdpa, and nobody else.
 load_driver() {
+	# Tests that fill a table one message at a time are quadratic, and a debug kernel is slow.
+	[ "${VM_KERNEL:-stock}" != debug ] || [[ $* == *max_iotlb_entries* ]] ||
+		set -- "$@" max_iotlb_entries=512
 	rmmod virtio_vdpa 2>/dev/null
 	case $MODULES in
 	rust)
