@@ -9,7 +9,7 @@ need_root
 # The compiler that Debian's .config names.
 kmake=(make -j"$(nproc)" -C /cache/tree M=/src CC=x86_64-linux-gnu-gcc-14
        CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=
-       CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m)
+       CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m)
 
 # What root built in somebody else's checkout belongs to them.
 give_back() {
@@ -26,7 +26,7 @@ rc=0
 case ${1:-modules} in
 modules)
 	in_root "${kmake[@]}" modules || rc=$?
-	for ko in rust_vhost_vdpa.ko rust_vdpa_sim_net.ko; do
+	for ko in rust_vhost_vdpa.ko rust_vdpa_sim_net.ko rust_vdpa_sim_blk.ko rust_mlx5_compat.ko rust_vdpa_sample.ko; do
 		[ "$rc" -ne 0 ] || [ -e "$PROJECT/$ko" ] || { say "$ko was not built" >&2; rc=1; }
 	done ;;
 clippy)
@@ -44,7 +44,7 @@ debug)
 	mkdir -p "$CACHE/debug-build"
 	in_root rsync -a --delete --exclude=/.git --filter=':- .gitignore' /src/ /cache/debug-build/
 	in_root make -j"$(nproc)" -C /cache/debug M=/cache/debug-build LLVM=-19 \
-		CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m modules || rc=$? ;;
+		CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m modules || rc=$? ;;
 clean) in_root "${kmake[@]}" clean || rc=$? ;;
 fmt|fmtcheck)
 	mapfile -t files < <(project_files .rs | while read -r f; do [ ! -f "$PROJECT/$f" ] || echo "/src/$f"; done)

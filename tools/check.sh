@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # make check: everything that is checked, one TAP line each. The last line is
 # "N passed, N failed, N skipped", and the exit status says whether all was well.
+#
+#   CHECK="selftests debug ..."	only these suites in VMs (all: see "lane" below)
 . "$(dirname "$0")/lib.sh"
 set +e
 cd "$PROJECT" || exit 1
@@ -42,15 +44,27 @@ finish() {
 	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 	exit
 }
-trap 'echo "# interrupted"; failed=$((failed + 1)); finish' INT TERM
+
+# end_all PID...: end processes and what they started. The VMs are in process
+# namespaces that end with them.
+end_all() {
+	local pid
+	for pid; do
+		# shellcheck disable=SC2046
+		end_all $(pgrep -P "$pid")
+		kill "$pid" 2>/dev/null
+	done
+}
+lanes=()
+trap 'end_all "${lanes[@]}"; echo "# interrupted"; failed=$((failed + 1)); finish' INT TERM
 
 # Files that were deleted and not yet committed are no longer ours.
 sources() {
 	project_files "$@" | while read -r f; do [ ! -f "$f" ] || printf '%s\n' "$f"; done
 }
 
-if ! "$PROJECT/tools/setup.sh"; then
-	count 'not ok' "the root and the stock tree can be prepared"
+if ! "$PROJECT/tools/setup.sh" csim debug; then
+	count 'not ok' "the root, the stock tree and the debug kernel can be prepared"
 	finish
 fi
 
@@ -64,6 +78,17 @@ try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/
 try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
 try "rustfmt" tools/build.sh fmtcheck
+try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
+named() { # named PREFIX LAST: a test for each fault of Documentation/testing.rst
+	local n missing=0
+	for n in $(seq -w 01 "$2"); do
+		grep -rqE "^TEST.*[ (]$1_${n}_" selftests/*.c || { echo "no test $1_$n"; missing=1; }
+		grep -q "^$1_$n " Documentation/testing.rst || { echo "$1_$n is not documented"; missing=1; }
+	done
+	return $missing
+}
+try "each fault that C's driver once had has a test named after it" named h04 25
+try "each fault that it still has has one too" named h05 16
 
 splats_found() { # splats_found TEXT: in a log that ends with it
 	local log rc
@@ -109,42 +134,100 @@ rm -rf "$kdir"
 try "clippy" tools/build.sh clippy
 built=1
 try "modules build for $(kernel_release)" tools/build.sh modules || built=
+try "modules build for the debug kernel" tools/build.sh debug || built=
 try "structure layouts agree with the kernel's BTF" tools/check-layout.sh || built=
-if [ -e selftests/Makefile ]; then
-	try "selftests build" tools/in-root.sh make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || built=
-fi
-
-# --- in the VM
+try "selftests build" tools/in-root.sh make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || built=
+try "test modules build" tools/test-modules.sh || built=
+try "test modules build for the debug kernel" tools/test-modules.sh debug || built=
+try "the page about parents has the sample's text" tools/in-root.sh sh -c \
+	'cd /src && exec tools/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
+try "requests to disks do as a model of them" tools/request-fuzz.sh 5
+try "memory keys translate as plain ranges do" tools/mlx5-keys.sh 5
 if [ -z "$built" ]; then
-	count ok "the checks in the VM" "there is nothing to run"
+	count ok "the checks in VMs" "there is nothing to run"
 	finish
 fi
-echo "# booting the VM (about a minute under emulation)"
-status=$CACHE/logs/check.status
-{ tools/vm.sh -n "${RUN:-check}" -t "${CHECK_TIMEOUT:-3000}" tools/vm/check.sh; echo $? >"$status"; } 2>&1 |
-	tee "$CACHE/logs/check-vm.log" | grep --line-buffered -E '^(# |vm: )' | sed -u 's/^vm: /# &/'
-# The TAP lines of the VM are counted again: numbers inside are theirs.
-seen=0
-while IFS= read -r line; do
-	case $line in
-	ok*|'not ok'*) ;;
-	'Bail out!'*) line="not ok - $line" ;;
-	*) continue ;;
-	esac
-	seen=$((seen + 1))
-	verdict=ok
-	[[ $line != not* ]] || verdict='not ok'
-	name=$(sed -E 's/^(not )?ok *[0-9]* *-? *//' <<<"$line")
-	skip=''
-	if [[ $name == *'# SKIP'* && $verdict == ok ]]; then
-		skip=$(sed -E 's/.*# SKIP *//' <<<"$name")
-		[ -n "$skip" ] || skip='no reason given'
-		name=$(sed -E 's/ *# SKIP.*//' <<<"$name")
+
+# --- in VMs: two at a time, of the stock kernel and of the debug kernel
+# suite NAME COMMAND...: run what prints TAP, its words to a log, "# " lines to the user.
+suite() {
+	local name=$1 rc
+	shift
+	[ -z "${CHECK:-}" ] || [[ " $CHECK " == *" $name "* ]] || return 0
+	echo "# $name: starts"
+	"$@" </dev/null >"$CACHE/logs/check-$name.log" 2>&1
+	rc=$?
+	echo $rc >"$CACHE/logs/check-$name.status"
+	echo "# $name: ended with $rc after $((SECONDS - began)) s"
+}
+suites=(compile-fail selftests fuzz clients libblkio matrix simulators disks mlx5 sample vp_vdpa debug vp_vdpa-debug)
+for name in "${suites[@]}"; do rm -f "$CACHE/logs/check-$name".{log,status}; done
+
+fuzz_corpus() {
+	PREPARED=1 tools/fuzz.sh --corpus
+	local rc=$?
+	[ $rc -eq 0 ] || printf 'not '
+	echo "ok - every seed of the corpus does the same on C's driver and on ours"
+	return $rc
+}
+vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
+	local limit=$1
+	shift
+	tools/vm.sh -n "check-$(basename "$1" .sh)" -t "$limit" "$@"
+}
+stock_lane() {
+	suite compile-fail tools/compile-fail.sh
+	suite selftests tools/vm.sh -n check -t 3000 tools/vm/check.sh
+	suite fuzz fuzz_corpus
+	suite clients vm 1800 tools/vm/clients-short.sh
+	suite libblkio vm 1800 tools/vm/vduse-blkio.sh
+	suite matrix vm 2400 tools/vm/matrix.sh
+	suite simulators vm 1800 tools/vm/sim-net.sh
+	suite disks vm 1800 tools/vm/sim-blk.sh management requests
+	suite mlx5 vm 1800 tools/vm/mlx5-compat.sh provision rust
+	suite sample vm 1800 tools/vm/sample.sh
+	suite vp_vdpa env RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust
+}
+debug_lane() {
+	suite debug env VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh
+	suite vp_vdpa-debug env VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
+		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust
+}
+echo "# VMs boot now, two at a time (about half a minute each under emulation, debug ones two)"
+stock_lane &
+lanes+=($!)
+debug_lane &
+lanes+=($!)
+wait "${lanes[@]}"
+lanes=()
+
+# The TAP lines of the VMs are counted again: numbers inside are theirs.
+for name in "${suites[@]}"; do
+	[ -z "${CHECK:-}" ] || [[ " $CHECK " == *" $name "* ]] || continue
+	log=$CACHE/logs/check-$name.log
+	seen=0
+	while IFS= read -r line; do
+		case $line in
+		ok*|'not ok'*) ;;
+		'Bail out!'*) line="not ok - $line" ;;
+		'FAIL '*) line="not ok - ${line#FAIL }" ;;
+		*) continue ;;
+		esac
+		seen=$((seen + 1))
+		verdict=ok
+		[[ $line != not* ]] || verdict='not ok'
+		what=$(sed -E 's/^(not )?ok *[0-9]* *-? *//' <<<"$line")
+		skip=''
+		if [[ $what == *'# SKIP'* && $verdict == ok ]]; then
+			skip=$(sed -E 's/.*# SKIP *//' <<<"$what")
+			[ -n "$skip" ] || skip='no reason given'
+			what=$(sed -E 's/ *# SKIP.*//' <<<"$what")
+		fi
+		count "$verdict" "$name: $what" "$skip"
+	done < <(tr -d '\r' <"$log")
+	try "$name: something was tested" test "$seen" -gt 0
+	if ! try "$name: ran to its end, and dmesg is clean" test "$(cat "$CACHE/logs/check-$name.status")" = 0; then
+		tail -n 15 "$log" | sed 's/^/# | /'
 	fi
-	count "$verdict" "$name" "$skip"
-done <"$CACHE/logs/check-vm.log"
-rc=$(cat "$status")
-grep -q '# the end of the checks' "$CACHE/logs/check-vm.log" && [ "$seen" -gt 0 ]
-try "all checks in the VM ran to the end" test $? -eq 0
-try "dmesg of the VM is clean" test "$rc" -eq 0
+done
 finish

@@ -25,7 +25,7 @@ if [ ! -e .config ]; then
 	scripts/kconfig/merge_config.sh -m .config "$config"
 	"${make[@]}" olddefconfig
 fi
-for want in RUST KASAN PROVE_LOCKING KUNIT VHOST_VDPA VDPA_SIM VP_VDPA; do
+for want in RUST KASAN PROVE_LOCKING KUNIT FAULT_INJECTION_USERCOPY HW_RANDOM_VIRTIO VHOST_VDPA VDPA_SIM VP_VDPA; do
 	grep -qE "^CONFIG_$want=[ym]" .config ||
 		{ echo "CONFIG_$want was lost: the toolchain or the fragment does not fit"; exit 1; }
 done

@@ -26,7 +26,7 @@ fi
 
 # Only the tests that run here; in a place of their own, because others build too.
 bin=vp-vdpa-tests
-tests=${TESTS:-file device vring iotlb pin vp_vdpa}
+tests=${TESTS:-file device vring iotlb pin vp_vdpa matrix}
 targets=()
 for t in $tests; do targets+=("/cache/$bin/$t"); done
 step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
@@ -40,18 +40,8 @@ step "the irq bypass consumer" "$PROJECT/tools/in-root.sh" sh -c "
 image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)
 trap 'rm -f "$image"' EXIT
 
-# intremap: the emulated timer's interrupt does not survive it on a busy host.
-# page-per-vq: without a page of its own no doorbell can be mapped.
-pci=disable-legacy=on,iommu_platform=on,page-per-vq=on
-VM_QEMU_OPTS="-device intel-iommu,intremap=off
- -blockdev driver=file,node-name=vpfile,filename=$image,locking=off
- -blockdev driver=raw,node-name=vpdisk,file=vpfile
- -device virtio-blk-pci,drive=vpdisk,serial=vp-vdpa-test,num-queues=2,addr=0x10,$pci
- -netdev hubport,id=vph0,hubid=7 -netdev hubport,id=vph1,hubid=7
- -device virtio-net-pci,netdev=vph0,mac=52:54:00:76:70:00,romfile=,addr=0x11,$pci
- -device virtio-net-pci,netdev=vph1,mac=52:54:00:76:70:01,romfile=,addr=0x12,$pci ${VM_QEMU_OPTS:-}"
-export VM_QEMU_OPTS=${VM_QEMU_OPTS//$'\n'/}
-export VM_APPEND="intel_iommu=on ${VM_APPEND:-}"
+. "$PROJECT/tools/iommu-machine.sh"
+iommu_machine "$image"
 
 failed=0
 for driver in $drivers; do

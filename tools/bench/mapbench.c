@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Time what userspace asks of a vhost-vdpa device: maps, unmaps, small messages,
- * ioctls, and kick to completion.
+ * Time what userspace asks of a vhost-vdpa device: maps, unmaps, small messages
+ * and ioctls.
  *
  *   mapbench DEVICE CASE...
  *
- * A case is KIND:MIB:HOW with KIND 4k, thp or hugetlb and HOW batch or single: all
- * of the memory is mapped (in updates of at most 256 MiB) and unmapped again; or
- * "small" (1024 maps and unmaps of one page), or "ioctl" (10000 GET_STATUS).
+ * A case is KIND:MIB:HOW with KIND 4k, thp, hugetlb or shm and HOW batch or single:
+ * all of the memory is mapped (in updates of at most 256 MiB) and unmapped again;
+ * or "small" (1024 maps and unmaps of one page; "small-shm" of shared memory), or
+ * "ioctl" (10000 GET_STATUS). Parents that use virtual addresses map shared memory
+ * alone, and that is what shm is.
  *
  * One line a measurement: "CASE WHAT NANOSECONDS". Memory is touched before, so
  * that page faults are not measured.
@@ -61,6 +63,8 @@ static void *memory(const char *kind, size_t size)
 
 	if (!strcmp(kind, "hugetlb"))
 		flags |= MAP_HUGETLB;
+	else if (!strcmp(kind, "shm"))
+		flags = MAP_SHARED | MAP_ANONYMOUS;
 	p = mmap(NULL, size + (2 << 20), PROT_READ | PROT_WRITE,
 		 flags | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
@@ -111,9 +115,9 @@ static void map_case(const char *name)
 	munmap(p, size);
 }
 
-static void small_case(const char *name)
+static void small_case(const char *name, const char *kind)
 {
-	char *p = memory("4k", SMALL * 4096);
+	char *p = memory(kind, SMALL * 4096);
 	uint64_t t0, t1, t2;
 
 	t0 = now();
@@ -155,7 +159,9 @@ int main(int argc, char **argv)
 		err(1, "%s: set-up", argv[1]);
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "small"))
-			small_case(argv[i]);
+			small_case(argv[i], "4k");
+		else if (!strcmp(argv[i], "small-shm"))
+			small_case(argv[i], "shm");
 		else if (!strcmp(argv[i], "ioctl"))
 			ioctl_case(argv[i]);
 		else

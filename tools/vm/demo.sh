@@ -25,10 +25,6 @@ fail() {
 	cp "$serial" "$WORK/qemu.log" "$OUT" 2>/dev/null
 	exit 1
 }
-pins() { # the per-CPU parts of the counters have to be folded in first
-	echo 1 >/proc/sys/vm/stat_refresh
-	awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat
-}
 vmpin() { awk '/^VmPin/ { print $2 }' "/proc/$1/status" 2>/dev/null; }
 memlock_back() { # pins return, if not at once then within a few seconds
 	local i
@@ -40,7 +36,7 @@ value() { awk -v k="$2" '$1 == k { print $2 }' "$1" 2>/dev/null; } # value FILE 
 result() { sed -n "s/^RESULT $1 *//p" "$serial" | tr -d '\r' | tail -n 1; }
 
 lsmod | awk '{ print $1 }' | sort >"$WORK/lsmod.before"
-pins_before=$(pins)
+pins_before=$(pins_at_rest)
 
 # --- the driver
 load_driver || fail "the driver does not load: $(dmesg | tail -n 2)"

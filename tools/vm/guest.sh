@@ -67,8 +67,10 @@ unload_driver() { rmmod "$(driver_module)"; }
 # The simulator NIC that goes with it, and the name of its management device.
 load_sim_net() {
 	case $MODULES in
-	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" "$@" ;;
-	c)	# By default C's simulator wants virtual addresses, and pins nothing.
+	# By default the simulators want virtual addresses, and nothing is pinned.
+	rust)	insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" use_va="${USE_VA:-0}" \
+			batch_mapping="${BATCH:-1}" max_iotlb_entries="${ENTRIES:-2048}" "$@" ;;
+	c)
 		if [ "${VM_KERNEL:-stock}" = debug ]; then
 			modprobe vdpa_sim use_va=0 && modprobe vdpa_sim_net "$@"
 			return
@@ -90,6 +92,27 @@ vhost_node() {
 		sleep 0.1
 	done
 	return 1
+}
+
+# pins: how many pages are pinned now.
+pins() {
+	# The parts of the counters that each CPU keeps have to be folded in first.
+	echo 1 >/proc/sys/vm/stat_refresh
+	awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat
+}
+
+# pins_at_rest: the same once it stays so: the root's own file system pins pages, too, for the
+# moment of a read, and the two counters are not read at one moment.
+pins_at_rest() {
+	local last='' now same=0 i
+	for i in $(seq 100); do
+		now=$(pins)
+		if [ "$now" = "$last" ]; then same=$((same + 1)); else same=0; fi
+		last=$now
+		[ $same -lt 4 ] || break
+		sleep 0.05
+	done
+	echo "$now"
 }
 
 # run_script SCRIPT [ARG...]: what tools/vm.sh asks for; leaves status and dmesg in $OUT.

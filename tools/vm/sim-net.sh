@@ -15,9 +15,10 @@ no() { ! "$@"; }
 has() { grep -q "$1" <<<"$2"; }
 
 modprobe vhost_iotlb; modprobe vdpa
-insmod_file /src/rust_vdpa_sim_net.ko
+insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" use_va=0
 check 'management device' vdpa mgmtdev show rust_vdpasim_net
 vdpa mgmtdev show
+check 'packed rings can be asked for' has RING_PACKED "$(vdpa mgmtdev show rust_vdpasim_net)"
 
 echo '== attributes'
 check 'add with mac and mtu' vdpa dev add name sim0 mgmtdev rust_vdpasim_net \
@@ -71,15 +72,18 @@ stat() { cat /sys/class/net/$iface/statistics/$1; }
 
 echo '== virtio_vdpa'
 modprobe virtio_net
-for features in "" 0x300010028; do
+# Rings: packed with everything, and bare; split with everything, which is the default, and bare.
+for features in 0x7389f0028 0x700010028 "" 0x300010028; do
 	modprobe virtio_vdpa
-	check "add ${features:-all features}" vdpa dev add name sim2 mgmtdev rust_vdpasim_net \
+	check "add ${features:-default features}" vdpa dev add name sim2 mgmtdev rust_vdpasim_net \
 		${features:+device_features $features}
 	for _ in $(seq 50); do
 		iface=$(ls /sys/bus/vdpa/devices/sim2/virtio*/net 2>/dev/null) && break
 		sleep 0.2
 	done
 	check 'a network interface' test -n "$iface"
+	wanted=$((${features:-0} >> 34 & 1))
+	check "packed rings: $wanted" test "$(cut -c 35 "/sys/bus/vdpa/devices/sim2/"virtio*/features)" = $wanted
 	sysctl -qw net.ipv6.conf.$iface.disable_ipv6=1
 	ip link set $iface up
 	ip addr add 192.0.2.1/24 dev $iface
@@ -109,7 +113,8 @@ done
 echo '== away'
 modprobe virtio_vdpa
 check 'add two' sh -c 'vdpa dev add name a mgmtdev rust_vdpasim_net && vdpa dev add name b mgmtdev rust_vdpasim_net'
+check 'with a thread each' sh -c 'pgrep ^vdpa-a/ && pgrep ^vdpa-b/'
 check 'rmmod deletes them' rmmod rust_vdpa_sim_net
 check 'none is left' test -z "$(ls /sys/bus/vdpa/devices)"
-check 'nor is its thread' no pgrep -x 'vdpa-[ab]'
+check 'nor is its thread' no pgrep '^vdpa-[ab]/'
 exit $fail

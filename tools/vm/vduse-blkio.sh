@@ -19,10 +19,6 @@ try() { # try NAME COMMAND...
 	timeout 120 "$@" >$WORK/log 2>&1
 	ok $? "$name"
 }
-pins() {
-	echo 1 >/proc/sys/vm/stat_refresh
-	awk '/^nr_foll_pin_acquired/ { a = $2 } /^nr_foll_pin_released/ { r = $2 } END { print a - r }' /proc/vmstat
-}
 opts() { echo "driver=virtio-blk-vhost-vdpa,path=$1,cache.direct=on"; }
 # io NODE COMMAND...: qemu-io says of a wrong pattern only in its output.
 io() {
@@ -47,7 +43,7 @@ gone() {
 }
 
 load_driver
-before=$(pins)
+before=$(pins_at_rest)
 # libblkio locks nothing by itself, but what it maps on the simulator is charged.
 ulimit -l unlimited
 
@@ -124,7 +120,7 @@ lifetimes() {
 	ok $? "$p: that takes no time"
 	[ ! -e "/sys/bus/vdpa/devices/$dev" ]
 	ok $? "$p: it is gone"
-	[ "$(pins)" -eq "$before" ]
+	[ "$(pins_at_rest)" -eq "$before" ]
 	ok $? "$p: so are the pins"
 	"$@"
 	ok $? "$p: a successor is added while the old file is open"
@@ -159,9 +155,9 @@ if [ -e "${C_SIM_DIR:-/cache/csim}/vdpa_sim_blk.ko" ]; then
 	lifetimes vdpa_sim_blk simblk0 add_sim
 	try "vdpa_sim_blk: the device is deleted" vdpa dev del simblk0
 	# On C the count was once seen not to be back: say by how much.
-	for _ in $(seq 50); do [ "$(pins)" -ne "$before" ] || break; sleep 0.1; done
-	echo "$before pages were pinned before, $(pins) are now" >$WORK/log
-	[ "$(pins)" -eq "$before" ]
+	for _ in $(seq 50); do [ "$(pins_at_rest)" -ne "$before" ] || break; sleep 0.1; done
+	echo "$before pages were pinned before, $(pins_at_rest) are now" >$WORK/log
+	[ "$(pins_at_rest)" -eq "$before" ]
 	ok $? "vdpa_sim_blk: nothing is left pinned"
 else
 	skip "vdpa_sim_blk" "it was not built: run tools/setup.sh csim"

@@ -34,7 +34,7 @@ suite() { # suite NAME TEST...: run.sh on VHOST_VDPA_DEV
 }
 shared='' own=''
 for t in $TESTS; do
-	case $t in vp_vdpa) own="$own $t" ;; *) shared="$shared $t" ;; esac
+	case $t in vp_vdpa) own="$own $t" ;; matrix) ;; *) shared="$shared $t" ;; esac
 done
 
 # What every parent has to bear, on a disk and on a NIC.
@@ -52,6 +52,13 @@ fi
 if [ -n "$own" ]; then
 	export VP_BLK=$blk VP_NETS="${nets[*]}" VHOST_VDPA_DEV=/dev/vhost-vdpa-0 MGMTDEV=pci/$blk
 	suite 'vp_vdpa itself' $own
+fi
+
+# Reset and persistence, on the disk.
+if [[ " $TESTS " == *' matrix '* ]]; then
+	VP_BLK=$blk bash -c '. /src/tools/vm/guest.sh; . /src/tools/vm/matrix.sh vp_vdpa' | tee $WORK/suite
+	read -r p f s < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' $WORK/suite)
+	pass=$((pass + ${p:-0})) fail=$((fail + ${f:-1})) skip=$((skip + ${s:-0}))
 fi
 
 echo "# $MODULES: $pass passed, $fail failed, $skip skipped"

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# make soak: what takes too long for `make check`, on the debug kernel: KASAN, lockdep
+# and the checks of sleeping in atomic context look on, and a splat fails the run.
+#
+#   tools/soak.sh [PART...]	parent, removal, rmmod, calls, faults (default: all of them)
+#
+# parent: the selftests on vdpa_test_parent
+# removal: ROUNDS (1000) devices are deleted, REBINDS (100) unbound and as many given to
+#	virtio_vdpa and back, each under a running load
+# rmmod: the parent's module goes, UNLOADS (20) times, while a file is open
+# calls: eventfds are swapped for CALL_SECONDS (60) each while a parent signals them from
+#	an interrupt, through its trigger, and from a worker
+# faults: every call with each of its allocations and user copies failing
+#
+# VM_KERNEL=stock runs them on the distribution's kernel (which injects no faults),
+# MODULES=c with the C driver, on which removal waits for ever.
+. "$(dirname "$0")/lib.sh"
+
+export VM_KERNEL=${VM_KERNEL:-debug}
+if [ -z "${PREPARED:-}" ]; then
+	"$PROJECT/tools/setup.sh" "$([ "$VM_KERNEL" = stock ] || echo debug)"
+	if [ "$VM_KERNEL" = debug ]; then
+		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+	else
+		step "modules" "$PROJECT/tools/build.sh" modules
+	fi
+fi
+step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
+step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests \
+	/cache/selftests/soak /cache/selftests/parent /cache/selftests/faults
+[ $# -gt 0 ] || set -- parent removal rmmod calls faults
+exec "$PROJECT/tools/vm.sh" -n "${RUN:-soak}" -t "${VM_TIMEOUT:-7200}" \
+	-e "ROUNDS=${ROUNDS:-1000}" -e "REBINDS=${REBINDS:-100}" -e "UNLOADS=${UNLOADS:-20}" \
+	-e "CALL_SECONDS=${CALL_SECONDS:-60}" -e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/soak.sh "$@"
