@@ -270,7 +270,8 @@ TEST_F(device, config_read)
 	uint32_t size = self->caps.config_size, off;
 	struct vhost_vdpa_config *all, *one;
 
-	ASSERT_LT(0, size);
+	if (!size)
+		SKIP(return, "the device has no config space");
 	all = calloc(1, sizeof(*all) + size);
 	one = calloc(1, sizeof(*one) + 1);
 	all->len = size;
@@ -311,7 +312,8 @@ TEST_F(device, h04_11_config_bounds)
 			}
 		}
 	}
-	EXPECT_OK(config_io(self->fd, VHOST_VDPA_GET_CONFIG, size - 1, 1, 1));
+	if (size)
+		EXPECT_OK(config_io(self->fd, VHOST_VDPA_GET_CONFIG, size - 1, 1, 1));
 }
 
 TEST_F(device, config_faults)
@@ -319,6 +321,8 @@ TEST_F(device, config_faults)
 	struct vhost_vdpa_config *c =
 		(void *)(self->guard + PAGE - sizeof(*c));
 
+	if (!self->caps.config_size)
+		SKIP(return, "the device has no config space");
 	/* The header is there, the buffer is not. */
 	c->off = 0;
 	c->len = 1;
@@ -335,6 +339,8 @@ TEST_F(device, config_write)
 	uint32_t size = self->caps.config_size;
 	struct vhost_vdpa_config *c = calloc(1, sizeof(*c) + size);
 
+	if (!size)
+		SKIP(return, "the device has no config space");
 	/* Back what was read: whether the parent takes it is its own affair. */
 	c->len = size;
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_GET_CONFIG, c));

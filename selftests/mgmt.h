@@ -5,7 +5,7 @@
 
 #include "vdpa_test.h"
 
-#define PROMPT_MS	5000	/* how long a removal may take */
+#define PROMPT_MS	20000	/* how long a removal may take on the slowest machine */
 #define NODE_LEN	64
 
 /* The node of a device once it is there: 0 or -ENOENT. */

@@ -12,9 +12,9 @@
 #   BIN=DIR		the binaries (default: /cache/selftests, then build beside this)
 #   VHOST_VDPA_DEV=NODE	a device that exists already: none is made
 #   SIM=rust|c		whose simulator to load, if none is there (default: MODULES)
-#   USE_VA=0|1		C simulators: map by physical (default) or user address
-#   BATCH=0|1		C simulators: dma_map, or set_map (default)
-#   ENTRIES=N		C simulators: no more than N entries an address space
+#   USE_VA=0|1		simulators: map by physical (default) or user address
+#   BATCH=0|1		simulators: dma_map, or set_map (default)
+#   ENTRIES=N		simulators: no more than N entries an address space
 #   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
@@ -43,6 +43,12 @@ has_mgmtdev() { vdpa mgmtdev show "$1" >/dev/null 2>&1; }
 load_modules() {
 	declare -F load_driver >/dev/null || return 0
 	[ -d /sys/bus/vdpa/drivers/vhost_vdpa ] || load_driver || bail "the driver does not load"
+	if [ "${MGMTDEV:-}" = rust_mlx5_compat ]; then
+		has_mgmtdev "$MGMTDEV" ||
+			insmod_file "$KO_DIR/rust_mlx5_compat.ko" max_iotlb_entries="${ENTRIES:-2048}" ||
+			bail "rust_mlx5_compat does not load"
+		return
+	fi
 	if ! has_mgmtdev rust_vdpasim_net && ! has_mgmtdev vdpasim_net; then
 		[ "${SIM:-$MODULES}" != c ] ||
 			insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" \
@@ -50,6 +56,13 @@ load_modules() {
 				max_iotlb_entries="${ENTRIES:-2048}"
 		MODULES=${SIM:-$MODULES} load_sim_net || bail "the simulator does not load"
 	fi
+}
+
+# The parent of selftests/modules, if it was built (tools/test-modules.sh).
+load_test_parent() {
+	local ko=${TEST_MODULES:-/cache/test-modules-${VM_KERNEL:-stock}}/vdpa_test_parent.ko
+	declare -F insmod_file >/dev/null && [ -e "$ko" ] && [ ! -d /sys/module/vdpa_test_parent ] || return 0
+	insmod_file "$ko" || bail "the test parent does not load"
 }
 
 # wait_node NAME: the character device of vdpa device NAME, once it is there.
@@ -65,6 +78,7 @@ wait_node() {
 }
 
 load_modules
+load_test_parent
 if [ -z "${DRIVER:-}" ]; then
 	[ -d /sys/module/rust_vhost_vdpa ] && DRIVER=rust || DRIVER=c
 fi
@@ -77,7 +91,10 @@ if [ -z "${MGMTDEV:-}" ]; then
 fi
 if [ -z "${VHOST_VDPA_DEV:-}" ]; then
 	[ -n "${MGMTDEV:-}" ] || bail "no simulator: load rust_vdpa_sim_net or vdpa_sim_net"
-	vdpa dev add name $name mgmtdev "$MGMTDEV" || bail "vdpa dev add failed on $MGMTDEV"
+	# Ours offers packed rings only to those who ask: all of its features, with one queue pair.
+	wanted=
+	[ "$MGMTDEV" != rust_vdpasim_net ] || wanted='device_features 0x7389f0028'
+	vdpa dev add name $name mgmtdev "$MGMTDEV" $wanted || bail "vdpa dev add failed on $MGMTDEV"
 	device=$name
 	VHOST_VDPA_DEV=$(wait_node $name) || bail "$name has no /dev/vhost-vdpa node"
 fi
@@ -87,7 +104,10 @@ if [ -z "${BIN:-}" ]; then
 	BIN=/cache/selftests
 	[ -d $BIN ] || BIN=$here/build
 fi
-[ $# -gt 0 ] || set -- file device vring iotlb pin datapath stress two removal device32 vring32 iotlb32
+if [ $# -eq 0 ]; then
+	set -- file device vring iotlb pin datapath legacy migration stress two removal parent device32 vring32 iotlb32
+	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
+fi
 
 echo 'TAP version 13'
 log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"

@@ -588,7 +588,7 @@ TEST_F(vp, maps_survive_a_reset)
 	EXPECT_EQ((AREA + DATA_LEN) / PAGE, pinned_self());
 }
 
-TEST_F(vp, nothing_is_left_to_the_next_owner)
+TEST_F(vp, h04_16_nothing_is_left_to_the_next_owner)
 {
 	struct blk *b = &self->b;
 

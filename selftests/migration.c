@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What moving a guest relies on: two devices that were provisioned alike are the
+ * same to the last byte, and what one device saved another one continues, while
+ * the guest sends frames and gets each of them back once and in order.
+ *
+ * MGMTDEV makes the first device, MGMTDEV_B (default: the same) the second. The
+ * tests want simulator NICs that loop frames back.
+ */
+#include <linux/if_ether.h>
+#include <linux/virtio_net.h>
+#include <pthread.h>
+
+#include "mgmt.h"
+#include "queue.h"
+
+#define MAC		"52:54:00:6d:69:67"
+#define MTU		"1600"
+#define RX		0
+#define TX		1
+#define BUF_SIZE	2048UL
+#define RINGS		(2 * VQ_AREA)
+#define BUFS		(VQ_MAX * BUF_SIZE)
+#define GUEST_MEM	(RINGS + 2 * BUFS)
+#define HDR		sizeof(struct virtio_net_hdr_v1)
+#define MOVES		24
+#define TEST_S		300
+
+static const char *const names[] = { "selftest_from", "selftest_to" };
+
+/* A guest: it has memory, two queues and a thread that knows of no move. */
+struct guest {
+	char *mem;
+	uint64_t iova;
+	struct vq q[2];
+	uint32_t sent;
+	uint32_t received;
+	bool stop;		/* send no more, and end when everything is back */
+	int error;
+	pthread_t thread;
+};
+
+static const char *mgmtdev(int i)
+{
+	const char *b = getenv("MGMTDEV_B");
+
+	return i && b ? b : getenv("MGMTDEV");
+}
+
+static int add(int i, const char *attributes, char *node)
+{
+	char cmd[256];
+	int r;
+
+	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", names[i],
+		 mgmtdev(i), attributes);
+	r = mgmt_run(cmd);
+	return r ?: mgmt_find_node(names[i], node);
+}
+
+FIXTURE(provisioned) {
+	char node[2][NODE_LEN];
+	int fd[2];
+};
+
+static void remove_both(int fd[2])
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (fd[i] >= 0)
+			close(fd[i]);
+		mgmt_del_if_there(names[i]);
+	}
+}
+
+static bool can_make_nics(void)
+{
+	return mgmtdev(0) && strstr(mgmtdev(0), "sim_net") && strstr(mgmtdev(1), "sim_net");
+}
+
+FIXTURE_SETUP(provisioned)
+{
+	self->fd[0] = -1;
+	self->fd[1] = -1;
+	if (!can_make_nics())
+		SKIP(return, "no MGMTDEV that makes simulator NICs");
+	if (strcmp(mgmtdev(0), mgmtdev(1)))
+		SKIP(return, "the devices are of different kinds");
+}
+
+FIXTURE_TEARDOWN(provisioned)
+{
+	remove_both(self->fd);
+}
+
+/* Everything that a guest can see of a device at rest. */
+struct image {
+	struct vdpa_caps caps;
+	uint32_t config_len;
+	unsigned char config[512];
+	uint32_t groups[16];
+	uint32_t sizes[16];
+};
+
+static int take_image(int fd, struct image *image)
+{
+	struct {
+		struct vhost_vdpa_config head;
+		unsigned char bytes[512];
+	} c;
+	uint32_t i, off;
+	int r;
+
+	memset(image, 0, sizeof(*image));
+	r = vdpa_get_caps(fd, &image->caps);
+	if (r)
+		return r;
+	image->config_len = image->caps.config_size;
+	if (image->config_len > sizeof(image->config))
+		return -E2BIG;
+	/* In pieces of each size, as drivers do. */
+	for (off = 0; off < image->config_len && !r; off += c.head.len) {
+		memset(&c, 0, sizeof(c));
+		c.head.off = off;
+		c.head.len = off % 7 + 1;
+		if (c.head.len > image->config_len - off)
+			c.head.len = image->config_len - off;
+		r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
+		memcpy(image->config + off, c.head.buf, c.head.len);
+	}
+	for (i = 0; i < image->caps.nvqs && i < 16 && !r; i++) {
+		image->groups[i] = vring_get(fd, VHOST_VDPA_GET_VRING_GROUP, i);
+		image->sizes[i] = vring_get(fd, VHOST_VDPA_GET_VRING_SIZE, i);
+	}
+	return r;
+}
+
+/* What "vdpa dev config show" says, without the name. */
+static int told(int i, char *text, size_t len)
+{
+	char cmd[128];
+	size_t n;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", names[i], names[i]);
+	f = popen(cmd, "r");
+	if (!f)
+		return -errno;
+	n = fread(text, 1, len - 1, f);
+	text[n] = 0;
+	pclose(f);
+	return n ? 0 : -ENODATA;
+}
+
+static int open_owned(const char *node)
+{
+	int r, fd = open(node, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	r = vioctl(fd, VHOST_SET_OWNER, NULL);
+	return r ?: fd;
+}
+
+TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
+{
+	static const char *const attributes[] = {
+		"mac " MAC,
+		"mac " MAC " mtu " MTU,
+		/* VERSION_1, ACCESS_PLATFORM, MAC. */
+		"mac " MAC " device_features 0x300000020",
+	};
+	struct image image[2][2];
+	char text[2][1024];
+	int i, j, k;
+
+	for (k = 0; k < ARRAY_SIZE(attributes); k++) {
+		for (i = 0; i < 2; i++) {
+			ASSERT_OK(add(i, attributes[k], self->node[i]));
+			self->fd[i] = open_owned(self->node[i]);
+			ASSERT_LE(0, self->fd[i]);
+			/* Of a legacy driver, and of a modern one after the handshake. */
+			ASSERT_OK(take_image(self->fd[i], &image[i][0]));
+			ASSERT_OK(negotiate(self->fd[i]));
+			ASSERT_OK(take_image(self->fd[i], &image[i][1]));
+			ASSERT_OK(told(i, text[i], sizeof(text[i])));
+		}
+		for (j = 0; j < 2; j++) {
+			EXPECT_LE(6, image[0][j].config_len);
+			EXPECT_EQ(0, memcmp(&image[0][j], &image[1][j], sizeof(image[0][j]))) {
+				TH_LOG("with %s", attributes[k]);
+			}
+			EXPECT_EQ(0, memcmp(image[0][j].config, "\x52\x54\x00\x6d\x69\x67", 6));
+		}
+		EXPECT_STREQ(text[0], text[1]);
+		for (i = 0; i < 2; i++) {
+			close(self->fd[i]);
+			self->fd[i] = -1;
+			ASSERT_EQ(0, mgmt_del(names[i]));
+		}
+	}
+}
+
+/* What frame number seq looks like; its length differs from its neighbours'. */
+static uint32_t frame(char *buf, uint32_t seq)
+{
+	uint32_t len = HDR + 64 + seq % 1400, i;
+	struct ethhdr *eth = (void *)(buf + HDR);
+
+	memset(buf, 0, HDR);
+	memset(eth->h_dest, 0xff, ETH_ALEN);
+	memset(eth->h_source, 0x02, ETH_ALEN);
+	eth->h_proto = 0xb588;
+	memcpy(buf + HDR + ETH_HLEN, &seq, sizeof(seq));
+	for (i = HDR + ETH_HLEN + sizeof(seq); i < len; i++)
+		buf[i] = (char)(seq * 7 + i);
+	return len;
+}
+
+static char *buffer(struct guest *g, int i, uint32_t slot)
+{
+	return g->mem + RINGS + i * BUFS + slot * BUF_SIZE;
+}
+
+static uint64_t buffer_iova(struct guest *g, int i, uint32_t slot)
+{
+	return g->iova + (buffer(g, i, slot) - g->mem);
+}
+
+static void post_rx(struct guest *g)
+{
+	uint32_t slot = g->q[RX].avail % g->q[RX].num;
+
+	memset(buffer(g, RX, slot), 0xee, BUF_SIZE);
+	vq_post(&g->q[RX], buffer_iova(g, RX, slot), BUF_SIZE, true);
+}
+
+static void post_tx(struct guest *g)
+{
+	uint32_t slot = g->q[TX].avail % g->q[TX].num;
+
+	vq_post(&g->q[TX], buffer_iova(g, TX, slot), frame(buffer(g, TX, slot), g->sent), false);
+	g->sent++;
+}
+
+/* Take what came, hold it against what was sent, and give the buffers back. */
+static int receive(struct guest *g)
+{
+	char want[BUF_SIZE];
+	uint32_t len;
+	int slot;
+
+	while ((slot = vq_take(&g->q[TX], &len)) >= 0)
+		;
+	if (slot != -EAGAIN)
+		return slot;
+	while ((slot = vq_take(&g->q[RX], &len)) >= 0) {
+		char *got = buffer(g, RX, slot);
+
+		if (len != frame(want, g->received))
+			return -EMSGSIZE;
+		if (memcmp(got + HDR, want + HDR, len - HDR))
+			return -EBADMSG;
+		g->received++;
+		post_rx(g);
+	}
+	return slot == -EAGAIN ? 0 : slot;
+}
+
+static void *run_guest(void *arg)
+{
+	struct guest *g = arg;
+	struct pollfd p[2] = {
+		{ .fd = g->q[RX].call, .events = POLLIN },
+		{ .fd = g->q[TX].call, .events = POLLIN },
+	};
+	uint64_t v;
+	int i;
+
+	while (!g->error) {
+		bool stop = __atomic_load_n(&g->stop, __ATOMIC_ACQUIRE);
+		uint32_t sent = g->sent;
+
+		g->error = receive(g);
+		if (stop && g->received == g->sent && !vq_in_flight(&g->q[TX]))
+			break;
+		/* A frame on its way has a buffer that waits for it. */
+		while (!stop && g->sent - g->received < g->q[RX].num / 2 &&
+		       vq_in_flight(&g->q[TX]) < g->q[TX].num)
+			post_tx(g);
+		if (g->sent != sent) {
+			signal_eventfd(g->q[TX].kick);
+			continue;
+		}
+		if (poll(p, 2, TEST_S * 1000 / 4) == 0)
+			g->error = -ETIMEDOUT;
+		for (i = 0; i < 2; i++)
+			if (read(p[i].fd, &v, sizeof(v)) < 0 && errno != EAGAIN)
+				g->error = -errno;
+	}
+	return NULL;
+}
+
+static int boot_guest(struct guest *g, bool packed)
+{
+	int i;
+
+	g->iova = 0x10000000;
+	g->mem = shared_pages(GUEST_MEM);
+	if (!g->mem)
+		return -ENOMEM;
+	for (i = 0; i < 2; i++) {
+		g->q[i].kick = eventfd(0, EFD_NONBLOCK);
+		g->q[i].call = eventfd(0, EFD_NONBLOCK);
+		vq_init(&g->q[i], packed, VQ_MAX, g->mem + i * VQ_AREA, g->iova + i * VQ_AREA);
+	}
+	while (vq_in_flight(&g->q[RX]) < g->q[RX].num)
+		post_rx(g);
+	return 0;
+}
+
+/* The other side of a move: from an open device to one that continues at base. */
+static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t base[2])
+{
+	int i, r;
+
+	r = iotlb_map(fd, g->iova, GUEST_MEM, g->mem);
+	r = r ?: set_status(fd, STATUS_ACK);
+	r = r ?: set_status(fd, STATUS_DRIVER);
+	r = r ?: set_features(fd, features);
+	r = r ?: set_status(fd, STATUS_FEATURES);
+	for (i = 0; i < 2 && !r; i++)
+		r = vq_set_up(&g->q[i], fd, i, base[i]);
+	r = r ?: set_status(fd, STATUS_RUNNING);
+	/* What the guest signalled in between went to nobody, and so did calls. */
+	for (i = 0; i < 2 && !r; i++) {
+		signal_eventfd(g->q[i].kick);
+		signal_eventfd(g->q[i].call);
+	}
+	return r;
+}
+
+/* Stop a device, and say where its queues are. */
+static int outgoing(int fd, uint32_t base[2])
+{
+	struct vhost_vring_state s;
+	int i, r = vioctl(fd, VHOST_VDPA_SUSPEND, NULL);
+
+	for (i = 0; i < 2 && !r; i++) {
+		s = (struct vhost_vring_state){ .index = i };
+		r = vioctl(fd, VHOST_GET_VRING_BASE, &s);
+		base[i] = s.num;
+	}
+	return r;
+}
+
+FIXTURE(migration) {
+	char node[2][NODE_LEN];
+	int fd[2];
+	struct guest guest;
+};
+
+FIXTURE_VARIANT(migration) {
+	uint64_t features;
+	const char *attributes;
+};
+
+FIXTURE_VARIANT_ADD(migration, split) {
+	.features = 0,
+	.attributes = "mac " MAC,
+};
+
+FIXTURE_VARIANT_ADD(migration, packed) {
+	.features = FEATURE(VIRTIO_F_RING_PACKED),
+	/* VERSION_1, ACCESS_PLATFORM, RING_PACKED, MAC. */
+	.attributes = "mac " MAC " device_features 0x700000020",
+};
+
+/* Whether a device with packed rings can be made. */
+static bool has_packed(int i)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "vdpa mgmtdev show %s | grep -q RING_PACKED", mgmtdev(i));
+	return !mgmt_run(cmd);
+}
+
+FIXTURE_SETUP(migration)
+{
+	self->fd[0] = -1;
+	self->fd[1] = -1;
+	if (!can_make_nics())
+		SKIP(return, "no MGMTDEV that makes simulator NICs");
+}
+
+FIXTURE_TEARDOWN(migration)
+{
+	remove_both(self->fd);
+}
+
+TEST_F_TIMEOUT(migration, under_load, TEST_S)
+{
+	uint64_t features = FEATURES_MODERN | variant->features;
+	uint32_t base[2], loaded = 0, before;
+	struct guest *g = &self->guest;
+	struct vdpa_caps caps;
+	int i, now = 0;
+
+	for (i = 0; i < 2; i++) {
+		if (variant->features && !has_packed(i))
+			SKIP(return, "the parent has no packed rings");
+		ASSERT_OK(add(i, variant->attributes, self->node[i]));
+		self->fd[i] = open_owned(self->node[i]);
+		ASSERT_LE(0, self->fd[i]);
+		ASSERT_OK(vdpa_get_caps(self->fd[i], &caps));
+		ASSERT_EQ(features, features & caps.features);
+		if (!(caps.backend & BACKEND(SUSPEND)))
+			SKIP(return, "the parent cannot suspend");
+	}
+	ASSERT_OK(boot_guest(g, variant->features));
+	base[RX] = vq_initial_base(variant->features);
+	base[TX] = base[RX];
+	ASSERT_OK(incoming(g, self->fd[0], features, base));
+	ASSERT_EQ(0, pthread_create(&g->thread, NULL, run_guest, g));
+
+	for (i = 0; i < MOVES && !g->error; i++) {
+		before = __atomic_load_n(&g->received, __ATOMIC_RELAXED);
+		/* Once more around the rings before the next move. */
+		while (__atomic_load_n(&g->received, __ATOMIC_RELAXED) - before < 2 * VQ_MAX &&
+		       !__atomic_load_n(&g->error, __ATOMIC_RELAXED))
+			usleep(1000);
+		ASSERT_OK(outgoing(self->fd[now], base));
+		/* The guest goes on meanwhile, so some of this is there at once. */
+		usleep(2000);
+		loaded += vq_left(&g->q[TX], base[TX]) != 0;
+		if (i % 4 == 3) {
+			/* This move is called off. */
+			ASSERT_OK(vioctl(self->fd[now], VHOST_VDPA_RESUME, NULL));
+			signal_eventfd(g->q[RX].kick);
+			signal_eventfd(g->q[TX].kick);
+			continue;
+		}
+		ASSERT_OK(close(self->fd[now]));
+		self->fd[now] = -1;
+		now = !now;
+		ASSERT_OK(incoming(g, self->fd[now], features, base)) {
+			TH_LOG("move %d to %s", i, names[now]);
+		}
+		self->fd[!now] = open_owned(self->node[!now]);
+		ASSERT_LE(0, self->fd[!now]);
+	}
+	__atomic_store_n(&g->stop, true, __ATOMIC_RELEASE);
+	signal_eventfd(g->q[RX].call);
+	pthread_join(g->thread, NULL);
+	EXPECT_EQ(0, g->error);
+	EXPECT_EQ(g->sent, g->received);
+	EXPECT_EQ(g->sent, g->q[TX].taken);
+	EXPECT_LT(0, loaded) {
+		TH_LOG("no move had frames on their way");
+	}
+	TH_LOG("%u frames, %u of %d moves with frames on their way", g->sent, loaded, MOVES);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,629 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A vDPA parent for tests: a device that moves no data, but says what it was
+ * told, refuses what it is asked to refuse, and calls back all the time.
+ *
+ * "vdpa dev add name NAME mgmtdev vdpa_test" makes one. The module parameters may
+ * be written at any time; debugfs, vdpa_test/NAME, has a "key value" line for each
+ * counter and a "map ASID FIRST LAST ADDRESS PERM" line for each range that the
+ * device could reach.
+ */
+#include <linux/debugfs.h>
+#include <linux/device.h>
+#include <linux/dma-mapping.h>
+#include <linux/eventfd.h>
+#include <linux/hrtimer.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/seq_file.h>
+#include <linux/vdpa.h>
+#include <linux/vhost_iotlb.h>
+#include <linux/workqueue.h>
+#include <uapi/linux/vdpa.h>
+#include <uapi/linux/virtio_ids.h>
+
+#define NVQS	2
+#define NAS	2
+#define QUEUE	256
+#define LIMIT	4096	/* ranges in an address space */
+
+/* What devices made from now on have. One with neither is for nobody: it has two address spaces. */
+enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER };
+static int style;
+module_param(style, int, 0644);
+MODULE_PARM_DESC(style, "0: set_map, 1: dma_map, 2: neither");
+
+/* How a device calls back, whenever it is running. */
+enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
+static int call_mode;
+module_param(call_mode, int, 0644);
+MODULE_PARM_DESC(call_mode, "0: never, 1: from a timer's interrupt, 2: the trigger from there, 3: from a worker");
+static unsigned int period_us = 100;
+module_param(period_us, uint, 0644);
+
+/* Calls that fail: the next N, or all of them (-1); each after as many that pass. */
+struct knob {
+	int fail;
+	int skip;
+};
+static struct knob fail_set_map, fail_dma_map, fail_dma_unmap, fail_reset, fail_reset_map;
+#define KNOB(name)							\
+	module_param_named(name, name.fail, int, 0644);			\
+	module_param_named(name##_after, name.skip, int, 0644)
+KNOB(fail_set_map);
+KNOB(fail_dma_map);
+KNOB(fail_dma_unmap);
+KNOB(fail_reset);
+KNOB(fail_reset_map);
+
+/* A parent whose set_map fails may be left with its old table, or with none. */
+static bool lose_table;
+module_param(lose_table, bool, 0644);
+
+struct queue {
+	struct vdpa_callback cb;
+	u16 base;
+	bool ready;
+};
+
+struct test_dev {
+	struct vdpa_device vdpa;
+	struct mutex lock;		/* of the tables and counters */
+	struct vhost_iotlb *maps[NAS];
+	bool identity[NAS];
+	spinlock_t cb_lock;		/* of triggers, as in VDUSE */
+	struct queue vqs[NVQS];
+	struct vdpa_callback config_cb;
+	u64 features;
+	u8 status;
+	struct hrtimer timer;
+	struct work_struct work;
+	struct page *doorbell;
+	struct dentry *file;
+	u8 config[64];
+	unsigned long set_maps, dma_maps, dma_unmaps, resets, cleans, reset_maps;
+	unsigned long unpinned;
+	atomic_t kicks, calls, config_cbs;
+};
+
+static struct dentry *debug_dir;
+
+static struct test_dev *to_test(struct vdpa_device *vdpa)
+{
+	return container_of(vdpa, struct test_dev, vdpa);
+}
+
+static bool fails(struct knob *k)
+{
+	if (!k->fail)
+		return false;
+	if (k->skip > 0) {
+		k->skip--;
+		return false;
+	}
+	if (k->fail > 0)
+		k->fail--;
+	return true;
+}
+
+/* Pages that the device can reach although nobody holds them for it. */
+static void count_unpinned(struct test_dev *t, unsigned int asid, u64 first, u64 last)
+{
+	struct vhost_iotlb_map *map;
+	u64 addr;
+
+	for (map = vhost_iotlb_itree_first(t->maps[asid], first, last); map;
+	     map = vhost_iotlb_itree_next(map, first, last))
+		for (addr = map->addr; addr < map->addr + map->size; addr += PAGE_SIZE)
+			if (!folio_maybe_dma_pinned(page_folio(pfn_to_page(PHYS_PFN(addr)))))
+				t->unpinned++;
+}
+
+static void drop_maps(struct test_dev *t, unsigned int asid, u64 first, u64 last)
+{
+	count_unpinned(t, asid, first, last);
+	vhost_iotlb_del_range(t->maps[asid], first, last);
+}
+
+static int test_set_map(struct vdpa_device *vdpa, unsigned int asid,
+			struct vhost_iotlb *iotlb)
+{
+	struct test_dev *t = to_test(vdpa);
+	struct vhost_iotlb_map *map;
+	struct vhost_iotlb *new;
+	int ret = 0;
+
+	guard(mutex)(&t->lock);
+	t->set_maps++;
+	if (fails(&fail_set_map)) {
+		if (lose_table) {
+			drop_maps(t, asid, 0, ULLONG_MAX);
+			t->identity[asid] = false;
+		}
+		return -EIO;
+	}
+	/* All of the new table or none of it. */
+	new = vhost_iotlb_alloc(LIMIT, 0);
+	if (!new)
+		return -ENOMEM;
+	for (map = vhost_iotlb_itree_first(iotlb, 0, ULLONG_MAX); map && !ret;
+	     map = vhost_iotlb_itree_next(map, 0, ULLONG_MAX))
+		ret = vhost_iotlb_add_range(new, map->start, map->last, map->addr, map->perm);
+	if (ret) {
+		vhost_iotlb_free(new);
+		return ret;
+	}
+	count_unpinned(t, asid, 0, ULLONG_MAX);
+	vhost_iotlb_free(t->maps[asid]);
+	t->maps[asid] = new;
+	t->identity[asid] = false;
+	return 0;
+}
+
+static int test_dma_map(struct vdpa_device *vdpa, unsigned int asid, u64 iova,
+			u64 size, u64 pa, u32 perm, void *opaque)
+{
+	struct test_dev *t = to_test(vdpa);
+
+	guard(mutex)(&t->lock);
+	t->dma_maps++;
+	if (fails(&fail_dma_map))
+		return -EIO;
+	t->identity[asid] = false;
+	return vhost_iotlb_add_range(t->maps[asid], iova, iova + size - 1, pa, perm);
+}
+
+static int test_dma_unmap(struct vdpa_device *vdpa, unsigned int asid, u64 iova,
+			  u64 size)
+{
+	struct test_dev *t = to_test(vdpa);
+
+	guard(mutex)(&t->lock);
+	t->dma_unmaps++;
+	if (fails(&fail_dma_unmap))
+		return -EIO;
+	t->identity[asid] = false;
+	drop_maps(t, asid, iova, iova + size - 1);
+	return 0;
+}
+
+static int test_reset_map(struct vdpa_device *vdpa, unsigned int asid)
+{
+	struct test_dev *t = to_test(vdpa);
+
+	guard(mutex)(&t->lock);
+	t->reset_maps++;
+	if (fails(&fail_reset_map))
+		return -EIO;
+	drop_maps(t, asid, 0, ULLONG_MAX);
+	t->identity[asid] = true;
+	return 0;
+}
+
+static int test_compat_reset(struct vdpa_device *vdpa, u32 flags)
+{
+	struct test_dev *t = to_test(vdpa);
+	int i;
+
+	guard(mutex)(&t->lock);
+	t->resets++;
+	if (fails(&fail_reset))
+		return -EIO;
+	/* Callbacks stay: some parents keep them, and the timer goes on. */
+	t->status = 0;
+	t->features = 0;
+	for (i = 0; i < NVQS; i++) {
+		t->vqs[i].ready = false;
+		t->vqs[i].base = 0;
+	}
+	if (flags & VDPA_RESET_F_CLEAN_MAP) {
+		t->cleans++;
+		for (i = 0; i < NAS; i++) {
+			drop_maps(t, i, 0, ULLONG_MAX);
+			t->identity[i] = true;
+		}
+	}
+	return 0;
+}
+
+static int test_reset(struct vdpa_device *vdpa)
+{
+	return test_compat_reset(vdpa, 0);
+}
+
+static void call_back(struct test_dev *t)
+{
+	int i;
+
+	/* Without a lock, as an interrupt handler does. */
+	for (i = 0; i < NVQS; i++) {
+		irqreturn_t (*callback)(void *) = READ_ONCE(t->vqs[i].cb.callback);
+
+		if (!callback)
+			continue;
+		callback(READ_ONCE(t->vqs[i].cb.private));
+		atomic_inc(&t->calls);
+	}
+}
+
+static void call_config(struct test_dev *t)
+{
+	irqreturn_t (*callback)(void *) = READ_ONCE(t->config_cb.callback);
+
+	if (callback) {
+		callback(READ_ONCE(t->config_cb.private));
+		atomic_inc(&t->config_cbs);
+	}
+}
+
+static void trigger(struct test_dev *t)
+{
+	unsigned long flags;
+	int i;
+
+	spin_lock_irqsave(&t->cb_lock, flags);
+	for (i = 0; i < NVQS; i++) {
+		if (t->vqs[i].cb.trigger) {
+			eventfd_signal(t->vqs[i].cb.trigger);
+			atomic_inc(&t->calls);
+		}
+	}
+	spin_unlock_irqrestore(&t->cb_lock, flags);
+}
+
+static void test_work(struct work_struct *work)
+{
+	/* set_vq_cb waits for nothing: this is RCU's, as an interrupt is. */
+	guard(rcu)();
+	call_back(container_of(work, struct test_dev, work));
+}
+
+/* Runs in hard interrupt context, from the device's birth to its end. */
+static enum hrtimer_restart test_timer(struct hrtimer *timer)
+{
+	struct test_dev *t = container_of(timer, struct test_dev, timer);
+	int mode = READ_ONCE(call_mode);
+
+	switch (mode) {
+	case CALL_HARDIRQ:
+		call_back(t);
+		call_config(t);
+		break;
+	case CALL_TRIGGER:
+		trigger(t);
+		break;
+	case CALL_WORKER:
+		queue_work(system_dfl_wq, &t->work);
+		break;
+	}
+	hrtimer_forward_now(timer, mode ? us_to_ktime(max(period_us, 10U)) : ms_to_ktime(20));
+	return HRTIMER_RESTART;
+}
+
+static void test_set_vq_cb(struct vdpa_device *vdpa, u16 idx, struct vdpa_callback *cb)
+{
+	struct test_dev *t = to_test(vdpa);
+	unsigned long flags;
+
+	spin_lock_irqsave(&t->cb_lock, flags);
+	t->vqs[idx].cb = *cb;
+	spin_unlock_irqrestore(&t->cb_lock, flags);
+}
+
+static void test_set_config_cb(struct vdpa_device *vdpa, struct vdpa_callback *cb)
+{
+	to_test(vdpa)->config_cb = *cb;
+}
+
+static int test_set_vq_address(struct vdpa_device *vdpa, u16 idx, u64 desc,
+			       u64 driver, u64 device)
+{
+	return 0;
+}
+
+static void test_set_vq_num(struct vdpa_device *vdpa, u16 idx, u32 num)
+{
+}
+
+static void test_kick_vq(struct vdpa_device *vdpa, u16 idx)
+{
+	atomic_inc(&to_test(vdpa)->kicks);
+}
+
+static void test_set_vq_ready(struct vdpa_device *vdpa, u16 idx, bool ready)
+{
+	to_test(vdpa)->vqs[idx].ready = ready;
+}
+
+static bool test_get_vq_ready(struct vdpa_device *vdpa, u16 idx)
+{
+	return to_test(vdpa)->vqs[idx].ready;
+}
+
+static int test_set_vq_state(struct vdpa_device *vdpa, u16 idx,
+			     const struct vdpa_vq_state *state)
+{
+	to_test(vdpa)->vqs[idx].base = state->split.avail_index;
+	return 0;
+}
+
+static int test_get_vq_state(struct vdpa_device *vdpa, u16 idx,
+			     struct vdpa_vq_state *state)
+{
+	state->split.avail_index = to_test(vdpa)->vqs[idx].base;
+	return 0;
+}
+
+static struct vdpa_notification_area
+test_get_vq_notification(struct vdpa_device *vdpa, u16 idx)
+{
+	return (struct vdpa_notification_area) {
+		.addr = page_to_phys(to_test(vdpa)->doorbell),
+		.size = PAGE_SIZE,
+	};
+}
+
+static u32 test_get_vq_align(struct vdpa_device *vdpa)
+{
+	return PAGE_SIZE;
+}
+
+static u32 test_get_vq_group(struct vdpa_device *vdpa, u16 idx)
+{
+	return 0;
+}
+
+static u64 test_get_device_features(struct vdpa_device *vdpa)
+{
+	return BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+}
+
+static int test_set_driver_features(struct vdpa_device *vdpa, u64 features)
+{
+	to_test(vdpa)->features = features & test_get_device_features(vdpa);
+	return 0;
+}
+
+static u64 test_get_driver_features(struct vdpa_device *vdpa)
+{
+	return to_test(vdpa)->features;
+}
+
+static u16 test_get_vq_num_max(struct vdpa_device *vdpa)
+{
+	return QUEUE;
+}
+
+static u32 test_get_device_id(struct vdpa_device *vdpa)
+{
+	return VIRTIO_ID_CONSOLE;
+}
+
+static u32 test_get_vendor_id(struct vdpa_device *vdpa)
+{
+	return 0;
+}
+
+static u8 test_get_status(struct vdpa_device *vdpa)
+{
+	return to_test(vdpa)->status;
+}
+
+static void test_set_status(struct vdpa_device *vdpa, u8 status)
+{
+	to_test(vdpa)->status = status;
+}
+
+static size_t test_get_config_size(struct vdpa_device *vdpa)
+{
+	return sizeof(to_test(vdpa)->config);
+}
+
+static void test_get_config(struct vdpa_device *vdpa, unsigned int offset,
+			    void *buf, unsigned int len)
+{
+	struct test_dev *t = to_test(vdpa);
+
+	if (offset <= sizeof(t->config) && len <= sizeof(t->config) - offset)
+		memcpy(buf, t->config + offset, len);
+}
+
+static void test_set_config(struct vdpa_device *vdpa, unsigned int offset,
+			    const void *buf, unsigned int len)
+{
+	struct test_dev *t = to_test(vdpa);
+
+	if (offset <= sizeof(t->config) && len <= sizeof(t->config) - offset)
+		memcpy(t->config + offset, buf, len);
+}
+
+static int test_set_group_asid(struct vdpa_device *vdpa, unsigned int group,
+			       unsigned int asid)
+{
+	return group || asid >= NAS ? -EINVAL : 0;
+}
+
+static void test_free(struct vdpa_device *vdpa)
+{
+	struct test_dev *t = to_test(vdpa);
+	int i;
+
+	debugfs_remove(t->file);
+	hrtimer_cancel(&t->timer);
+	cancel_work_sync(&t->work);
+	for (i = 0; i < NAS; i++)
+		if (t->maps[i])
+			vhost_iotlb_free(t->maps[i]);
+	if (t->doorbell)
+		__free_page(t->doorbell);
+}
+
+#define COMMON_OPS					\
+	.set_vq_address = test_set_vq_address,		\
+	.set_vq_num = test_set_vq_num,			\
+	.kick_vq = test_kick_vq,			\
+	.set_vq_cb = test_set_vq_cb,			\
+	.set_vq_ready = test_set_vq_ready,		\
+	.get_vq_ready = test_get_vq_ready,		\
+	.set_vq_state = test_set_vq_state,		\
+	.get_vq_state = test_get_vq_state,		\
+	.get_vq_notification = test_get_vq_notification,\
+	.get_vq_align = test_get_vq_align,		\
+	.get_vq_group = test_get_vq_group,		\
+	.get_device_features = test_get_device_features,\
+	.set_driver_features = test_set_driver_features,\
+	.get_driver_features = test_get_driver_features,\
+	.set_config_cb = test_set_config_cb,		\
+	.get_vq_num_max = test_get_vq_num_max,		\
+	.get_device_id = test_get_device_id,		\
+	.get_vendor_id = test_get_vendor_id,		\
+	.get_status = test_get_status,			\
+	.set_status = test_set_status,			\
+	.reset = test_reset,				\
+	.compat_reset = test_compat_reset,		\
+	.get_config_size = test_get_config_size,	\
+	.get_config = test_get_config,			\
+	.set_config = test_set_config,			\
+	.set_group_asid = test_set_group_asid,		\
+	.reset_map = test_reset_map,			\
+	.free = test_free
+
+static const struct vdpa_config_ops set_map_ops = {
+	COMMON_OPS,
+	.set_map = test_set_map,
+};
+
+static const struct vdpa_config_ops dma_map_ops = {
+	COMMON_OPS,
+	.dma_map = test_dma_map,
+	.dma_unmap = test_dma_unmap,
+};
+
+static const struct vdpa_config_ops neither_ops = {
+	COMMON_OPS,
+};
+
+static int state_show(struct seq_file *s, void *unused)
+{
+	struct test_dev *t = s->private;
+	struct vhost_iotlb_map *map;
+	int i;
+
+	guard(mutex)(&t->lock);
+	seq_printf(s, "set_maps %lu\ndma_maps %lu\ndma_unmaps %lu\nresets %lu\n",
+		   t->set_maps, t->dma_maps, t->dma_unmaps, t->resets);
+	seq_printf(s, "cleans %lu\nreset_maps %lu\nunpinned %lu\nstatus %u\n",
+		   t->cleans, t->reset_maps, t->unpinned, t->status);
+	seq_printf(s, "kicks %d\ncalls %d\nconfig_calls %d\n", atomic_read(&t->kicks),
+		   atomic_read(&t->calls), atomic_read(&t->config_cbs));
+	for (i = 0; i < NVQS; i++)
+		seq_printf(s, "callback%d %d\ntrigger%d %d\n", i, !!t->vqs[i].cb.callback,
+			   i, !!t->vqs[i].cb.trigger);
+	seq_printf(s, "config_callback %d\ndoorbell %u\n", !!t->config_cb.callback,
+		   *(u32 *)page_address(t->doorbell));
+	for (i = 0; i < NAS; i++) {
+		seq_printf(s, "identity%d %d\nranges%d %u\n", i, t->identity[i], i,
+			   t->maps[i]->nmaps);
+		for (map = vhost_iotlb_itree_first(t->maps[i], 0, ULLONG_MAX); map;
+		     map = vhost_iotlb_itree_next(map, 0, ULLONG_MAX))
+			seq_printf(s, "map %d %#llx %#llx %#llx %u\n", i, map->start,
+				   map->last, map->addr, map->perm);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(state);
+
+static struct vdpa_mgmt_dev mgmt_dev;
+
+static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
+			const struct vdpa_dev_set_config *config)
+{
+	const struct vdpa_config_ops *ops = &set_map_ops;
+	struct test_dev *t;
+	int i, ret = -ENOMEM;
+
+	if (style == STYLE_DMA_MAP)
+		ops = &dma_map_ops;
+	else if (style == STYLE_NEITHER)
+		ops = &neither_ops;
+	t = vdpa_alloc_device(struct test_dev, vdpa, NULL, ops, NULL, 1, NAS, name, false);
+	if (IS_ERR(t))
+		return PTR_ERR(t);
+	mutex_init(&t->lock);
+	spin_lock_init(&t->cb_lock);
+	INIT_WORK(&t->work, test_work);
+	/* An interrupt like a device's: not one that PREEMPT_RT leaves without a thread. */
+	hrtimer_setup(&t->timer, test_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	t->vdpa.mdev = mdev;
+	t->vdpa.dev.dma_mask = &t->vdpa.dev.coherent_dma_mask;
+	if (dma_set_mask_and_coherent(&t->vdpa.dev, DMA_BIT_MASK(64)))
+		goto put;
+	t->vdpa.vmap.dma_dev = &t->vdpa.dev;
+	t->doorbell = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	if (!t->doorbell)
+		goto put;
+	for (i = 0; i < NAS; i++) {
+		t->maps[i] = vhost_iotlb_alloc(LIMIT, 0);
+		if (!t->maps[i])
+			goto put;
+		t->identity[i] = true;
+	}
+	t->file = debugfs_create_file(name, 0444, debug_dir, t, &state_fops);
+	hrtimer_start(&t->timer, ms_to_ktime(1), HRTIMER_MODE_REL);
+	ret = _vdpa_register_device(&t->vdpa, NVQS);
+	if (!ret)
+		return 0;
+put:
+	put_device(&t->vdpa.dev);
+	return ret;
+}
+
+static void test_dev_del(struct vdpa_mgmt_dev *mdev, struct vdpa_device *vdpa)
+{
+	_vdpa_unregister_device(vdpa);
+}
+
+static const struct vdpa_mgmtdev_ops mgmt_ops = {
+	.dev_add = test_dev_add,
+	.dev_del = test_dev_del,
+};
+
+static struct virtio_device_id id_table[] = {
+	{ VIRTIO_ID_CONSOLE, VIRTIO_DEV_ANY_ID },
+	{ 0 },
+};
+
+static struct device *root;
+
+static int __init test_init(void)
+{
+	int ret;
+
+	root = root_device_register("vdpa_test");
+	if (IS_ERR(root))
+		return PTR_ERR(root);
+	debug_dir = debugfs_create_dir("vdpa_test", NULL);
+	mgmt_dev.device = root;
+	mgmt_dev.ops = &mgmt_ops;
+	mgmt_dev.id_table = id_table;
+	mgmt_dev.max_supported_vqs = NVQS;
+	ret = vdpa_mgmtdev_register(&mgmt_dev);
+	if (ret) {
+		debugfs_remove(debug_dir);
+		root_device_unregister(root);
+	}
+	return ret;
+}
+module_init(test_init);
+
+static void __exit test_exit(void)
+{
+	vdpa_mgmtdev_unregister(&mgmt_dev);
+	debugfs_remove(debug_dir);
+	root_device_unregister(root);
+}
+module_exit(test_exit);
+
+MODULE_DESCRIPTION("A vDPA parent for tests");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,809 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the driver asks of a parent, and what it makes of refusals: on the parent of
+ * selftests/modules/vdpa_test_parent.c, which counts calls, fails those that it is
+ * told to fail, and says what the device could reach.
+ *
+ * SOAK_SECONDS makes the swapping of eventfds last longer than a moment.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+
+#include "test_parent.h"
+
+#define NAME	"selftest_p"
+#define PAGES	8
+
+#define FIELDS								\
+	char node[NODE_LEN];						\
+	int fd;								\
+	uint64_t iova;							\
+	char *mem;							\
+	size_t len;							\
+	long system;							\
+	long leaked	/* pages that a test has lost on purpose */
+
+/* What every parent has to bear, and what only one with set_map or dma_map is asked. */
+FIXTURE(parent) { FIELDS; };
+FIXTURE(set_map) { FIELDS; };
+FIXTURE(dma_map) { FIELDS; };
+
+FIXTURE_VARIANT(parent) {
+	int style;
+};
+
+FIXTURE_VARIANT_ADD(parent, set_map) {
+	.style = STYLE_SET_MAP,
+};
+
+FIXTURE_VARIANT_ADD(parent, dma_map) {
+	.style = STYLE_DMA_MAP,
+};
+
+static bool there(void)
+{
+	return nl_has_mgmtdev(TEST_MGMTDEV);
+}
+
+#define OPEN_NODE() do {						\
+	self->fd = open(self->node, O_RDWR | O_CLOEXEC);		\
+	ASSERT_LE(0, self->fd);						\
+} while (0)
+
+#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
+
+#define CLOSE_NODE() do {						\
+	ASSERT_EQ(0, close(self->fd));					\
+	self->fd = -1;							\
+} while (0)
+
+/* Map page i of mem at a place of its own, which no other page is next to. */
+static int map_page(int fd, uint64_t iova, char *mem, int i)
+{
+	return iotlb_map(fd, iova + 2 * i * PAGE, PAGE, mem + i * PAGE);
+}
+
+static int unmap_page(int fd, uint64_t iova, int i)
+{
+	return iotlb_unmap(fd, iova + 2 * i * PAGE, PAGE);
+}
+
+#define SET_UP(kind) do {						\
+	struct vdpa_caps caps;						\
+									\
+	self->fd = -1;							\
+	if (!there())							\
+		SKIP(return, "vdpa_test_parent is not loaded");		\
+	nl_del_if_there(NAME);						\
+	ASSERT_OK(knobs_reset());					\
+	ASSERT_OK(knob("style", kind));					\
+	self->system = pinned_system();					\
+	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));		\
+	OPEN_NODE();							\
+	ASSERT_OK(vdpa_get_caps(self->fd, &caps));			\
+	self->iova = caps.iova;						\
+	self->len = PAGES * PAGE;					\
+	self->mem = private_pages(self->len);				\
+	ASSERT_NE(NULL, self->mem);					\
+	OWN();								\
+} while (0)
+
+#define TEAR_DOWN() do {						\
+	if (!there())							\
+		return;							\
+	knobs_reset();							\
+	if (self->fd >= 0)						\
+		close(self->fd);					\
+	nl_del_if_there(NAME);						\
+	EXPECT_EQ(self->leaked, pinned_self());				\
+	self->system += self->leaked;					\
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));	\
+} while (0)
+
+FIXTURE_SETUP(parent) { SET_UP(variant->style); }
+FIXTURE_TEARDOWN(parent) { TEAR_DOWN(); }
+FIXTURE_SETUP(set_map) { SET_UP(STYLE_SET_MAP); }
+FIXTURE_TEARDOWN(set_map) { TEAR_DOWN(); }
+FIXTURE_SETUP(dma_map) { SET_UP(STYLE_DMA_MAP); }
+FIXTURE_TEARDOWN(dma_map) { TEAR_DOWN(); }
+
+#define TOLD(key) told(NAME, key)
+
+#define MAPS(var) ASSERT_OK(told_maps(NAME, var, sizeof(var)))
+
+/*
+ * Pages that the device could still reach when nothing held them any more: the
+ * parent looks whenever it forgets a range.
+ */
+TEST_F(parent, h05_02_the_device_lets_go_before_the_pages)
+{
+	int i;
+
+	for (i = 0; i < PAGES; i++)
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, i));
+	ASSERT_OK(unmap_page(self->fd, self->iova, 0));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(unmap_page(self->fd, self->iova, 1));
+	ASSERT_OK(unmap_page(self->fd, self->iova, 2));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova + 6 * PAGE, 4 * PAGE));
+	if (!on_c_driver())
+		EXPECT_EQ(0, TOLD("unpinned"));
+	CLOSE_NODE();
+	if (on_c_driver()) {
+		if (variant->style == STYLE_SET_MAP)
+			EXPECT_LT(0, TOLD("unpinned"));
+		C_DIFFERS("item 5.2");
+		return;
+	}
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(parent, h05_02_a_batch_left_open_at_close)
+{
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(unmap_page(self->fd, self->iova, 0));
+	/* A set_map parent has not heard of it. */
+	if (variant->style == STYLE_SET_MAP)
+		EXPECT_EQ(2, TOLD("ranges0"));
+	CLOSE_NODE();
+	if (on_c_driver()) {
+		C_DIFFERS("item 5.2");
+		return;
+	}
+	EXPECT_EQ(0, TOLD("unpinned"));
+	EXPECT_EQ(0, TOLD("ranges0"));
+}
+
+TEST_F(parent, h05_02_a_reset_that_cleans_maps)
+{
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(1, TOLD("cleans"));
+	EXPECT_EQ(0, TOLD("unpinned"));
+	EXPECT_EQ(1, pinned_self());
+}
+
+TEST_F(parent, h05_03_only_what_was_mapped_is_reachable)
+{
+	if (on_c_driver()) {
+		EXPECT_EQ(1, TOLD("identity0"));
+		C_DIFFERS("item 5.3");
+		return;
+	}
+	EXPECT_EQ(0, TOLD("identity0"));
+	EXPECT_EQ(0, TOLD("identity1"));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	/* PERSIST is not acknowledged, so this one cleans. */
+	ASSERT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(1, TOLD("cleans"));
+	EXPECT_EQ(0, TOLD("identity0"));
+	EXPECT_EQ(0, TOLD("identity1"));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	/* What virtio_vdpa would find is the parent's default, everywhere. */
+	CLOSE_NODE();
+	EXPECT_EQ(2, TOLD("reset_maps"));
+	EXPECT_EQ(1, TOLD("identity0"));
+	EXPECT_EQ(1, TOLD("identity1"));
+	EXPECT_EQ(0, TOLD("ranges0"));
+}
+
+TEST_F(parent, h05_03_a_device_that_cannot_be_emptied_stays_off)
+{
+	const char *op = variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" : "fail_set_map";
+	char skip[64];
+	int after;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.3, it does not empty it");
+	snprintf(skip, sizeof(skip), "%s_after", op);
+	for (after = 0; after < 2; after++) {
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+		ASSERT_OK(knob(skip, after));
+		ASSERT_OK(knob(op, -1));
+		/* The reset itself was fine: the parent is back at its 1:1 map. */
+		EXPECT_ERRNO(EIO, set_status(self->fd, 0));
+		EXPECT_EQ(1, TOLD("identity1"));
+		EXPECT_ERRNO(EIO, set_status(self->fd, STATUS_ACK));
+		EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 1));
+		EXPECT_EQ(0, get_status(self->fd));
+		EXPECT_EQ(1, TOLD("identity1"));
+		/* It is tried again, and then all is as after any reset. */
+		ASSERT_OK(knob(op, 0));
+		EXPECT_OK(set_status(self->fd, STATUS_ACK));
+		EXPECT_EQ(0, TOLD("identity0"));
+		EXPECT_EQ(0, TOLD("identity1"));
+		EXPECT_EQ(0, TOLD("ranges0"));
+		EXPECT_EQ(1, pinned_self());
+		EXPECT_OK(unmap_page(self->fd, self->iova, 0));
+		EXPECT_OK(set_status(self->fd, 0));
+	}
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(parent, maps_persist_if_that_was_acknowledged)
+{
+	char before[1024], after[1024];
+
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_PERSIST)));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	MAPS(before);
+	ASSERT_OK(set_status(self->fd, 0));
+	MAPS(after);
+	EXPECT_EQ(0, TOLD("cleans"));
+	EXPECT_STREQ(before, after);
+	EXPECT_NE('\0', after[0]);
+}
+
+TEST_F(parent, h05_04_failed_update_is_undone)
+{
+	char before[1024], after[1024];
+	int lose;
+
+	for (lose = 0; lose < 2; lose++) {
+		ASSERT_OK(knob("lose_table", lose));
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+		MAPS(before);
+		ASSERT_OK(knob(variant->style == STYLE_DMA_MAP ? "fail_dma_map" :
+			       "fail_set_map", 1));
+		EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 1));
+		EXPECT_EQ(1, pinned_self());
+		MAPS(after);
+		EXPECT_STREQ(before, after);
+		EXPECT_NE('\0', after[0]);
+		/* There is no entry, so the same update is no overlap. */
+		EXPECT_OK(map_page(self->fd, self->iova, self->mem, 1));
+		EXPECT_EQ(2, TOLD("ranges0"));
+		ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+		EXPECT_EQ(0, pinned_self());
+	}
+}
+
+/* Memory of several ranges: pages in an order that is not that of their frames. */
+static char *scattered_pages(char *mem, int pages)
+{
+	char *p = mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int i;
+
+	for (i = 0; i < pages; i++)
+		if (mremap(mem + i * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   p + (i * 3 % pages) * PAGE) == MAP_FAILED)
+			return NULL;
+	return p;
+}
+
+TEST_F(dma_map, h05_04_failed_dma_map_undoes_the_update)
+{
+	char *p = scattered_pages(self->mem, PAGES);
+	int after;
+
+	ASSERT_NE(NULL, p);
+	for (after = 0; after <= PAGES; after++) {
+		ASSERT_OK(knob("fail_dma_map_after", after));
+		ASSERT_OK(knob("fail_dma_map", 1));
+		if (!iotlb_map(self->fd, self->iova, self->len, p))
+			break;
+		EXPECT_EQ(0, pinned_self());
+		EXPECT_EQ(0, TOLD("ranges0"));
+	}
+	/* Several ranges, or this has shown nothing. */
+	EXPECT_LT(1, after);
+	EXPECT_EQ(after, TOLD("ranges0"));
+	EXPECT_EQ(PAGES, pinned_self());
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(dma_map, h05_04_undoing_that_fails_keeps_the_pins)
+{
+	char *p = scattered_pages(self->mem, PAGES);
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, and leaves the device its maps");
+	ASSERT_NE(NULL, p);
+	ASSERT_OK(knob("fail_dma_map_after", 2));
+	ASSERT_OK(knob("fail_dma_map", 1));
+	ASSERT_OK(knob("fail_dma_unmap", 1));
+	ASSERT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, p));
+	/* What the device has not let go of is pinned, and can be unmapped later. */
+	EXPECT_EQ(2, TOLD("ranges0"));
+	EXPECT_LE(2, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(set_map, h05_04_update_that_cannot_be_undone_is_retried)
+{
+	char before[1024], after[1024];
+	int lose;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it does not push again");
+	for (lose = 0; lose < 2; lose++) {
+		ASSERT_OK(knob("lose_table", lose));
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+		MAPS(before);
+		ASSERT_OK(knob("fail_set_map", 2));
+		EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 1));
+		/* The parent may have either table: what was in any of them stays pinned. */
+		EXPECT_EQ(2, pinned_self());
+		/* Whatever the next message is about. */
+		ASSERT_OK(iotlb_unmap(self->fd, self->iova + 64 * PAGE, PAGE));
+		MAPS(after);
+		EXPECT_STREQ(before, after);
+		EXPECT_EQ(1, pinned_self());
+		ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+	}
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(parent, h05_04_failed_invalidate_keeps_entries_and_pins)
+{
+	char before[1024], after[1024];
+	int r;
+
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	MAPS(before);
+	ASSERT_OK(knob(variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" :
+		       "fail_set_map", 1));
+	r = unmap_page(self->fd, self->iova, 0);
+	if (on_c_driver()) {
+		EXPECT_EQ(0, r);
+		EXPECT_EQ(1, pinned_self());
+		C_DIFFERS("item 5.4");
+		return;
+	}
+	EXPECT_EQ(-EFAULT, r);
+	EXPECT_EQ(2, pinned_self());
+	MAPS(after);
+	EXPECT_STREQ(before, after);
+	/* The entry is there. */
+	EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 0));
+	EXPECT_OK(unmap_page(self->fd, self->iova, 0));
+	EXPECT_EQ(1, pinned_self());
+	EXPECT_EQ(1, TOLD("ranges0"));
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(set_map, h05_04_invalidate_that_loses_the_table)
+{
+	char before[1024], after[1024];
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it ignores the failure");
+	ASSERT_OK(knob("lose_table", 1));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	MAPS(before);
+	ASSERT_OK(knob("fail_set_map", 1));
+	EXPECT_ERRNO(EFAULT, unmap_page(self->fd, self->iova, 0));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_EQ(2, pinned_self());
+	/* The beginning of a batch is a message too. */
+	EXPECT_OK(iotlb_batch(self->fd, 0, true));
+	MAPS(after);
+	EXPECT_STREQ(before, after);
+	EXPECT_OK(iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(2, pinned_self());
+}
+
+TEST_F(set_map, h05_04_failed_batch_end_is_retried)
+{
+	int lose, r;
+
+	for (lose = 0; lose < 2; lose++) {
+		ASSERT_OK(knob("lose_table", lose));
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+		ASSERT_OK(iotlb_batch(self->fd, 0, true));
+		ASSERT_OK(unmap_page(self->fd, self->iova, 0));
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 2));
+		ASSERT_OK(knob("fail_set_map", 1));
+		r = iotlb_batch(self->fd, 0, false);
+		if (on_c_driver()) {
+			EXPECT_EQ(0, r);
+			C_DIFFERS("item 5.4");
+			return;
+		}
+		EXPECT_EQ(-EFAULT, r);
+		/* The new entries, and the old pins beside theirs. */
+		EXPECT_EQ(3, pinned_self());
+		EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 1));
+		EXPECT_EQ(3, pinned_self());
+		/* The batch is over; its end is a message that changes nothing itself. */
+		EXPECT_OK(iotlb_batch(self->fd, 0, false));
+		EXPECT_EQ(2, pinned_self());
+		EXPECT_EQ(2, TOLD("ranges0"));
+		ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+	}
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+TEST_F(set_map, h05_04_stale_table_is_pushed_by_a_reset)
+{
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it does not push again");
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+				       BACKEND(IOTLB_PERSIST)));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(knob("fail_set_map", 2));
+	ASSERT_OK(knob("lose_table", 1));
+	EXPECT_ERRNO(EFAULT, map_page(self->fd, self->iova, self->mem, 1));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(1, TOLD("ranges0"));
+	EXPECT_EQ(1, pinned_self());
+}
+
+TEST_F(parent, h05_04_pages_leak_if_the_parent_keeps_them)
+{
+	const char *op = variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" : "fail_set_map";
+	int kmsg, warnings = 0;
+	char line[1024];
+	ssize_t n;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it gives the pages back");
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, kmsg);
+	ASSERT_LE(0, lseek(kmsg, 0, SEEK_END));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	ASSERT_OK(knob(op, -1));
+	CLOSE_NODE();
+	EXPECT_EQ(2, TOLD("ranges0") + 2 * (TOLD("identity0") == 1));
+	EXPECT_EQ(self->system + 2, wait_pinned_system(self->system + 2));
+	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
+		line[n] = 0;
+		warnings += !!strstr(line, "2 pages stay pinned for good");
+	}
+	close(kmsg);
+	EXPECT_EQ(1, warnings);
+	EXPECT_EQ(0, TOLD("unpinned"));
+	/* Nor is the device given to the next one with somebody else's maps. */
+	ASSERT_OK(knobs_reset());
+	OPEN_NODE();
+	EXPECT_EQ(0, TOLD("ranges0"));
+	CLOSE_NODE();
+	/* Gone for good, and charged as long. */
+	self->leaked = 2;
+}
+
+TEST_F(parent, h04_07_open_that_fails_leaves_nothing)
+{
+	static const char *const ops[][2] = {
+		{ "fail_reset", "fail_reset" },
+		{ "fail_set_map", "fail_dma_unmap" },
+	};
+	int i, after;
+
+	CLOSE_NODE();
+	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+		const char *op = ops[i][variant->style];
+		char skip[64];
+
+		if (i && on_c_driver())
+			break;
+		snprintf(skip, sizeof(skip), "%s_after", op);
+		/* The first address space, and the second. */
+		for (after = 0; after < (i ? 2 : 1); after++) {
+			ASSERT_OK(knob(skip, after));
+			ASSERT_OK(knob(op, 1));
+			EXPECT_EQ(-1, open(self->node, O_RDWR | O_CLOEXEC));
+			EXPECT_EQ(EIO, errno);
+			EXPECT_EQ(0, TOLD("ranges0"));
+			EXPECT_EQ(0, TOLD("config_callback"));
+			/* What was emptied is as it was at rest. */
+			EXPECT_EQ(1, TOLD("identity0"));
+			EXPECT_EQ(1, TOLD("identity1"));
+		}
+		/* It is free, and works. */
+		OPEN_NODE();
+		OWN();
+		EXPECT_OK(map_page(self->fd, self->iova, self->mem, 0));
+		CLOSE_NODE();
+	}
+	EXPECT_EQ(1, TOLD("identity0"));
+}
+
+TEST_F(parent, failed_reset_is_reported)
+{
+	ASSERT_OK(set_status(self->fd, STATUS_ACK));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	ASSERT_OK(knob("fail_reset", 1));
+	EXPECT_ERRNO(EIO, set_status(self->fd, 0));
+	EXPECT_EQ(STATUS_ACK, get_status(self->fd));
+	EXPECT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(0, get_status(self->fd));
+	/* Nothing stops a close. */
+	ASSERT_OK(knob("fail_reset", -1));
+	CLOSE_NODE();
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(0, TOLD("ranges0"));
+}
+
+TEST_F(parent, h04_08_config_eventfd_is_dropped_at_close)
+{
+	struct pollfd p = { .events = POLLIN };
+
+	ASSERT_OK(knob("call_mode", CALL_HARDIRQ));
+	p.fd = eventfd(0, EFD_NONBLOCK);
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &p.fd));
+	EXPECT_EQ(1, poll(&p, 1, 10000));
+	CLOSE_NODE();
+	/* The parent goes on calling, and nobody hears. */
+	eventfd_read(p.fd, &(eventfd_t){ 0 });
+	usleep(20000);
+	EXPECT_EQ(0, poll(&p, 1, 0));
+	close(p.fd);
+}
+
+TEST_F(parent, h05_16_callbacks_are_taken_back)
+{
+	int call = eventfd(0, EFD_NONBLOCK);
+
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, 0, call));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &call));
+	EXPECT_EQ(1, TOLD("callback0"));
+	EXPECT_EQ(1, TOLD("trigger0"));
+	EXPECT_EQ(1, TOLD("config_callback"));
+	CLOSE_NODE();
+	if (on_c_driver()) {
+		EXPECT_EQ(1, TOLD("callback0"));
+		C_DIFFERS("item 5.16");
+		return;
+	}
+	EXPECT_EQ(0, TOLD("callback0"));
+	EXPECT_EQ(0, TOLD("trigger0"));
+	EXPECT_EQ(0, TOLD("config_callback"));
+}
+
+TEST_F(parent, h04_06_doorbell_fault)
+{
+	volatile uint32_t *bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);
+
+	ASSERT_NE(MAP_FAILED, bell);
+	*bell = 4711;
+	EXPECT_EQ(4711, TOLD("doorbell"));
+	/* Its page is nobody's to pin. */
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, (void *)bell));
+	munmap((void *)bell, PAGE);
+	/* The other queue's is the same page in this parent. */
+	bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, PAGE);
+	ASSERT_NE(MAP_FAILED, bell);
+	*bell = 1234;
+	EXPECT_EQ(1234, TOLD("doorbell"));
+	munmap((void *)bell, PAGE);
+}
+
+TEST_F(parent, h05_11_doorbell_after_the_removal)
+{
+	volatile uint32_t *bell;
+
+	if (on_c_driver())
+		SKIP(return, "C waits for ever: item 5.11");
+	bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, bell);
+	*bell = 4711;
+	EXPECT_EQ(0, nl_del(NAME));
+	*bell = 1234;
+	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));
+	EXPECT_EQ(0, TOLD("doorbell"));
+	munmap((void *)bell, PAGE);
+}
+
+/* A kick that comes out of a callback: in interrupt context, under its locks. */
+TEST_F(parent, h05_13_kick_inside_a_callback)
+{
+	int both = eventfd(0, EFD_NONBLOCK), mode, i;
+
+	ASSERT_OK(negotiate(self->fd));
+	for (i = 0; i < 2; i++) {
+		ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, i, both));
+		ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, i, both));
+	}
+	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+	for (mode = CALL_HARDIRQ; mode <= CALL_WORKER; mode++) {
+		long kicks = TOLD("kicks");
+
+		ASSERT_OK(knob("call_mode", mode));
+		for (i = 0; i < 1000 && TOLD("kicks") < kicks + 10; i++)
+			usleep(1000);
+		EXPECT_LE(kicks + 10, TOLD("kicks"));
+	}
+	ASSERT_OK(knob("call_mode", CALL_NONE));
+	close(both);
+}
+
+struct swapper {
+	int fd;
+	int index;		/* of the queue; -1 is config changes */
+	bool stop;
+	int failed;
+	long swaps;
+};
+
+static void *swap_calls(void *arg)
+{
+	struct swapper *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
+		int call = eventfd(0, EFD_NONBLOCK);
+
+		if (s->index < 0)
+			s->failed |= vioctl(s->fd, VHOST_VDPA_SET_CONFIG_CALL, &call);
+		else
+			s->failed |= vring_file(s->fd, VHOST_SET_VRING_CALL, s->index, call);
+		/* The kernel's reference is now the only one. */
+		close(call);
+		s->swaps++;
+	}
+	return NULL;
+}
+
+/* Swap eventfds while the parent signals them: -1, or how often they were swapped. */
+static long swap_under_calls(int fd, int mode)
+{
+	const char *soak = getenv("SOAK_SECONDS");
+	long calls = TOLD("calls"), swaps = 0;
+	struct swapper s[3];
+	pthread_t t[3];
+	int i, failed = 0;
+
+	if (negotiate(fd) || set_status(fd, STATUS_RUNNING) || knob("call_mode", mode))
+		return -1;
+	for (i = 0; i < 3; i++) {
+		s[i] = (struct swapper) { .fd = fd, .index = i - 1 };
+		if (pthread_create(&t[i], NULL, swap_calls, &s[i]))
+			return -1;
+	}
+	if (soak)
+		sleep(atoi(soak));
+	else
+		usleep(500000);
+	for (i = 0; i < 3; i++)
+		__atomic_store_n(&s[i].stop, true, __ATOMIC_RELEASE);
+	for (i = 0; i < 3; i++) {
+		pthread_join(t[i], NULL);
+		swaps += s[i].swaps;
+		failed |= s[i].failed;
+	}
+	calls = TOLD("calls") - calls;
+	if (soak)
+		printf("# %ld calls of the parent, %ld swaps\n", calls, swaps);
+	if (knob("call_mode", CALL_NONE) || failed || !calls)
+		return -1;
+	return swaps;
+}
+
+TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_an_interrupt, 3600)
+{
+	EXPECT_LT(0, swap_under_calls(self->fd, CALL_HARDIRQ));
+}
+
+TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_its_trigger, 3600)
+{
+	EXPECT_LT(0, swap_under_calls(self->fd, CALL_TRIGGER));
+}
+
+TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_a_worker, 3600)
+{
+	EXPECT_LT(0, swap_under_calls(self->fd, CALL_WORKER));
+}
+
+/* The parent calls all the while that the file is closed and opened. */
+TEST_F_TIMEOUT(parent, h04_08_closed_under_calls, 300)
+{
+	int mode, i;
+
+	for (mode = CALL_HARDIRQ; mode <= CALL_WORKER; mode++) {
+		ASSERT_OK(knob("call_mode", mode));
+		for (i = 0; i < 20; i++) {
+			int call = eventfd(0, EFD_NONBLOCK);
+
+			ASSERT_OK(negotiate(self->fd));
+			ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, i % 2, call));
+			ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &call));
+			ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+			close(call);
+			CLOSE_NODE();
+			OPEN_NODE();
+			OWN();
+		}
+	}
+}
+
+FIXTURE(probe) {
+	long system;
+};
+
+FIXTURE_SETUP(probe)
+{
+	if (!there())
+		SKIP(return, "vdpa_test_parent is not loaded");
+	nl_del_if_there(NAME);
+	ASSERT_OK(knobs_reset());
+}
+
+FIXTURE_TEARDOWN(probe)
+{
+	nl_del_if_there(NAME);
+	knobs_reset();
+}
+
+/* A device that the driver does not take: refused, and nothing freed twice. */
+TEST_F_TIMEOUT(probe, h04_17_refused_probe, 300)
+{
+	char node[NODE_LEN];
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		ASSERT_OK(knob("style", STYLE_NEITHER));
+		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, NULL));
+		EXPECT_NE(0, access("/sys/bus/vdpa/devices/" NAME "/driver", F_OK));
+		ASSERT_OK(nl_del(NAME));
+		ASSERT_OK(knob("style", STYLE_SET_MAP));
+		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, node));
+		ASSERT_OK(nl_del(NAME));
+	}
+}
+
+struct opener {
+	char node[NODE_LEN];
+	bool stop;
+	long opened;
+	int wrong;
+};
+
+static void *open_on(void *arg)
+{
+	struct opener *o = arg;
+
+	while (!__atomic_load_n(&o->stop, __ATOMIC_ACQUIRE)) {
+		int fd = open(o->node, O_RDWR | O_CLOEXEC), r;
+
+		if (fd < 0)
+			continue;
+		o->opened++;
+		r = vioctl(fd, VHOST_SET_OWNER, NULL);
+		if (r && r != -ENODEV)
+			o->wrong = r;
+		close(fd);
+	}
+	return NULL;
+}
+
+/* Who opens the node the moment it appears finds all of it there. */
+TEST_F_TIMEOUT(probe, h05_12_opened_as_soon_as_it_is_there, 300)
+{
+	struct opener o = {};
+	pthread_t t;
+	int i;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.12, the kernel crashes");
+	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, o.node));
+	ASSERT_OK(nl_del(NAME));
+	ASSERT_EQ(0, pthread_create(&t, NULL, open_on, &o));
+	for (i = 0; i < 30; i++) {
+		char node[NODE_LEN];
+
+		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, node));
+		EXPECT_STREQ(o.node, node);
+		ASSERT_OK(nl_del(NAME));
+	}
+	__atomic_store_n(&o.stop, true, __ATOMIC_RELEASE);
+	pthread_join(t, NULL);
+	EXPECT_LT(0, o.opened);
+	EXPECT_EQ(0, o.wrong);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The parent of selftests/modules/vdpa_test_parent.c: its knobs and what it says. */
+#ifndef VDPA_TEST_PARENT_H
+#define VDPA_TEST_PARENT_H
+
+#include "netlink.h"
+
+#define TEST_MGMTDEV	"vdpa_test"
+#define TEST_STATE	"/sys/kernel/debug/vdpa_test/"
+
+enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER };
+enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
+
+static inline int knob(const char *name, int value)
+{
+	char path[128], text[16];
+	int fd, n, r = 0;
+
+	snprintf(path, sizeof(path), "/sys/module/vdpa_test_parent/parameters/%s", name);
+	n = snprintf(text, sizeof(text), "%d", value);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, n) != n)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static inline int knobs_reset(void)
+{
+	static const char *const names[] = {
+		"style", "call_mode", "lose_table",
+		"fail_set_map", "fail_set_map_after", "fail_dma_map",
+		"fail_dma_map_after", "fail_dma_unmap", "fail_dma_unmap_after",
+		"fail_reset", "fail_reset_after", "fail_reset_map",
+		"fail_reset_map_after",
+	};
+	int i, r = 0;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		r = r ?: knob(names[i], 0);
+	return r;
+}
+
+/* A counter of device NAME, or -1. */
+static inline long told(const char *name, const char *key)
+{
+	char path[128], word[64];
+
+	snprintf(path, sizeof(path), TEST_STATE "%s", name);
+	snprintf(word, sizeof(word), "%s ", key);
+	return read_key(path, word);
+}
+
+/* Everything that device NAME can reach, one line a range. */
+static inline int told_maps(const char *name, char *buf, size_t len)
+{
+	char path[128], line[256];
+	size_t at = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), TEST_STATE "%s", name);
+	f = fopen(path, "r");
+	if (!f)
+		return -errno;
+	buf[0] = 0;
+	while (fgets(line, sizeof(line), f) && at + strlen(line) < len)
+		if (!strncmp(line, "map ", 4))
+			at += sprintf(buf + at, "%s", line);
+	fclose(f);
+	return 0;
+}
+
+#endif
