@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check fuzz bench parity shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check clients fuzz soak bench parity shell fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -21,11 +21,13 @@ help:
 	@echo 'Targets (root or sudo without a password; a Debian mirror the first time):'
 	@echo '  demo         a guest whose disk and NIC run through the driver, on the stock kernel in a VM'
 	@echo '  check        formatting, lints, build, layout check, selftests in the VM'
+	@echo '  clients      QEMU in all its ways (shadow virtqueues, live migration), libblkio and the vdpa tool'
 	@echo '  fuzz         fresh seeds of differential fuzzing against the C driver (SECONDS=300)'
+	@echo '  soak         removals under load, swapped eventfds, failing allocations: on the debug kernel (ROUNDS=1000)'
 	@echo '  bench        C driver and ours side by side: mapping, messages, ioctls (ROUNDS=5, CASES=)'
 	@echo '  parity       the same selftests on the C driver and ours, compared'
 	@echo '  shell        the same VM with the modules loaded and a prompt'
-	@echo '  modules      build rust_vhost_vdpa.ko and rust_vdpa_sim_net.ko (also with KDIR=)'
+	@echo '  modules      build all modules (also with KDIR=)'
 	@echo '  modules_install, clean      as in any kernel module (install needs KDIR=)'
 	@echo '  setup        prepare the root and the stock build tree; the targets above do it themselves'
 	@echo '  refresh      look for a newer kernel in the archive and prepare that'
@@ -37,7 +39,7 @@ help:
 ifdef KDIR
 
 # In the kernel's own tree Kconfig would say so.
-kmake = $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m
+kmake = $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m
 
 modules modules_install:
 	@tools/check-kdir.sh '$(KDIR)'
@@ -72,8 +74,14 @@ demo:
 check:
 	@tools/check.sh
 
+clients:
+	@tools/clients.sh
+
 fuzz:
 	@tools/fuzz.sh $(or $(SECONDS),300)
+
+soak:
+	@tools/soak.sh
 
 bench:
 	@tools/bench.sh

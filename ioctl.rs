@@ -276,6 +276,7 @@ impl Node {
             self.account(&state);
             reset?;
         } else {
+            self.conceal(&mut state, &dev)?;
             dev.set_status(status);
         }
         if starts {

@@ -165,7 +165,7 @@ impl AddressSpace {
             return Err(ENOSPC);
         }
         if maps.is_empty() {
-            return Ok(());
+            return if batch { Ok(()) } else { self.settle(target) };
         }
         // For undoing, which must not fail for want of memory.
         if target.whole_table() {

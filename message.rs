@@ -141,6 +141,7 @@ impl Node {
         let mut state = self.state.lock();
         self.check(&mut state, asid, msg.kind == VHOST_IOTLB_BATCH_BEGIN)?;
         let dev = self.gate.enter()?;
+        self.conceal(&mut state, &dev)?;
         let batch = state.batch.is_some();
         let handled = match msg.kind {
             VHOST_IOTLB_INVALIDATE => {
@@ -164,11 +165,13 @@ impl Node {
             }
             VHOST_IOTLB_BATCH_END => {
                 state.batch = None;
-                if batch {
-                    state.with_space(&dev, asid, |space, target| space.push(target))
-                } else {
-                    Ok(())
-                }
+                state.with_space(&dev, asid, |space, target| {
+                    if batch {
+                        space.push(target)
+                    } else {
+                        space.settle(target)
+                    }
+                })
             }
             _ => Err(EINVAL),
         };
@@ -210,6 +213,7 @@ impl Node {
         let mut state = self.state.lock();
         self.check(&mut state, asid, true)?;
         let dev = self.gate.enter()?;
+        self.conceal(&mut state, &dev)?;
         let batch = state.batch.is_some();
         let n = maps.len() as u64;
         let inserted = state.with_space(&dev, asid, |space, target| {

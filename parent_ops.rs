@@ -36,6 +36,15 @@ pub(crate) enum Maps {
 /// `self` is the device's private data. Ops may run at the same time, in process context, unless
 /// they say otherwise; it is the parent that locks. `idx` is smaller than the number of queues
 /// that the device was registered with.
+///
+/// A parent whose op table depends on a parameter has one type for each table: it implements all
+/// ops once, generic over a marker, and derives [`Self::USE_VA`] and the `HAS_` constants of the
+/// ops that not every table has from the marker. An op whose `HAS_` constant is false is not in
+/// the table. `vdpa_sim/sim.rs` does it like this.
+///
+/// With [`Self::USE_VA`] the addresses of maps are user virtual ones while an mm is bound, and
+/// physical ones otherwise. `set_map`, `dma_map` and `dma_unmap` can then be called with
+/// `mmap_lock` held: they must not wait for anybody who accesses user memory.
 #[vtable]
 pub(crate) trait VdpaConfigOps: Sized + Send + Sync + 'static {
     /// Who translates addresses.

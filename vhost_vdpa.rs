@@ -32,8 +32,6 @@
 //! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks enter
 //! the gate and take none of our locks.
 
-#![cfg_attr(CLIPPY, deny(clippy::undocumented_unsafe_blocks))]
-
 #[path = "abstractions/driver.rs"]
 mod abstractions;
 mod backend_features;
@@ -108,11 +106,13 @@ struct Shared {
 
 /// A device that is bound to this driver, with what it published.
 ///
-/// Fields drop in order: no new opens, then no debugfs, then our share of the node.
+/// Fields drop in order: no new opens, then no debugfs, then our share of the node, and the number.
 struct Published {
     chardev: Mutexed<Option<chardev::Registration<OpenFile>>>,
     debugfs: Mutexed<Option<debug::Files>>,
     node: Arc<Node>,
+    /// The N in the device's name, ours as long as it is published.
+    minor: Minor,
 }
 
 /// Something that only removal takes away.
@@ -163,6 +163,8 @@ struct State {
     spaces: RBTree<u32, AddressSpace>,
     /// The address space of the batch that is open.
     batch: Option<u32>,
+    /// What a device is given that is to reach nothing: there, so that memory cannot be short.
+    empty: OwnedIotlb,
     /// The IOMMU domain of a device behind the platform's IOMMU.
     domain: Option<Domain>,
     /// Interrupts offered for bypass, by queue.
@@ -175,6 +177,8 @@ struct State {
     /// The largest queue, as the parent said after the last reset.
     vq_num_max: u16,
     suspended: bool,
+    /// A reset brought the parent's default map back, and it has not been taken away again yet.
+    exposed: bool,
     /// The file's maps, to be taken away on removal.
     mapping: Option<Mapping>,
 }
@@ -193,6 +197,7 @@ impl State {
             range: IovaRange::ALL,
             spaces: RBTree::new(),
             batch: None,
+            empty: OwnedIotlb::new(1)?,
             domain: None,
             producers,
             errors,
@@ -200,6 +205,7 @@ impl State {
             backend_features: 0,
             vq_num_max: 0,
             suspended: false,
+            exposed: false,
             mapping: None,
         })
     }
@@ -218,6 +224,7 @@ impl State {
         self.backend_features = 0;
         self.vq_num_max = 0;
         self.suspended = false;
+        self.exposed = false;
         self.mapping = None;
     }
 
@@ -243,16 +250,23 @@ impl Driver for Published {
         let minor = Minor::new()?;
         let node = Node::new(dev, minor.get(), gate)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
-        // Published last: from here on files may be opened.
-        let chardev = chardev::Registration::new(shared.region.major(), minor, dev, node.clone())?;
         Ok(KBox::pin(
             Self {
-                chardev: KBox::pin_init(new_mutex!(Some(chardev)), GFP_KERNEL)?,
+                chardev: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
                 debugfs: KBox::pin_init(new_mutex!(Some(files)), GFP_KERNEL)?,
                 node,
+                minor,
             },
             GFP_KERNEL,
         )?)
+    }
+
+    fn publish(self: Pin<&Self>, shared: &Shared, dev: &Device) -> Result {
+        let (major, node) = (shared.region.major(), self.node.clone());
+        // From here on files may be opened.
+        let chardev = chardev::Registration::new(major, &self.minor, dev, node)?;
+        *self.chardev.lock() = Some(chardev);
+        Ok(())
     }
 
     fn remove(self: Pin<&Self>, dev: &Device) {
@@ -310,7 +324,7 @@ impl Node {
             .get_iova_range()
             .or_else(|| state.domain.as_ref().and_then(Domain::aperture))
             .unwrap_or(IovaRange::ALL);
-        if let Err(e) = self.forbid_all(&state, &dev) {
+        if let Err(e) = self.forbid_all(&mut state, &dev) {
             self.stop(&mut state, &dev);
             return Err(e);
         }
@@ -327,11 +341,23 @@ impl Node {
     }
 
     /// Takes every map away from the device, in every address space.
-    fn forbid_all(&self, state: &State, dev: &Device) -> Result {
+    fn forbid_all(&self, state: &mut State, dev: &Device) -> Result {
         let target = Target::new(dev, state.domain.as_ref());
-        let mut empty = OwnedIotlb::new(1)?;
         for asid in 0..self.nas {
-            target.forbid_all(asid, state.range, &mut empty)?;
+            target.forbid_all(asid, state.range, &mut state.empty)?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the default map that a reset brought back. Until that succeeded the device is
+    /// not started and nothing is mapped: it could reach all of memory.
+    fn conceal(&self, state: &mut State, dev: &Device) -> Result {
+        if state.exposed {
+            self.forbid_all(state, dev)?;
+            for space in state.spaces.values_mut() {
+                space.forgotten_by_device();
+            }
+            state.exposed = false;
         }
         Ok(())
     }
@@ -349,10 +375,8 @@ impl Node {
         state.vq_num_max = dev.get_vq_num_max();
         if clean && dev.has_compat_reset() {
             // The parent is back at its 1:1 map, which is not for userspace.
-            self.forbid_all(state, dev)?;
-            for space in state.spaces.values_mut() {
-                space.forgotten_by_device();
-            }
+            state.exposed = true;
+            self.conceal(state, dev)?;
         } else {
             let target = Target::new(dev, state.domain.as_ref());
             for space in state.spaces.values_mut() {

@@ -16,6 +16,7 @@
 #include <linux/virtio.h>
 #include <uapi/linux/vdpa.h>
 #include <uapi/linux/vhost_types.h>
+#include <uapi/linux/virtio_blk.h>
 #include <uapi/linux/virtio_config.h>
 #include <uapi/linux/virtio_ids.h>
 #include <uapi/linux/virtio_net.h>
@@ -28,14 +29,32 @@ unsigned long rvv_spin_lock_irqsave(spinlock_t *lock);
 bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void rvv_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 
-/* helpers/parent.c: parents */
+/* helpers/parent.h: parents */
 void rvv_callback_call(const struct vdpa_callback *cb);
-void *rvv_guest_map(phys_addr_t pa);
-void rvv_guest_unmap(const void *addr);
+void *rvv_guest_ram(phys_addr_t pa, size_t len);
+phys_addr_t rvv_page_to_phys(const struct page *page); /* for tests */
+bool rvv_use_mm(struct mm_struct *mm);
+size_t rvv_user_read(void *to, u64 from, size_t len);
+size_t rvv_user_write(u64 to, const void *from, size_t len);
+int rvv_user_load_u16(u16 *value, u64 from);
+int rvv_user_store_u16(u64 to, u16 value);
 int rvv_vq_stat(struct sk_buff *msg, const char *name, u64 value);
 
-/* helpers/driver.c: the driver */
+/* helpers/sim_params.h: simulators */
+bool rvv_use_va(void);
+bool rvv_batch_mapping(void);
+u16 rvv_queue_size(void);
+
+/* helpers/sim_blk.c: the block simulator */
+bool rvv_blk_shared_backend(void);
+u64 rvv_blk_capacity(void);
+u16 rvv_blk_num_queues(void);
+u64 rvv_blk_memory_size(void);
+
+/* helpers/driver.c: the driver; helpers/sim_params.h: simulators */
 int rvv_max_iotlb_entries(void);
+
+/* helpers/driver.c: the driver */
 void rvv_call_slot_signal(void *slot); /* in Rust: eventfd.rs */
 void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
 			    struct eventfd_ctx *trigger);

@@ -90,7 +90,6 @@ struct Inner<F: File> {
 /// `inner` is published, and we hold a reference to its `dev`.
 pub(crate) struct Registration<F: File> {
     inner: NonNull<Inner<F>>,
-    _minor: Minor,
 }
 
 // SAFETY: Devices are reference counted and not tied to threads.
@@ -124,10 +123,11 @@ impl Drop for Minor {
 }
 
 impl<F: File> Registration<F> {
-    /// Publishes a device for `node` below `parent`. Files may be opened before this returns.
+    /// Publishes a device for `node` below `parent`, whose owner keeps the minor number until the
+    /// registration is dropped. Files may be opened before this returns, even if it fails.
     pub(crate) fn new(
         major: u32,
-        minor: Minor,
+        minor: &Minor,
         parent: &vdpa::Device,
         node: Arc<F::Node>,
     ) -> Result<Self> {
@@ -166,10 +166,7 @@ impl<F: File> Registration<F> {
         to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
         core::mem::forget(guard);
         // INVARIANT: Published, and `device_initialize` gave us the reference.
-        Ok(Self {
-            inner,
-            _minor: minor,
-        })
+        Ok(Self { inner })
     }
 
     /// Frees the memory behind a device.

@@ -4,7 +4,7 @@
 //!
 //! C: `include/linux/etherdevice.h`.
 
-use super::bindings;
+use super::random::fill_random;
 
 /// A MAC address.
 pub(crate) type Mac = [u8; 6];
@@ -12,8 +12,7 @@ pub(crate) type Mac = [u8; 6];
 /// A random unicast address of the locally administered kind.
 pub(crate) fn random_mac() -> Mac {
     let mut mac = [0u8; 6];
-    // SAFETY: The buffer is a local of this size.
-    unsafe { bindings::get_random_bytes(mac.as_mut_ptr().cast(), mac.len()) };
+    fill_random(&mut mac);
     mac[0] = (mac[0] & !1) | 2;
     mac
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest memory, as a device in software reaches it: an IOVA, translated to a physical address,
-//! mapped page by page.
+//! Guest memory, as a device in software reaches it: an IOVA, translated to a physical address in
+//! the kernel's direct map, or to a user virtual address.
 //!
 //! The guest changes this memory at any time. It is therefore only copied, never borrowed.
 
 use super::{
     bindings,
-    iotlb::{Iotlb, Map},
+    iotlb::Iotlb,
+    mm::UserAccess, //
 };
 use core::{cell::Cell, ptr::NonNull};
 use kernel::{
@@ -15,81 +16,260 @@ use kernel::{
     prelude::*, //
 };
 
+/// The device may read what is there.
+pub(crate) const READ: u32 = bindings::VHOST_MAP_RO;
+/// The device may write what is there.
+pub(crate) const WRITE: u32 = bindings::VHOST_MAP_WO;
+
+/// What lies behind a range of IOVAs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Memory: its first IOVA translates to this address.
+    Address(u64),
+    /// Nothing: it reads as zeroes and forgets what is written.
+    Filler,
+}
+
+/// A range of IOVAs that translates as one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// The first IOVA.
+    pub(crate) start: u64,
+    /// The last IOVA, inclusive.
+    pub(crate) last: u64,
+    /// What it translates to.
+    pub(crate) to: To,
+    /// What is permitted: [`READ`], [`WRITE`] or both.
+    pub(crate) perm: u32,
+}
+
+/// Who knows what the IOVAs of an address space translate to.
+pub(crate) trait Translate {
+    /// A range that contains `iova`, the larger the better: it is remembered.
+    fn find(&self, iova: u64) -> Option<Range>;
+}
+
+impl Translate for Iotlb {
+    fn find(&self, iova: u64) -> Option<Range> {
+        let map = self.first(iova, iova)?;
+        Some(Range {
+            start: map.start,
+            last: map.last,
+            to: To::Address(map.addr),
+            perm: map.perm,
+        })
+    }
+}
+
 /// What an address space translates with.
 #[derive(Clone, Copy)]
 pub(crate) enum Translation<'a> {
     /// IOVAs are physical addresses.
     Identity,
-    /// Only what the IOTLB has can be reached.
+    /// Only what the IOTLB has can be reached; its addresses are physical.
     Iotlb(&'a Iotlb),
+    /// As somebody else says; the addresses are physical.
+    By(&'a dyn Translate),
+    /// As somebody says; the addresses are user virtual ones.
+    User(&'a dyn Translate, &'a UserAccess<'a>),
 }
 
-/// The memory of one address space. Whoever has it keeps the translation from changing.
-pub(crate) struct GuestMemory<'a> {
-    translation: Translation<'a>,
-    /// The last range that was found: rings and buffers usually lie in the same one.
-    last: Cell<Option<Map>>,
+/// How many ranges are remembered: the three areas of a ring or two, and buffers.
+const SLOTS: usize = 8;
+
+/// What lies behind the first IOVA of a slot.
+#[derive(Clone, Copy)]
+enum At {
+    /// Memory in the direct map, as far as the slot reaches.
+    Kernel(NonNull<u8>),
+    /// A user address.
+    User(u64),
+    /// See [`To::Filler`].
+    Filler,
 }
 
-/// A byte of a page that is mapped into the kernel, until it is dropped.
+/// A range that was found, in the form in which it is used.
+#[derive(Clone, Copy)]
+struct Slot {
+    start: u64,
+    last: u64,
+    perm: u32,
+    at: At,
+}
+
+impl Slot {
+    /// Contains no IOVA.
+    const EMPTY: Self = Self {
+        start: 1,
+        last: 0,
+        perm: 0,
+        at: At::Filler,
+    };
+}
+
+/// Where the first bytes of an access lie.
+enum Place<'a> {
+    /// In the direct map.
+    Kernel(NonNull<u8>),
+    /// At a user address.
+    User(&'a UserAccess<'a>, u64),
+    /// Nowhere.
+    Filler,
+}
+
+/// The memory of one address space. Whoever has it keeps the translation from changing, and the
+/// memory behind it from going away.
+///
+/// It remembers what was found, so it is made for a run of work, and not for each access.
 ///
 /// # Invariants
 ///
-/// The mapping came from `rvv_guest_map()`. It reaches to the end of the page.
-struct Mapped(NonNull<u8>);
-
-impl Mapped {
-    /// Maps a physical address.
-    fn new(pa: u64) -> Result<Self> {
-        // SAFETY: Any address may be asked for; the answer is null where there is no RAM.
-        let ptr = unsafe { bindings::rvv_guest_map(pa) };
-        // INVARIANT: Fresh from `rvv_guest_map()`.
-        Ok(Self(NonNull::new(ptr.cast()).ok_or(EFAULT)?))
-    }
+/// The pointer of a slot is valid for reads and writes of as many bytes as the slot has IOVAs.
+/// The guest does the same at the same time.
+pub(crate) struct GuestMemory<'a> {
+    translation: Translation<'a>,
+    slots: [Cell<Slot>; SLOTS],
+    /// The slots that were used since the hand passed them, as bits.
+    used: Cell<u32>,
+    /// Where the search for a slot to replace goes on.
+    hand: Cell<usize>,
 }
 
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant, and mappings are undone in reverse order as they nest.
-        unsafe { bindings::rvv_guest_unmap(self.0.as_ptr().cast()) }
-    }
+/// The kernel's address of `len` bytes (not 0) of physical memory.
+///
+/// Errors: `EFAULT` when not all of them are RAM that a driver may name.
+fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
+    let len = usize::try_from(len).map_err(|_| EFAULT)?;
+    // SAFETY: Any address may be asked for; the answer is null where there is no RAM.
+    NonNull::new(unsafe { bindings::rvv_guest_ram(pa, len) }.cast()).ok_or(EFAULT)
 }
 
 impl<'a> GuestMemory<'a> {
     /// The memory seen through a translation.
+    #[inline]
     pub(crate) fn new(translation: Translation<'a>) -> Self {
+        // INVARIANT: There are no slots yet.
         Self {
             translation,
-            last: Cell::new(None),
+            slots: [const { Cell::new(Slot::EMPTY) }; SLOTS],
+            used: Cell::new(0),
+            hand: Cell::new(0),
         }
     }
 
-    /// Translates the first of `len` bytes (not 0) at `iova`, and says how many of them lie
-    /// behind each other in the same page.
+    /// Asks for the range around `iova`.
+    fn find(&self, iova: u64) -> Result<Range> {
+        let range = match self.translation {
+            Translation::Identity => Some(Range {
+                start: 0,
+                last: u64::MAX,
+                to: To::Address(0),
+                perm: READ | WRITE,
+            }),
+            Translation::Iotlb(iotlb) => iotlb.find(iova),
+            Translation::By(by) | Translation::User(by, _) => by.find(iova),
+        };
+        range
+            .filter(|range| range.start <= iova && iova <= range.last)
+            .ok_or(EFAULT)
+    }
+
+    /// Makes a slot for the first of `len` bytes (not 0) at `iova`.
     ///
-    /// Errors: `EFAULT` when nothing is mapped there with this permission.
-    fn translate(&self, iova: u64, len: usize, perm: u32) -> Result<(u64, usize)> {
-        let (pa, room) = match self.translation {
-            Translation::Identity => (iova, u64::MAX),
-            Translation::Iotlb(iotlb) => {
-                let known = self.last.get();
-                let map = known
-                    .filter(|map| map.start <= iova && iova <= map.last)
-                    .or_else(|| iotlb.first(iova, iova))
-                    .ok_or(EFAULT)?;
-                self.last.set(Some(map));
-                if map.perm & perm != perm {
-                    return Err(EFAULT);
-                }
-                // The range contains `iova`, so neither subtraction wraps.
-                let pa = map.addr.checked_add(iova.wrapping_sub(map.start));
-                let room = map.last.wrapping_sub(iova).saturating_add(1);
-                (pa.ok_or(EFAULT)?, room)
+    /// Of physical memory that is the pages that these bytes lie in and the range has: more would
+    /// have to be looked at, page by page, for holes.
+    #[cold]
+    fn fill(&self, iova: u64, len: usize) -> Result<Slot> {
+        let range = self.find(iova)?;
+        let addr = match range.to {
+            To::Address(addr) => addr,
+            To::Filler => {
+                return Ok(Slot {
+                    start: range.start,
+                    last: range.last,
+                    perm: range.perm,
+                    at: At::Filler,
+                })
             }
         };
-        let page_rest = PAGE_SIZE - (pa as usize & (PAGE_SIZE - 1));
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        Ok((pa, len.min(page_rest).min(room)))
+        if let Translation::User(..) = self.translation {
+            return Ok(Slot {
+                start: range.start,
+                last: range.last,
+                perm: range.perm,
+                at: At::User(addr),
+            });
+        }
+        let in_page = PAGE_SIZE as u64 - 1;
+        let before = iova - range.start;
+        let after = range.last - iova;
+        let pa = addr.checked_add(before).ok_or(EFAULT)?;
+        let before = before.min(pa & in_page);
+        let wanted = (len as u64 - 1).min(after);
+        let end = pa.checked_add(wanted).ok_or(EFAULT)?;
+        let after = after.min(wanted + (in_page - (end & in_page)));
+        let ptr = direct_map(pa - before, before + after + 1)?;
+        Ok(Slot {
+            start: iova - before,
+            last: iova + after,
+            perm: range.perm,
+            at: At::Kernel(ptr),
+        })
+    }
+
+    /// The slot to replace: the next one that was not used since the last time round.
+    fn victim(&self) -> usize {
+        let mut hand = self.hand.get();
+        let mut used = self.used.get();
+        while used & (1 << hand) != 0 {
+            used &= !(1 << hand);
+            hand = (hand + 1) % SLOTS;
+        }
+        self.used.set(used);
+        self.hand.set((hand + 1) % SLOTS);
+        hand
+    }
+
+    /// Says where the first of `len` bytes (not 0) at `iova` lie, and how many they are.
+    ///
+    /// Errors: `EFAULT` when nothing is mapped there with this permission.
+    fn locate(&self, iova: u64, len: usize, perm: u32) -> Result<(Place<'a>, usize)> {
+        let known = self.slots.iter().enumerate().find_map(|(i, slot)| {
+            let slot = slot.get();
+            (slot.start <= iova && iova <= slot.last).then_some((i, slot))
+        });
+        let slot = match known {
+            Some((i, slot)) => {
+                self.used.set(self.used.get() | 1 << i);
+                slot
+            }
+            None => {
+                let slot = self.fill(iova, len)?;
+                if let Some(place) = self.slots.get(self.victim()) {
+                    // INVARIANT: That is what `fill` vouches for.
+                    place.set(slot);
+                }
+                slot
+            }
+        };
+        if slot.perm & perm != perm {
+            return Err(EFAULT);
+        }
+        // The slot contains `iova`.
+        let offset = iova - slot.start;
+        let room = usize::try_from(slot.last - iova).map_or(usize::MAX, |n| n.saturating_add(1));
+        let place = match slot.at {
+            // SAFETY: By the invariant, the offset lies in the slot's memory.
+            At::Kernel(ptr) => Place::Kernel(unsafe { ptr.add(offset as usize) }),
+            At::User(addr) => {
+                let Translation::User(_, user) = self.translation else {
+                    return Err(EFAULT);
+                };
+                Place::User(user, addr.checked_add(offset).ok_or(EFAULT)?)
+            }
+            At::Filler => Place::Filler,
+        };
+        Ok((place, len.min(room)))
     }
 
     /// Copies from guest memory.
@@ -97,12 +277,17 @@ impl<'a> GuestMemory<'a> {
     /// Errors: `EFAULT` when not all of it is mapped for reading; `into` is then changed in part.
     pub(crate) fn read(&self, mut iova: u64, mut into: &mut [u8]) -> Result {
         while !into.is_empty() {
-            let (pa, len) = self.translate(iova, into.len(), bindings::VHOST_MAP_RO)?;
-            let page = Mapped::new(pa)?;
+            let (place, len) = self.locate(iova, into.len(), READ)?;
             let (now, rest) = into.split_at_mut_checked(len).ok_or(EFAULT)?;
-            // SAFETY: The mapping reaches to the end of the page, which `len` bytes do not
-            // leave. `memcpy()` is C's, to which races with the guest do no harm.
-            unsafe { bindings::memcpy(now.as_mut_ptr().cast(), page.0.as_ptr().cast(), now.len()) };
+            match place {
+                // SAFETY: `locate` gives `len` bytes there. `memcpy()` is C's, to which races with
+                // the guest do no harm.
+                Place::Kernel(ptr) => unsafe {
+                    bindings::memcpy(now.as_mut_ptr().cast(), ptr.as_ptr().cast(), len);
+                },
+                Place::User(user, addr) => user.read(addr, now)?,
+                Place::Filler => now.fill(0),
+            }
             into = rest;
             if !into.is_empty() {
                 iova = iova.checked_add(len as u64).ok_or(EFAULT)?;
@@ -116,11 +301,16 @@ impl<'a> GuestMemory<'a> {
     /// Errors: `EFAULT` when not all of it is mapped for writing; it is then written in part.
     pub(crate) fn write(&self, mut iova: u64, mut from: &[u8]) -> Result {
         while !from.is_empty() {
-            let (pa, len) = self.translate(iova, from.len(), bindings::VHOST_MAP_WO)?;
-            let page = Mapped::new(pa)?;
+            let (place, len) = self.locate(iova, from.len(), WRITE)?;
             let (now, rest) = from.split_at_checked(len).ok_or(EFAULT)?;
-            // SAFETY: As in `read`.
-            unsafe { bindings::memcpy(page.0.as_ptr().cast(), now.as_ptr().cast(), now.len()) };
+            match place {
+                // SAFETY: As in `read`.
+                Place::Kernel(ptr) => unsafe {
+                    bindings::memcpy(ptr.as_ptr().cast(), now.as_ptr().cast(), len);
+                },
+                Place::User(user, addr) => user.write(addr, now)?,
+                Place::Filler => {}
+            }
             from = rest;
             if !from.is_empty() {
                 iova = iova.checked_add(len as u64).ok_or(EFAULT)?;
@@ -129,31 +319,45 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Maps the page of an aligned `u16`.
-    fn map_u16(&self, iova: u64, perm: u32) -> Result<Mapped> {
-        let (pa, len) = self.translate(iova, 2, perm)?;
-        if pa & 1 != 0 || len != 2 {
-            return Err(EFAULT);
+    /// Says where an aligned `u16` lies.
+    ///
+    /// Errors: `EFAULT` when it is not mapped with this permission, or not aligned.
+    fn locate_u16(&self, iova: u64, perm: u32) -> Result<Place<'a>> {
+        let (place, len) = self.locate(iova, 2, perm)?;
+        let aligned = match place {
+            Place::Kernel(ptr) => ptr.cast::<u16>().is_aligned(),
+            Place::User(_, addr) => addr & 1 == 0,
+            Place::Filler => true,
+        };
+        if aligned && len == 2 {
+            Ok(place)
+        } else {
+            Err(EFAULT)
         }
-        Mapped::new(pa)
     }
 
     /// Loads a `u16` in one access.
     ///
     /// Errors: `EFAULT` when it is not mapped for reading, or not aligned.
     pub(crate) fn load_u16(&self, iova: u64) -> Result<u16> {
-        let page = self.map_u16(iova, bindings::VHOST_MAP_RO)?;
-        // SAFETY: Mapped and aligned; volatile, as the guest may change it.
-        Ok(unsafe { page.0.as_ptr().cast::<u16>().read_volatile() })
+        match self.locate_u16(iova, READ)? {
+            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may change them.
+            Place::Kernel(ptr) => Ok(unsafe { ptr.cast::<u16>().read_volatile() }),
+            Place::User(user, addr) => user.load_u16(addr),
+            Place::Filler => Ok(0),
+        }
     }
 
     /// Stores a `u16` in one access.
     ///
     /// Errors: `EFAULT` when it is not mapped for writing, or not aligned.
     pub(crate) fn store_u16(&self, iova: u64, value: u16) -> Result {
-        let page = self.map_u16(iova, bindings::VHOST_MAP_WO)?;
-        // SAFETY: Mapped and aligned; volatile, as the guest may look at it.
-        unsafe { page.0.as_ptr().cast::<u16>().write_volatile(value) };
+        match self.locate_u16(iova, WRITE)? {
+            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may look at them.
+            Place::Kernel(ptr) => unsafe { ptr.cast::<u16>().write_volatile(value) },
+            Place::User(user, addr) => user.store_u16(addr, value)?,
+            Place::Filler => {}
+        }
         Ok(())
     }
 }

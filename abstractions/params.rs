@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters, defined in C under the names that users of C's vhost_vdpa know.
+//! Module parameters, defined in C under the names that users of C's modules know.
 
 use super::bindings;
 

@@ -8,6 +8,7 @@ use super::{bindings, parent_ops_raw::OpTable};
 use crate::parent_ops::{Maps, VdpaConfigOps};
 use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::{
+    device::Device,
     error::{from_err_ptr, to_result},
     prelude::*,
     str::CStr, //
@@ -94,6 +95,7 @@ impl Drop for Allocated {
 pub(crate) struct NewDevice<'a, T> {
     mdev: *mut bindings::vdpa_mgmt_dev,
     name: &'a CStr,
+    hardware: Option<&'a Device>,
     _data: PhantomData<fn() -> T>,
 }
 
@@ -111,7 +113,17 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         Self {
             mdev,
             name,
+            hardware: None,
             _data: PhantomData,
+        }
+    }
+
+    /// Makes it a child of the device that does its DMA. Without one, the vDPA device is said to
+    /// do it itself.
+    pub(crate) fn on(self, hardware: &'a Device) -> Self {
+        Self {
+            hardware: Some(hardware),
+            ..self
         }
     }
 
@@ -123,7 +135,8 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
     /// Allocates the device, initialises its private data, and puts it on the vDPA bus, where a
     /// driver may take it before this returns.
     ///
-    /// Errors: `ENOMEM`, `EEXIST` when a device has that name, those of `init`.
+    /// Errors: `ENOMEM`, `EEXIST` when a device has that name, `ENODEV` when the platform's IOMMU
+    /// is to translate and no device was named with [`Self::on`], those of `init`.
     pub(crate) fn register<E>(self, shape: Shape, init: impl PinInit<T, E>) -> Result<Registered>
     where
         Error: From<E>,
@@ -131,11 +144,21 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         const { assert!(align_of::<T>() <= ALLOC_ALIGN) };
         const { assert!(core::mem::offset_of!(bindings::vdpa_device, dev) == 0) };
 
+        if matches!(T::MAPS, Maps::Platform) && self.hardware.is_none() {
+            return Err(ENODEV);
+        }
+        let hardware = self.hardware.map_or(core::ptr::null_mut(), |dev| {
+            core::ptr::from_ref(dev)
+                .cast::<bindings::device>()
+                .cast_mut()
+        });
+
         // SAFETY: The op table is static, the name is copied, and the size is that of a struct
-        // which begins with a `vdpa_device`.
+        // which begins with a `vdpa_device`. The device above, if any, is referenced by its child
+        // from registration on.
         let vdev = from_err_ptr(unsafe {
             bindings::__vdpa_alloc_device(
-                core::ptr::null_mut(),
+                hardware,
                 Self::OPS,
                 core::ptr::null(),
                 shape.groups,
@@ -159,11 +182,14 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
 
         // SAFETY: The device is ours alone until it is registered.
         unsafe { (*vdev).mdev = self.mdev };
-        if !matches!(T::MAPS, Maps::Platform) {
-            // The device translates for itself: it is its own DMA device, with no IOMMU.
-            // SAFETY: As above.
-            unsafe { (*vdev).vmap.dma_dev = vdev.cast() };
-        }
+        let dma_dev = if hardware.is_null() {
+            // Software does it: a device of its own, with no IOMMU.
+            vdev.cast()
+        } else {
+            hardware
+        };
+        // SAFETY: As above.
+        unsafe { (*vdev).vmap.dma_dev = dma_dev };
 
         // SAFETY: The device is complete, and by the invariant the lock of the bus is held.
         to_result(unsafe { bindings::_vdpa_register_device(vdev, shape.vqs) })?;

@@ -8,7 +8,7 @@ use super::{
     bindings,
     iotlb::Iotlb,
     parent_device::{drop_data, private},
-    parent_types::{Callback, Mm, Stats, VqState},
+    parent_types::{Callback, Mm, QueueMap, Stats, VqState},
 };
 use crate::parent_ops::{assert_pairing, VdpaConfigOps};
 use core::marker::PhantomData;
@@ -179,18 +179,27 @@ impl<T: VdpaConfigOps> OpTable<T> {
         }
     }
 
-    thunk! {
-        /// Calls [`VdpaConfigOps::get_vendor_vq_stats`].
-        fn get_vendor_vq_stats(
-            this,
-            idx: u16,
-            msg: *mut bindings::sk_buff,
-            _extack: *mut bindings::netlink_ext_ack
-        ) -> c_int {
-            // SAFETY: The message is the bus's to append to during the call.
-            let mut stats = unsafe { Stats::from_raw(msg) };
-            from_result(|| this.get_vendor_vq_stats(idx, &mut stats).map(|()| 0))
+    /// Calls [`VdpaConfigOps::get_vendor_vq_stats`]. The bus does not look whether there is such a
+    /// queue.
+    ///
+    /// # Safety
+    ///
+    /// Only the vDPA bus calls it, with a live device of type `T`.
+    unsafe extern "C" fn get_vendor_vq_stats(
+        vdev: *mut bindings::vdpa_device,
+        idx: u16,
+        msg: *mut bindings::sk_buff,
+        _extack: *mut bindings::netlink_ext_ack,
+    ) -> c_int {
+        // SAFETY: The device is live; its number of queues does not change.
+        if u32::from(idx) >= unsafe { (*vdev).nvqs } {
+            return EINVAL.to_errno();
         }
+        // SAFETY: The table belongs to devices of type `T`, and this one is registered.
+        let this = unsafe { private::<T>(vdev) };
+        // SAFETY: The message is the bus's to append to during the call.
+        let mut stats = unsafe { Stats::from_raw(msg) };
+        from_result(|| this.get_vendor_vq_stats(idx, &mut stats).map(|()| 0))
     }
 
     thunk! {
@@ -463,11 +472,24 @@ impl<T: VdpaConfigOps> OpTable<T> {
         }
     }
 
-    thunk! {
-        /// Calls [`VdpaConfigOps::get_vq_map`].
-        fn get_vq_map(this, idx: u16) -> bindings::virtio_map {
-            this.get_vq_map(idx).into_raw()
-        }
+    /// Calls [`VdpaConfigOps::get_vq_map`].
+    ///
+    /// # Safety
+    ///
+    /// Only drivers of the vDPA bus call it, with a live device of type `T`.
+    unsafe extern "C" fn get_vq_map(
+        vdev: *mut bindings::vdpa_device,
+        idx: u16,
+    ) -> bindings::virtio_map {
+        // SAFETY: The table belongs to devices of type `T`, and this one is registered.
+        let this = unsafe { private::<T>(vdev) };
+        let dma_dev = match this.get_vq_map(idx) {
+            // SAFETY: The device is live; its map was set before it was registered, and to a
+            // device, not to a group.
+            QueueMap::Ordinary => unsafe { (*vdev).vmap.dma_dev },
+            QueueMap::Itself => vdev.cast(),
+        };
+        bindings::virtio_map { dma_dev }
     }
 
     thunk! {

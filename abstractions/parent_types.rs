@@ -168,14 +168,13 @@ pub(crate) struct Notification {
     pub(crate) size: u64,
 }
 
-/// How the memory of a queue is mapped for DMA.
-pub(crate) struct QueueMap(bindings::virtio_map);
-
-impl QueueMap {
-    /// The C union.
-    pub(crate) fn into_raw(self) -> bindings::virtio_map {
-        self.0
-    }
+/// Which device does the DMA of a queue, as `get_vq_map` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueueMap {
+    /// The one that does it for all queues without that op.
+    Ordinary,
+    /// The vDPA device itself: software serves this queue.
+    Itself,
 }
 
 /// The page tables that a parent with user virtual addresses is bound to.
@@ -242,6 +241,17 @@ impl Provision {
     /// The features to offer at most.
     pub(crate) fn features(&self) -> Option<u64> {
         self.given(Self::FEATURES, self.0.device_features)
+    }
+
+    /// The features to offer: those that were asked for, else `default`.
+    ///
+    /// Errors: `EINVAL` when some are not in `supported`.
+    pub(crate) fn features_of(&self, supported: u64, default: u64) -> Result<u64> {
+        let features = self.features().unwrap_or(default);
+        if features & !supported != 0 {
+            return Err(EINVAL);
+        }
+        Ok(features)
     }
 
     /// The MAC address.

@@ -58,8 +58,7 @@ pub(crate) enum MapStyle {
 ///
 /// # Invariants
 ///
-/// The C struct is a registered `vdpa_device`, its driver has not been unbound, and every op in
-/// [`MANDATORY`](Self::has_mandatory_ops) is there.
+/// The C struct is a registered `vdpa_device` and its driver has not been unbound.
 #[repr(transparent)]
 pub(crate) struct Device(Opaque<bindings::vdpa_device>);
 

@@ -28,11 +28,16 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// The driver's name on the bus.
     const NAME: &'static CStr;
 
-    /// A device appeared. What is returned is dropped after `remove`.
+    /// A device appeared: prepares what it needs, and shows nobody. What is returned is dropped
+    /// after `remove`.
     ///
     /// `gate` is the only way to the device once `probe` has returned.
     fn probe(shared: &Self::Shared, dev: &vdpa::Device, gate: Arc<Gate>)
         -> Result<Pin<KBox<Self>>>;
+
+    /// Shows the device to others. Nothing can fail after this; if this does, `remove` follows,
+    /// because somebody may have seen the device all the same.
+    fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &vdpa::Device) -> Result;
 
     /// The device goes away: the gate is shut and nobody is inside, and `dev` is the last
     /// reference to the device. Runs under the core's device lock.
@@ -43,6 +48,14 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 struct Bound<T> {
     gate: Arc<Gate>,
     driver: Pin<KBox<T>>,
+}
+
+impl<T: Driver> Bound<T> {
+    /// Keeps everybody from the device, and then lets the driver end what it did with it.
+    fn remove(&self, dev: &vdpa::Device) {
+        self.gate.shut();
+        self.driver.as_ref().remove(dev);
+    }
 }
 
 /// A registered driver; unregistered, with all its devices removed, when dropped.
@@ -109,7 +122,7 @@ impl<T: Driver> Registration<T> {
             let drv = unsafe { (*raw).dev.driver };
             let offset = offset_of!(Self, raw) + offset_of!(bindings::vdpa_driver, driver);
             // SAFETY: The driver that the device is bound to is the one inside a `Self`.
-            let this = unsafe { &*drv.cast_mut_any().byte_sub(offset).cast::<Self>() };
+            let this = unsafe { &*drv.byte_sub(offset).cast::<Self>() };
             // SAFETY: `shut` is called below on failure, and in `remove` before the device goes.
             let gate = Arc::pin_init(unsafe { Gate::new(dev) }, GFP_KERNEL)?;
             let bound = T::probe(&this.shared, dev, gate.clone()).and_then(|driver| {
@@ -121,17 +134,14 @@ impl<T: Driver> Registration<T> {
                     GFP_KERNEL,
                 )?)
             });
-            match bound {
-                Ok(bound) => {
-                    // SAFETY: The driver data of a device that we are bound to is ours.
-                    unsafe { bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
-                    Ok(0)
-                }
-                Err(e) => {
-                    gate.shut();
-                    Err(e)
-                }
+            let bound = bound.inspect_err(|_| gate.shut())?;
+            if let Err(e) = bound.driver.as_ref().publish(&this.shared, dev) {
+                bound.remove(dev);
+                return Err(e);
             }
+            // SAFETY: The driver data of a device that we are bound to is ours.
+            unsafe { bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
+            Ok(0)
         })
     }
 
@@ -145,29 +155,10 @@ impl<T: Driver> Registration<T> {
         let bound = unsafe { bindings::rvv_vdpa_get_drvdata(raw) };
         // SAFETY: As above; this is the only place that takes it back.
         let bound: KBox<Bound<T>> = unsafe { KBox::from_raw(bound.cast()) };
-        bound.gate.shut();
         // SAFETY: The bus calls this with the device that we were bound to.
-        let dev = unsafe { vdpa::Device::from_raw(raw) };
-        bound.driver.as_ref().remove(dev);
+        bound.remove(unsafe { vdpa::Device::from_raw(raw) });
         // SAFETY: As above.
         unsafe { bindings::rvv_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
-    }
-}
-
-/// `struct device` has a pointer to const or mutable drivers, by kernel version.
-trait CastMutAny<T> {
-    fn cast_mut_any(self) -> *mut T;
-}
-
-impl<T> CastMutAny<T> for *mut T {
-    fn cast_mut_any(self) -> *mut T {
-        self
-    }
-}
-
-impl<T> CastMutAny<T> for *const T {
-    fn cast_mut_any(self) -> *mut T {
-        self.cast_mut()
     }
 }
 

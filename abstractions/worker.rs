@@ -8,9 +8,10 @@ use super::bindings;
 use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
+    new_spinlock,
     prelude::*,
     str::CStr,
-    sync::Arc,
+    sync::{Arc, SpinLock},
     types::Opaque, //
 };
 
@@ -38,6 +39,36 @@ struct Task<T> {
     target: Arc<T>,
 }
 
+/// A thread, and its work item, for those who outlive them.
+///
+/// # Invariants
+///
+/// While there is one, the thread runs, the item lives, and both belong together.
+struct Slot(
+    Option<(
+        NonNull<bindings::kthread_worker>,
+        NonNull<bindings::kthread_work>,
+    )>,
+);
+
+// SAFETY: Threads can be called for from any thread.
+unsafe impl Send for Slot {}
+
+/// Calls for a worker, as long as there is one.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<SpinLock<Slot>>);
+
+impl Waker {
+    /// Calls for a run, in process context. Without the worker this does nothing.
+    pub(crate) fn wake(&self) {
+        let slot = self.0.lock();
+        if let Some((thread, work)) = slot.0 {
+            // SAFETY: They are there by the invariant, and as long as the lock is held.
+            unsafe { bindings::kthread_queue_work(thread.as_ptr(), work.as_ptr()) };
+        }
+    }
+}
+
 /// A thread that runs `T::run` whenever it was called for.
 ///
 /// # Invariants
@@ -46,6 +77,7 @@ struct Task<T> {
 pub(crate) struct Worker<T: Run> {
     thread: NonNull<bindings::kthread_worker>,
     task: Pin<KBox<Task<T>>>,
+    slot: Waker,
 }
 
 // SAFETY: Threads can be called for and stopped from any thread; `T` is `Send` and `Sync`.
@@ -54,8 +86,8 @@ unsafe impl<T: Run> Send for Worker<T> {}
 unsafe impl<T: Run> Sync for Worker<T> {}
 
 impl<T: Run> Worker<T> {
-    /// Starts a thread, named after the device `name`.
-    pub(crate) fn new(name: &CStr, target: Arc<T>) -> Result<Self> {
+    /// Starts a thread, named after the device `name` and its number there.
+    pub(crate) fn new(name: &CStr, number: c_uint, target: Arc<T>) -> Result<Self> {
         let task = KBox::pin_init(
             pin_init!(Task {
                 work <- Opaque::ffi_init(|slot: *mut bindings::kthread_work| {
@@ -72,24 +104,37 @@ impl<T: Run> Worker<T> {
             }),
             GFP_KERNEL,
         )?;
-        // SAFETY: The format takes one string.
+        let slot = Arc::pin_init(new_spinlock!(Slot(None)), GFP_KERNEL)?;
+        // SAFETY: The format takes a string and an `unsigned int`.
         let thread = from_err_ptr(unsafe {
             bindings::kthread_create_worker_on_node(
                 0,
                 bindings::NUMA_NO_NODE,
-                c"vdpa-%s".as_char_ptr(),
+                c"vdpa-%s/%u".as_char_ptr(),
                 name.as_char_ptr(),
+                number,
             )
         })?;
         // SAFETY: The thread was just created.
         let sleeper = unsafe { (*thread).task };
         // SAFETY: As above; it waits for its first wake-up.
         unsafe { bindings::wake_up_process(sleeper) };
+        let thread = NonNull::new(thread).ok_or(ENOMEM)?;
+        if let Some(work) = NonNull::new(task.work.get()) {
+            // INVARIANT: They do until `drop` takes them out.
+            slot.lock().0 = Some((thread, work));
+        }
         // INVARIANT: The thread runs now, and nothing is queued.
         Ok(Self {
-            thread: NonNull::new(thread).ok_or(ENOMEM)?,
+            thread,
             task,
+            slot: Waker(slot),
         })
+    }
+
+    /// What calls for a run as [`Worker::queue`] does, and may outlive the worker.
+    pub(crate) fn waker(&self) -> Waker {
+        self.slot.clone()
     }
 
     /// Calls for a run. Works in any context; what was called for already is not doubled.
@@ -118,6 +163,7 @@ impl<T: Run> Worker<T> {
 
 impl<T: Run> Drop for Worker<T> {
     fn drop(&mut self) {
+        self.slot.0.lock().0 = None;
         // SAFETY: The item belongs to this thread; afterwards it is neither queued nor running.
         unsafe { bindings::kthread_cancel_work_sync(self.task.work.get()) };
         // SAFETY: By the invariant this happens once.

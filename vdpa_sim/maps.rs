@@ -1,110 +1,156 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The address spaces of a simulated device.
+//! What the simulators translate with: the maps that a driver gave, or none of its own.
 
-use crate::abstractions::{
-    guest_mem::{GuestMemory, Translation},
-    iotlb::{Iotlb, OwnedIotlb},
+use crate::{
+    abstractions::{
+        guest_mem::{Range, To, Translate, READ, WRITE},
+        iotlb::{Iotlb, OwnedIotlb},
+    },
+    engine::{Class, Engine},
+    space::Table,
 };
-use crate::ring::{Memory, RingError, RingResult};
-use kernel::{
-    prelude::*,
-    sync::barrier, //
+use kernel::prelude::*;
+
+/// Every address is a physical one.
+const ALL: Range = Range {
+    start: 0,
+    last: u64::MAX,
+    to: To::Address(0),
+    perm: READ | WRITE,
 };
 
-/// How many ranges an address space holds.
-const MAX_IOTLB_ENTRIES: u32 = 2048;
+/// The maps of one address space; without any of its own, addresses are physical ones, as
+/// virtio_vdpa expects.
+pub(crate) struct Maps(Option<OwnedIotlb>);
 
-/// One address space: the maps that a driver set, or none of its own, and then addresses are
-/// physical ones. virtio_vdpa expects the latter.
-pub(crate) struct AddressSpace(Option<OwnedIotlb>);
+impl Maps {
+    /// No maps of its own.
+    pub(crate) const IDENTITY: Self = Self(None);
 
-/// All address spaces of a device.
-pub(crate) struct AddressSpaces(KVec<AddressSpace>);
-
-/// A copy of what a driver gave to `set_map`.
-///
-/// It is made before any lock is taken: only the exchange needs one, and when the copy fails the
-/// maps before it stay.
-pub(crate) fn copy_of(iotlb: &Iotlb) -> Result<OwnedIotlb> {
-    let mut copy = OwnedIotlb::new(MAX_IOTLB_ENTRIES)?;
-    for map in iotlb.iter(0, u64::MAX) {
-        copy.add(
-            map.start,
-            map.last,
-            map.addr,
-            map.perm,
-            core::ptr::null_mut(),
-        )?;
-    }
-    Ok(copy)
-}
-
-impl AddressSpaces {
-    /// Address spaces without maps.
-    pub(crate) fn new(count: usize) -> Result<Self> {
-        let mut all = KVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
-            all.push(AddressSpace(None), GFP_KERNEL)?;
-        }
-        Ok(Self(all))
-    }
-
-    /// Replaces the maps of one, and returns the old ones, to be dropped without the lock.
+    /// A copy of what a driver gave to `set_map`, with room for `limit` ranges.
     ///
-    /// Errors: `EINVAL` when there is no such address space.
-    pub(crate) fn set(
-        &mut self,
-        asid: c_uint,
-        maps: Option<OwnedIotlb>,
-    ) -> Result<Option<OwnedIotlb>> {
-        let space = self.0.get_mut(asid as usize).ok_or(EINVAL)?;
-        Ok(core::mem::replace(&mut space.0, maps))
-    }
-
-    /// Takes the maps of all of them away.
-    pub(crate) fn clear(&mut self) {
-        for space in self.0.iter_mut() {
-            space.0 = None;
+    /// It is made before any lock is taken: only the exchange needs one, and when the copy fails
+    /// the maps before it stay.
+    fn copy_of(iotlb: &Iotlb, limit: u32) -> Result<Self> {
+        let mut copy = OwnedIotlb::new(limit)?;
+        for map in iotlb.iter(0, u64::MAX) {
+            copy.add(
+                map.start,
+                map.last,
+                map.addr,
+                map.perm,
+                core::ptr::null_mut(),
+            )?;
         }
+        Ok(Self(Some(copy)))
     }
 
-    /// The memory that one of them makes visible. Without such a one, nothing would be.
-    pub(crate) fn memory(&self, asid: usize) -> Option<GuestMemory<'_>> {
-        let space = self.0.get(asid)?;
-        Some(GuestMemory::new(match &space.0 {
-            None => Translation::Identity,
-            Some(iotlb) => Translation::Iotlb(iotlb),
-        }))
+    /// The maps of its own, empty at first and with room for `limit` ranges: whoever adds or
+    /// removes one wants no others. The flag says whether they are new.
+    fn own(&mut self, limit: u32) -> Result<(&mut OwnedIotlb, bool)> {
+        match &mut self.0 {
+            Some(maps) => Ok((maps, false)),
+            none => Ok((none.insert(OwnedIotlb::new(limit)?), true)),
+        }
     }
 }
 
-impl Memory for GuestMemory<'_> {
-    fn read(&self, addr: u64, into: &mut [u8]) -> RingResult {
-        GuestMemory::read(self, addr, into).map_err(|_| RingError::Unmapped)
+impl Table for Maps {
+    fn find(&self, iova: u64) -> Option<Range> {
+        match &self.0 {
+            None => Some(ALL),
+            Some(maps) => Translate::find(&**maps, iova),
+        }
     }
 
-    fn write(&self, addr: u64, from: &[u8]) -> RingResult {
-        GuestMemory::write(self, addr, from).map_err(|_| RingError::Unmapped)
+    fn show(&self, f: &mut dyn FnMut(Range)) {
+        match &self.0 {
+            None => f(ALL),
+            Some(maps) => maps
+                .iter(0, u64::MAX)
+                .filter_map(|map| Translate::find(&**maps, map.start))
+                .for_each(f),
+        }
+    }
+}
+
+/// The last address of a range of `size` bytes.
+fn last_of(iova: u64, size: u64) -> Result<u64> {
+    let last = iova.checked_add(size.checked_sub(1).ok_or(EINVAL)?);
+    last.ok_or(EINVAL)
+}
+
+/// The ops that concern maps, with room for `limit` ranges in each address space.
+impl<C: Class> Engine<C, Maps> {
+    /// Replaces the maps of an address space.
+    ///
+    /// Errors: `EINVAL` when there is no such one, `ENOSPC`, `ENOMEM`; the maps before it stay.
+    pub(crate) fn set_map(&self, asid: u32, iotlb: &Iotlb, limit: u32) -> Result {
+        let new = Maps::copy_of(iotlb, limit)?;
+        let old = self.change_maps(asid, |maps| core::mem::replace(maps, new));
+        // Freed without a lock.
+        old.map(drop)
     }
 
-    fn load_u16(&self, addr: u64) -> RingResult<u16> {
-        GuestMemory::load_u16(self, addr).map_err(|_| RingError::Unmapped)
+    /// Adds a map to an address space.
+    ///
+    /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOSPC`, `ENOMEM`.
+    pub(crate) fn dma_map(
+        &self,
+        asid: u32,
+        iova: u64,
+        size: u64,
+        addr: u64,
+        perm: u32,
+        limit: u32,
+    ) -> Result {
+        let last = last_of(iova, size)?;
+        let (result, new) = self.space(asid)?.change(|maps| {
+            let (maps, new) = maps.own(limit)?;
+            let result = maps.add(iova, last, addr, perm, core::ptr::null_mut());
+            Ok::<_, Error>((result, new))
+        })?;
+        if new {
+            // Only then does something end that was there before.
+            self.settle();
+        }
+        result
     }
 
-    fn store_u16(&self, addr: u64, value: u16) -> RingResult {
-        GuestMemory::store_u16(self, addr, value).map_err(|_| RingError::Unmapped)
+    /// Removes maps from an address space.
+    ///
+    /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOMEM`.
+    pub(crate) fn dma_unmap(&self, asid: u32, iova: u64, size: u64, limit: u32) -> Result {
+        let last = last_of(iova, size)?;
+        self.change_maps(asid, |maps| {
+            maps.own(limit)?.0.remove(iova, last);
+            Ok(())
+        })?
     }
 
-    fn read_barrier(&self) {
-        barrier::smp_rmb();
+    /// Takes an address space back to physical addresses.
+    ///
+    /// Errors: `EINVAL` when there is no such one.
+    pub(crate) fn reset_map(&self, asid: u32) -> Result {
+        let old = self.change_maps(asid, |maps| core::mem::replace(maps, Maps::IDENTITY));
+        old.map(drop)
     }
 
-    fn write_barrier(&self) {
-        barrier::smp_wmb();
+    /// Ends the use of a process's addresses. Maps to them are removed, so that nobody takes them
+    /// for physical ones.
+    pub(crate) fn unbind(&self) {
+        self.change_all_maps(|maps| {
+            if let Some(maps) = &mut maps.0 {
+                maps.clear();
+            }
+        });
+        // Not before they are empty: a unit may run, if a reset failed.
+        self.bind(None);
     }
 
-    fn full_barrier(&self) {
-        barrier::smp_mb();
+    /// As `reset_map`, for every address space.
+    pub(crate) fn reset_maps(&self) {
+        self.change_all_maps(|maps| *maps = Maps::IDENTITY);
     }
 }

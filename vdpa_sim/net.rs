@@ -8,6 +8,14 @@
 
 #[path = "../abstractions/parent.rs"]
 mod abstractions;
+mod cvq;
+#[allow(
+    dead_code,
+    reason = "shared by all devices in software, each of which uses its part"
+)]
+mod engine;
+mod faults;
+mod flavour;
 mod maps;
 mod nic;
 #[allow(
@@ -16,20 +24,45 @@ mod nic;
 )]
 #[path = "../parent_ops.rs"]
 mod parent_ops;
+mod peer;
+#[allow(
+    dead_code,
+    reason = "shared by all devices in software, each of which uses its part"
+)]
+mod queue;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
 mod ring;
 #[cfg(CONFIG_KUNIT = "y")]
 mod ring_cases;
+#[cfg(CONFIG_KUNIT = "y")]
+mod ring_memory;
+#[cfg(CONFIG_KUNIT = "y")]
+mod ring_model;
 mod sim;
+mod space;
+mod vq_state;
 
 use abstractions::{
     ether::random_mac,
     mgmtdev::{Management, ManagementDevice},
     parent_device::{NewDevice, Registered, Shape},
+    sim_params as params,
 };
-use kernel::prelude::*;
-use nic::Nic;
+use core::marker::PhantomData;
+use engine::Class;
+use flavour::{Chosen, Flavour, Simulator};
+use kernel::{
+    debugfs::Dir,
+    prelude::*,
+    sync::Arc, //
+};
+use nic::{Nic, Wanted};
 use parent_ops::{not_supported, Provision};
-use sim::{Class, Sim};
+use peer::Links;
+use sim::Sim;
 
 module! {
     type: SimNet,
@@ -39,73 +72,116 @@ module! {
     license: "GPL v2",
 }
 
-/// What makes and changes NICs.
-struct NetManagement;
+/// What makes and changes NICs of one flavour.
+struct NetManagement<F> {
+    /// Their directory in debugfs.
+    dir: Dir,
+    /// Their cables.
+    links: Arc<Links>,
+    _flavour: PhantomData<F>,
+}
 
 #[vtable]
-impl Management for NetManagement {
-    type Device = Sim<Nic>;
+impl<F: Flavour> Management for NetManagement<F> {
+    type Device = Sim<Nic, F>;
 
     const NAME: &'static CStr = c"rust_vdpasim_net";
     const DEVICE_ID: u32 = Nic::DEVICE_ID;
-    const ATTRIBUTES: u64 = Provision::MAC | Provision::MTU | Provision::FEATURES;
-    const FEATURES: u64 = nic::FEATURES;
-    const MAX_VQS: u32 = Nic::QUEUES as u32;
+    const ATTRIBUTES: u64 =
+        Provision::MAC | Provision::MTU | Provision::MAX_VQP | Provision::FEATURES;
+    const FEATURES: u64 = nic::ALL_FEATURES;
+    const MAX_VQS: u32 = nic::queues(nic::MAX_PAIRS);
 
-    fn dev_add(&self, new: NewDevice<'_, Sim<Nic>>, provision: &Provision) -> Result<Registered> {
-        let offered = provision.features().unwrap_or(nic::FEATURES);
-        if offered & !nic::FEATURES != 0 {
-            return Err(EINVAL);
-        }
-        let nic = Nic::new(
-            provision.mac().unwrap_or_else(random_mac),
-            provision.mtu().unwrap_or(nic::DEFAULT_MTU),
-        )?;
-        let sim = Sim::new(new.name(), offered, nic)?;
+    fn dev_add(
+        &self,
+        new: NewDevice<'_, Self::Device>,
+        provision: &Provision,
+    ) -> Result<Registered> {
+        let pairs = provision.max_vq_pairs().unwrap_or(1);
+        let default = if pairs > 1 {
+            nic::FEATURES_MQ
+        } else {
+            nic::FEATURES
+        };
+        let wanted = Wanted {
+            features: provision.features_of(nic::ALL_FEATURES, default)?,
+            mac: provision.mac().unwrap_or_else(random_mac),
+            mtu: provision.mtu().unwrap_or(nic::DEFAULT_MTU),
+            pairs,
+            queue_max: params::queue_size(),
+            check: |_, _| Ok(()),
+        };
+        let setup = Nic::setup(new.name(), &self.links, true, wanted)?;
+        let sim = Sim::new(new.name(), &self.dir, setup)?;
         let shape = Shape {
-            vqs: Nic::QUEUES.into(),
-            groups: Nic::GROUPS,
-            address_spaces: Nic::ADDRESS_SPACES,
+            vqs: nic::queues(pairs),
+            groups: nic::GROUPS,
+            address_spaces: nic::ADDRESS_SPACES,
         };
         new.register(shape, sim)
     }
 
-    fn dev_set_attr(&self, dev: &Sim<Nic>, provision: &Provision) -> Result {
+    fn dev_set_attr(&self, dev: &Self::Device, provision: &Provision) -> Result {
         let mac = provision.mac().ok_or_else(not_supported)?;
-        dev.change_config(|nic| nic.set_mac(mac));
+        dev.engine().change_config(|nic| nic.set_mac(mac));
         Ok(())
     }
 }
 
-/// The module: it is there as long as its management device is.
+/// What the module registers: a management device.
+struct Nics;
+
+impl Simulator for Nics {
+    type Registered<F: Flavour> = Pin<KBox<ManagementDevice<NetManagement<F>>>>;
+
+    fn register<F: Flavour>(module: &'static ThisModule) -> Result<Self::Registered<F>> {
+        let management = NetManagement {
+            dir: Dir::new(c"rust_vdpa_sim_net"),
+            links: Links::new()?,
+            _flavour: PhantomData,
+        };
+        KBox::try_pin_init(ManagementDevice::new(management, module), GFP_KERNEL)
+    }
+}
+
+/// The module: it is there as long as its management device is, of the flavour that its
+/// parameters ask for.
 struct SimNet {
-    _management: Pin<KBox<ManagementDevice<NetManagement>>>,
+    _registered: Chosen<Nics>,
 }
 
 impl kernel::Module for SimNet {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let management =
-            KBox::try_pin_init(ManagementDevice::new(NetManagement, module), GFP_KERNEL)?;
+        let registered = Chosen::new(module)?;
         pr_info!("management device rust_vdpasim_net\n");
         Ok(Self {
-            _management: management,
+            _registered: registered,
         })
     }
 }
 
 #[kunit_tests(rust_vdpa_sim_ring)]
 mod tests {
-    use super::ring_cases;
+    use super::{ring_cases, ring_memory::FakeMemory, ring_model};
 
     #[test]
     fn cases() {
-        assert_eq!(ring_cases::all(), Ok(()));
+        assert_eq!(ring_cases::all(&FakeMemory::new()), Ok(()));
+    }
+
+    #[test]
+    fn honest_drivers() {
+        let mem = FakeMemory::new();
+        for seed in 1..20 {
+            assert!(ring_model::honest(&mem, seed, 10).is_ok_and(|returned| returned > 0));
+        }
     }
 
     #[test]
     fn hostile_drivers() {
+        let mem = FakeMemory::new();
         for seed in 1..20 {
-            assert!(ring_cases::hostile(seed, 20).is_ok());
+            assert!(ring_cases::hostile(&mem, seed, 20).is_ok_and(|passed| passed > 0));
         }
     }
 }

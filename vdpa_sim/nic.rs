@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A NIC whose cable leads back to it: what it sends, it receives.
+//! A NIC. What it sends arrives at the other end of its cable; without a cable it arrives at the
+//! NIC itself.
 
 use crate::{
     abstractions::{
         ether::Mac,
+        parent_config::ConfigBytes,
         virtio_ids as ids,
-        worker::Again, //
+        worker::{Again, Waker}, //
     },
-    maps::AddressSpaces,
+    cvq::{execute, Change, Filter, COMMAND_MAX},
+    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
     parent_ops::Stats,
+    peer::{Inbox, Links, NicFiles, PeerFile, Port},
+    queue::Queue,
     ring::{Chain, Memory, RingResult},
-    sim::{Class, Queue},
 };
-use kernel::prelude::*;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    str::CStr,
+    sync::{Arc, Mutex}, //
+};
 
-/// The features of the NIC.
+/// The features of a NIC with one queue pair that is not asked for others.
 pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_VERSION_1
     | ids::F_ACCESS_PLATFORM
@@ -23,9 +32,30 @@ pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_RING_EVENT_IDX
     | ids::F_NET_MAC
     | ids::F_NET_MTU
-    | ids::F_NET_STATUS;
+    | ids::F_NET_STATUS
+    | ids::F_NET_CTRL_VQ
+    | CTRL_FEATURES;
+/// The features of one with several.
+pub(crate) const FEATURES_MQ: u64 = FEATURES | ids::F_NET_MQ;
+/// The features that a NIC can be asked for.
+pub(crate) const ALL_FEATURES: u64 = FEATURES_MQ | ids::F_RING_PACKED;
+/// What the control queue is for.
+const CTRL_FEATURES: u64 =
+    ids::F_NET_CTRL_RX | ids::F_NET_CTRL_RX_EXTRA | ids::F_NET_CTRL_VLAN | ids::F_NET_CTRL_MAC_ADDR;
 
-/// The number of frames that one run handles.
+/// The largest number of queue pairs.
+pub(crate) const MAX_PAIRS: u16 = 16;
+/// The number of groups of queues: data, control.
+pub(crate) const GROUPS: u32 = 2;
+/// The number of address spaces.
+pub(crate) const ADDRESS_SPACES: u32 = 2;
+
+/// The number of queues of a NIC with so many pairs.
+pub(crate) const fn queues(pairs: u16) -> u32 {
+    2 * pairs as u32 + 1
+}
+
+/// The number of frames, or commands, that one run handles.
 const BUDGET: u32 = 64;
 /// The size of an Ethernet header.
 const ETH_HEADER: usize = 14;
@@ -34,7 +64,7 @@ const MAX_FRAME: usize = 65535 + ETH_HEADER + 4;
 /// The MTU if nobody asked for another one.
 pub(crate) const DEFAULT_MTU: u16 = 1500;
 
-/// What happened on the receive queue.
+/// What happened on a receive queue.
 #[derive(Default)]
 struct RxStats {
     packets: u64,
@@ -44,7 +74,7 @@ struct RxStats {
     drops: u64,
 }
 
-/// What happened on the transmit queue.
+/// What happened on a transmit queue.
 #[derive(Default)]
 struct TxStats {
     packets: u64,
@@ -53,46 +83,108 @@ struct TxStats {
     drops: u64,
 }
 
-/// The NIC.
-pub(crate) struct Nic {
+/// What happened on the control queue.
+#[derive(Default)]
+struct ControlStats {
+    requests: u64,
+    successes: u64,
+    errors: u64,
+}
+
+/// What the units share.
+struct Shared {
     mac: Mac,
+    /// Replaced, never changed: each run looks at the one that it found.
+    filter: Arc<Filter>,
+}
+
+/// What an administrator asks of a NIC.
+pub(crate) struct Wanted {
+    /// The features on offer.
+    pub(crate) features: u64,
+    /// The MAC address.
+    pub(crate) mac: Mac,
+    /// The MTU in bytes.
+    pub(crate) mtu: u16,
+    /// The number of queue pairs.
+    pub(crate) pairs: u16,
+    /// The largest size of a queue.
+    pub(crate) queue_max: u16,
+    /// Refuses commands of the control queue that the NIC would execute.
+    pub(crate) check: fn(&Filter, &[u8]) -> Result,
+}
+
+/// The NIC.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Nic {
+    #[pin]
+    shared: Mutex<Shared>,
     mtu: u16,
+    /// The number of queue pairs.
+    pairs: u16,
+    /// Whether several pairs are on offer.
+    mq: bool,
+    /// See [`Wanted::check`].
+    check: fn(&Filter, &[u8]) -> Result,
+    /// The filter after a reset.
+    initial: Arc<Filter>,
+    links: Arc<Links>,
+    port: Arc<Port>,
+}
+
+/// A pair of queues, or the control queue.
+pub(crate) struct NicUnit {
+    /// The number of the pair; that of the control queue comes behind the last pair.
+    number: usize,
     rx: RxStats,
     tx: TxStats,
-    /// The frame in flight, with its header.
+    control: ControlStats,
+    /// The frame or the command in flight, with its header.
     buffer: KVVec<u8>,
+    /// Whether frames of a peer are taken.
+    open: bool,
 }
 
-impl Nic {
-    /// A NIC that has seen no frame.
-    pub(crate) fn new(mac: Mac, mtu: u16) -> Result<Self> {
+impl NicUnit {
+    /// A unit that has seen nothing, with a buffer of that size.
+    fn new(number: usize, size: usize) -> Result<Self> {
         Ok(Self {
-            mac,
-            mtu,
+            number,
             rx: RxStats::default(),
             tx: TxStats::default(),
-            buffer: KVVec::from_elem(0, ids::NET_HDR_SIZE + MAX_FRAME, GFP_KERNEL)?,
+            control: ControlStats::default(),
+            buffer: KVVec::from_elem(0, size, GFP_KERNEL)?,
+            open: false,
         })
-    }
-
-    /// Changes the MAC address.
-    pub(crate) fn set_mac(&mut self, mac: Mac) {
-        self.mac = mac;
     }
 }
 
-/// The first frame of a transmit queue, gathered into a buffer.
+/// What a run needs to know all the time.
+struct Now {
+    features: u64,
+    /// The size of the header before each frame.
+    header: usize,
+    mac: Mac,
+    filter: Arc<Filter>,
+}
+
+/// The readable part of a chain, gathered into a buffer.
 enum Gathered {
-    /// So many bytes of header and frame.
-    Frame(usize),
+    /// So many bytes.
+    Whole(usize),
     /// Too long, or not mapped.
     Bad,
 }
 
 /// Copies what is readable of a chain. An error is the ring's.
-fn gather<M: Memory>(mem: &M, mut chain: Chain, buffer: &mut [u8]) -> RingResult<Gathered> {
+fn gather<M: Memory>(
+    ring: &M,
+    mem: &M,
+    chain: &mut Chain,
+    buffer: &mut [u8],
+) -> RingResult<Gathered> {
     let mut filled = 0usize;
-    while let Some(segment) = chain.next(mem)? {
+    while let Some(segment) = chain.next(ring)? {
         if segment.writable {
             break;
         }
@@ -105,13 +197,13 @@ fn gather<M: Memory>(mem: &M, mut chain: Chain, buffer: &mut [u8]) -> RingResult
         }
         filled = end;
     }
-    Ok(Gathered::Frame(filled))
+    Ok(Gathered::Whole(filled))
 }
 
 /// Copies to what is writable of a chain, and returns whether everything found room.
-fn scatter<M: Memory>(mem: &M, mut chain: Chain, mut bytes: &[u8]) -> RingResult<bool> {
+fn scatter<M: Memory>(ring: &M, mem: &M, chain: &mut Chain, mut bytes: &[u8]) -> RingResult<bool> {
     while !bytes.is_empty() {
-        let Some(segment) = chain.next(mem)? else {
+        let Some(segment) = chain.next(ring)? else {
             return Ok(false);
         };
         if !segment.writable {
@@ -129,149 +221,430 @@ fn scatter<M: Memory>(mem: &M, mut chain: Chain, mut bytes: &[u8]) -> RingResult
     Ok(true)
 }
 
-/// Whether a NIC with that address takes a frame for `dest`.
-fn accepts(mac: &Mac, dest: &[u8]) -> bool {
-    // The lowest bit of the first byte marks groups, of which everybody is the widest.
-    dest.first().is_some_and(|first| first & 1 != 0) || dest == mac
+/// What came of a frame that was to be received.
+#[derive(PartialEq, Eq)]
+enum Received {
+    /// It is in the guest, or lost and counted.
+    Done,
+    /// There was no buffer for it; nothing is counted.
+    NoBuffer,
 }
 
-impl Nic {
-    /// Receives the frame in the buffer: `len` bytes with a header of `header`.
-    fn receive<M: Memory>(&mut self, queue: &mut Queue, mem: &M, len: usize, header: usize) {
-        let Some(bytes) = self.buffer.get_mut(..len) else {
-            return;
+impl NicUnit {
+    /// Receives the frame in the buffer: `len` bytes with a header.
+    fn receive(
+        &mut self,
+        queue: &mut Queue,
+        mem: &QueueMemory<'_>,
+        now: &Now,
+        len: usize,
+    ) -> Received {
+        let Some((header, frame)) = self
+            .buffer
+            .get_mut(..len)
+            .and_then(|bytes| bytes.split_at_mut_checked(now.header))
+        else {
+            return Received::Done;
         };
-        let Some(dest) = bytes.get(header..header + 6) else {
-            return;
-        };
-        if !accepts(&self.mac, dest) {
+        if !now.filter.accepts(&now.mac, now.features, frame) {
             self.rx.drops += 1;
-            return;
+            return Received::Done;
         }
         // Nothing was offloaded; without mergeable buffers a frame lies in exactly one.
-        for (at, byte) in bytes.iter_mut().take(header).enumerate() {
+        for (at, byte) in header.iter_mut().enumerate() {
             *byte = u8::from(at == ids::NET_HDR_NUM_BUFFERS);
         }
 
-        let Some(Some(chain)) = queue.ring(|ring| ring.pop(mem)) else {
-            self.rx.overruns += 1;
-            return;
+        let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring())) else {
+            return Received::NoBuffer;
         };
-        let head = chain.head();
-        match queue.ring(|_| scatter(mem, chain, bytes)) {
+        let token = chain.token();
+        let bytes = self.buffer.get(..len).unwrap_or(&[]);
+        match queue.ring(|_| scatter(mem.ring(), mem.buffers(), &mut chain, bytes)) {
             Some(true) => {
-                queue.push(mem, head, len as u32);
+                queue.push(mem.ring(), token, len as u32);
                 self.rx.packets += 1;
                 self.rx.bytes += len as u64;
             }
             Some(false) => {
                 // Too small or not mapped: the frame is lost, the buffer goes back unused.
-                queue.push(mem, head, 0);
+                queue.push(mem.ring(), token, 0);
                 self.rx.errors += 1;
             }
             None => self.rx.errors += 1,
         }
-    }
-}
-
-impl Class for Nic {
-    const DEVICE_ID: u32 = ids::ID_NET;
-    const QUEUES: u16 = 2;
-    const GROUPS: u32 = 1;
-    const ADDRESS_SPACES: u32 = 1;
-    type Config = [u8; ids::NET_CONFIG_SIZE];
-
-    fn group(_idx: u16) -> u32 {
-        0
+        Received::Done
     }
 
-    fn config(&self, little_endian: bool) -> Self::Config {
-        let bytes = |value: u16| {
-            if little_endian {
-                value.to_le_bytes()
-            } else {
-                value.to_ne_bytes()
-            }
-        };
-        let mut config = [0u8; ids::NET_CONFIG_SIZE];
-        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu.
-        config[0..6].copy_from_slice(&self.mac);
-        config[6..8].copy_from_slice(&bytes(ids::NET_S_LINK_UP));
-        config[8..10].copy_from_slice(&bytes(1));
-        config[10..12].copy_from_slice(&bytes(self.mtu));
-        config
-    }
-
-    fn write_config(&mut self, legacy: bool, offset: usize, buf: &[u8]) {
-        // Only legacy drivers set the address like this; nothing else is writable.
-        if !legacy {
-            return;
-        }
-        for (byte, value) in self.mac.iter_mut().skip(offset).zip(buf) {
-            *byte = *value;
-        }
-    }
-
-    fn run(&mut self, queues: &mut [Queue], spaces: &AddressSpaces, features: u64) -> Again {
-        let [rx, tx, ..] = queues else {
-            return Again::No;
-        };
-        let (Some(rx_mem), Some(tx_mem)) = (spaces.memory(rx.asid()), spaces.memory(tx.asid()))
-        else {
-            return Again::No;
-        };
-        if !rx.is_active() || !tx.is_active() {
-            return Again::No;
-        }
-        let header = if features & ids::F_VERSION_1 != 0 {
-            ids::NET_HDR_SIZE
-        } else {
-            ids::NET_HDR_SIZE_LEGACY
-        };
-
-        tx.ring(|ring| ring.suppress_kicks(&tx_mem));
+    /// Receives what waits in the inbox, and returns whether there may be more.
+    fn receive_all(
+        &mut self,
+        queue: &mut Queue,
+        mem: &QueueMemory<'_>,
+        now: &Now,
+        inbox: &Inbox,
+    ) -> bool {
         for _ in 0..BUDGET {
-            let Some(Some(chain)) = tx.ring(|ring| ring.pop(&tx_mem)) else {
+            let into = self.buffer.get_mut(now.header..).unwrap_or(&mut []);
+            let Some(len) = inbox.peek(into) else {
+                return false;
+            };
+            while self.receive(queue, mem, now, now.header + len) == Received::NoBuffer {
+                // It waits until the driver says that there are buffers.
+                if queue.ring(|ring| ring.ask_for_kicks(mem.ring())) != Some(true) {
+                    return false;
+                }
+            }
+            inbox.forget(len);
+        }
+        true
+    }
+
+    /// Sends what is in the transmit queue to the peer, or to the receive queue of the pair, and
+    /// returns whether there is more.
+    fn transmit_all(
+        &mut self,
+        tx: (&mut Queue, &QueueMemory<'_>),
+        rx: (&mut Queue, &QueueMemory<'_>),
+        now: &Now,
+        peer: Option<&Port>,
+    ) -> bool {
+        let (tx, mem) = tx;
+        let (rx, rx_mem) = rx;
+        let to = peer.map(|peer| (peer, peer.pair_for(self.number)));
+        let mut sent = false;
+        tx.ring(|ring| ring.suppress_kicks(mem.ring()));
+        for _ in 0..BUDGET {
+            let Some(Some(mut chain)) = tx.ring(|ring| ring.pop(mem.ring())) else {
                 break;
             };
-            let head = chain.head();
+            let token = chain.token();
             let buffer = &mut self.buffer;
-            let Some(gathered) = tx.ring(|_| gather(&tx_mem, chain, buffer)) else {
+            let Some(gathered) = tx.ring(|_| gather(mem.ring(), mem.buffers(), &mut chain, buffer))
+            else {
                 self.tx.errors += 1;
                 break;
             };
             match gathered {
-                Gathered::Frame(len) if len >= header + ETH_HEADER => {
+                Gathered::Whole(len) if len >= now.header + ETH_HEADER => {
                     self.tx.packets += 1;
                     self.tx.bytes += len as u64;
-                    self.receive(rx, &rx_mem, len, header);
+                    match (to, self.buffer.get(now.header..len)) {
+                        (Some((peer, pair)), Some(frame)) => {
+                            peer.send(pair, frame);
+                            sent = true;
+                        }
+                        _ => {
+                            if self.receive(rx, rx_mem, now, len) == Received::NoBuffer {
+                                self.rx.overruns += 1;
+                            }
+                        }
+                    }
                 }
                 _ => self.tx.errors += 1,
             }
-            tx.push(&tx_mem, head, 0);
+            tx.push(mem.ring(), token, 0);
         }
-        match tx.ring(|ring| ring.ask_for_kicks(&tx_mem)) {
+        if let Some((peer, pair)) = to.filter(|_| sent) {
+            peer.wake(pair);
+        }
+        tx.ring(|ring| ring.ask_for_kicks(mem.ring())) == Some(true)
+    }
+}
+
+impl Nic {
+    /// What a NIC is made of. With `cables` there is a file to connect it.
+    pub(crate) fn setup(
+        name: &CStr,
+        links: &Arc<Links>,
+        cables: bool,
+        wanted: Wanted,
+    ) -> Result<Setup<Self>> {
+        let Wanted {
+            features,
+            mac,
+            mtu,
+            pairs,
+            queue_max,
+            check,
+        } = wanted;
+        let needs_control = CTRL_FEATURES | ids::F_NET_MQ;
+        if pairs == 0
+            || pairs > MAX_PAIRS
+            || (features & needs_control != 0 && features & ids::F_NET_CTRL_VQ == 0)
+        {
+            return Err(EINVAL);
+        }
+        let mut units = KVec::new();
+        for number in 0..usize::from(pairs) {
+            let setup = UnitSetup {
+                queues: 2,
+                unit: NicUnit::new(number, ids::NET_HDR_SIZE + MAX_FRAME)?,
+            };
+            units.push(setup, GFP_KERNEL)?;
+        }
+        let control = UnitSetup {
+            queues: 1,
+            unit: NicUnit::new(pairs.into(), COMMAND_MAX)?,
+        };
+        units.push(control, GFP_KERNEL)?;
+
+        let initial = Arc::new(Filter::new(), GFP_KERNEL)?;
+        let filter = initial.clone();
+        let port = links.add(name, pairs)?;
+        let (all, own) = (links.clone(), port.clone());
+        let class = Arc::pin_init(
+            pin_init!(Self {
+                shared <- new_mutex!(Shared { mac, filter }),
+                mtu,
+                pairs,
+                mq: features & ids::F_NET_MQ != 0,
+                check,
+                initial,
+                links: all,
+                port: own,
+            }),
+            GFP_KERNEL,
+        );
+        let Ok(class) = class else {
+            links.remove(&port);
+            return Err(ENOMEM);
+        };
+        let file = cables.then(|| PeerFile {
+            links: links.clone(),
+            port,
+        });
+        Ok(Setup {
+            class,
+            units,
+            offered: features,
+            groups: GROUPS,
+            address_spaces: ADDRESS_SPACES,
+            queue_max,
+            files: NicFiles(file),
+        })
+    }
+
+    /// Changes the MAC address.
+    pub(crate) fn set_mac(&self, mac: Mac) {
+        self.shared.lock().mac = mac;
+    }
+
+    /// The number of the control queue: behind the pairs that the driver knows of. Before it
+    /// says whether it knows of several, those that the device has count.
+    fn control_queue(&self, features: u64) -> u16 {
+        if self.mq && (features == 0 || features & ids::F_NET_MQ != 0) {
+            2 * self.pairs
+        } else {
+            2
+        }
+    }
+
+    /// Executes what is in the control queue.
+    fn control(&self, unit: &mut NicUnit, queue: &mut Queue, io: &Io<'_>) -> Again {
+        let Some(mem) = io.memory(queue).filter(|_| queue.is_active()) else {
+            return Again::No;
+        };
+        if io.features & ids::F_NET_CTRL_VQ == 0 {
+            return Again::No;
+        }
+        for _ in 0..BUDGET {
+            let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring())) else {
+                break;
+            };
+            unit.control.requests += 1;
+            let mut answers = chain.clone();
+            let (token, buffer) = (chain.token(), &mut unit.buffer);
+            let buffer = buffer.get_mut(..COMMAND_MAX).unwrap_or(&mut []);
+            let Some(gathered) =
+                queue.ring(|_| gather(mem.ring(), mem.buffers(), &mut chain, buffer))
+            else {
+                unit.control.errors += 1;
+                break;
+            };
+            let done = match gathered {
+                Gathered::Whole(len) => self.command(buffer.get(..len).unwrap_or(&[]), io),
+                Gathered::Bad => Err(EINVAL),
+            };
+            let ack = match done {
+                Ok(()) => ids::NET_OK,
+                Err(_) => ids::NET_ERR,
+            };
+            match done {
+                Ok(()) => unit.control.successes += 1,
+                Err(_) => unit.control.errors += 1,
+            }
+            if let Some(told) =
+                queue.ring(|_| scatter(mem.ring(), mem.buffers(), &mut answers, &[ack]))
+            {
+                queue.push(mem.ring(), token, told.into());
+            }
+        }
+        let again = queue.ring(|ring| ring.ask_for_kicks(mem.ring()));
+        queue.signal(mem.ring());
+        match again {
             Some(true) => Again::Yes,
             _ => Again::No,
         }
     }
 
-    fn stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
-        match idx {
-            0 => {
-                stats.put(c"rx packets", self.rx.packets)?;
-                stats.put(c"rx bytes", self.rx.bytes)?;
-                stats.put(c"rx errors", self.rx.errors)?;
-                stats.put(c"rx overruns", self.rx.overruns)?;
-                stats.put(c"rx drops", self.rx.drops)
+    /// Executes a command.
+    fn command(&self, command: &[u8], io: &Io<'_>) -> Result {
+        let mut shared = self.shared.lock();
+        (self.check)(&shared.filter, command)?;
+        let little_endian = little_endian(io.features);
+        let change = execute(
+            &shared.filter,
+            io.features,
+            little_endian,
+            self.pairs,
+            command,
+        )?;
+        match change {
+            Change::Mac(mac) => {
+                shared.mac = mac;
+                io.config_changed();
             }
-            1 => {
-                stats.put(c"tx packets", self.tx.packets)?;
-                stats.put(c"tx bytes", self.tx.bytes)?;
-                stats.put(c"tx errors", self.tx.errors)?;
-                stats.put(c"tx drops", self.tx.drops)
+            Change::Filter(filter) => {
+                let pairs = filter.pairs;
+                let old = core::mem::replace(&mut shared.filter, filter);
+                if old.pairs != pairs {
+                    self.port.set_pairs(pairs);
+                    // Pairs that are now in use may have something to send.
+                    self.port.wake_all();
+                }
             }
-            _ => Err(EINVAL),
+        }
+        Ok(())
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Nic {
+    fn drop(self: Pin<&mut Self>) {
+        self.links.remove(&self.port);
+    }
+}
+
+impl Class for Nic {
+    const DEVICE_ID: u32 = ids::ID_NET;
+    type Config = [u8; ids::NET_CONFIG_SIZE];
+    type Unit = NicUnit;
+    type Files = NicFiles;
+
+    fn group(&self, idx: u16, features: u64) -> u32 {
+        u32::from(idx == self.control_queue(features))
+    }
+
+    fn config(&self, features: u64) -> Self::Config {
+        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu.
+        ConfigBytes::<{ ids::NET_CONFIG_SIZE }>::new(little_endian(features))
+            .put::<0, 6>(self.shared.lock().mac)
+            .put_u16::<6>(ids::NET_S_LINK_UP)
+            .put_u16::<8>(self.pairs)
+            .put_u16::<10>(self.mtu)
+            .into_bytes()
+    }
+
+    fn write_config(&self, features: u64, offset: usize, buf: &[u8]) {
+        // Only legacy drivers set the address like this; nothing else is writable.
+        if features & ids::F_VERSION_1 != 0 {
+            return;
+        }
+        let mut shared = self.shared.lock();
+        for (byte, value) in shared.mac.iter_mut().skip(offset).zip(buf) {
+            *byte = *value;
+        }
+    }
+
+    fn started(&self, wakers: KVec<Waker>) {
+        self.port.set_wakers(wakers);
+    }
+
+    fn run(&self, unit: &mut NicUnit, queues: &mut [Queue], io: &Io<'_>) -> Again {
+        let control = usize::from(self.control_queue(io.features) / 2);
+        if unit.number == control {
+            let Some(queue) = queues.first_mut() else {
+                return Again::No;
+            };
+            return self.control(unit, queue, io);
+        }
+        let now = {
+            let shared = self.shared.lock();
+            Now {
+                features: io.features,
+                header: if io.features & ids::F_VERSION_1 != 0 {
+                    ids::NET_HDR_SIZE
+                } else {
+                    ids::NET_HDR_SIZE_LEGACY
+                },
+                mac: shared.mac,
+                filter: shared.filter.clone(),
+            }
+        };
+        if unit.number >= now.filter.pairs.into() {
+            return Again::No;
+        }
+        let Some(inbox) = self.port.inbox(unit.number) else {
+            return Again::No;
+        };
+        if !unit.open {
+            unit.open = true;
+            inbox.set_open(true);
+        }
+        let [rx, tx, ..] = queues else {
+            return Again::No;
+        };
+        let (Some(rx_mem), Some(tx_mem)) = (io.memory(rx), io.memory(tx)) else {
+            return Again::No;
+        };
+        if !rx.is_active() || !tx.is_active() {
+            return Again::No;
+        }
+        let peer = self.port.peer();
+        let more_received = unit.receive_all(rx, &rx_mem, &now, inbox);
+        let more_to_send = unit.transmit_all((tx, &tx_mem), (rx, &rx_mem), &now, peer.as_deref());
+        rx.signal(rx_mem.ring());
+        tx.signal(tx_mem.ring());
+        if more_received || more_to_send {
+            Again::Yes
+        } else {
+            Again::No
+        }
+    }
+
+    fn reset_unit(&self, unit: &mut NicUnit) {
+        unit.open = false;
+        if let Some(inbox) = self.port.inbox(unit.number) {
+            inbox.set_open(false);
+        }
+    }
+
+    fn reset(&self) {
+        self.shared.lock().filter = self.initial.clone();
+        self.port.set_pairs(1);
+    }
+
+    fn stats(&self, unit: &NicUnit, idx: u16, features: u64, stats: &mut Stats<'_>) -> Result {
+        if idx == self.control_queue(features) {
+            stats.put(c"cvq requests", unit.control.requests)?;
+            stats.put(c"cvq successes", unit.control.successes)?;
+            stats.put(c"cvq errors", unit.control.errors)
+        } else if idx % 2 == 0 {
+            let missed = self
+                .port
+                .inbox(unit.number)
+                .map_or(0, |inbox| inbox.overruns());
+            stats.put(c"rx packets", unit.rx.packets)?;
+            stats.put(c"rx bytes", unit.rx.bytes)?;
+            stats.put(c"rx errors", unit.rx.errors)?;
+            stats.put(c"rx overruns", unit.rx.overruns + missed)?;
+            stats.put(c"rx drops", unit.rx.drops)
+        } else {
+            stats.put(c"tx packets", unit.tx.packets)?;
+            stats.put(c"tx bytes", unit.tx.bytes)?;
+            stats.put(c"tx errors", unit.tx.errors)?;
+            stats.put(c"tx drops", unit.tx.drops)
         }
     }
 }

@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device's side of a split virtqueue.
+//! The device's side of a virtqueue, split or packed.
 //!
 //! Nothing here knows the kernel: memory is a trait, so that the same code runs under KUnit and
 //! under a fuzzer in userspace. Everything that is read from memory is hostile. Whatever it says,
 //! no function here panics, loops without a bound, or touches memory but through the trait.
 //!
-//! virtio 1.3, section 2.7.
+//! Each access to memory costs a translation. What lies behind each other is therefore read and
+//! written in blocks, and used entries are collected until [`VirtQueue::flush`].
+//!
+//! virtio 1.3, sections 2.7 and 2.8.
 
-/// Descriptor: goes on in `next`.
-const DESC_F_NEXT: u16 = 1;
-/// Descriptor: the device writes to the buffer.
-const DESC_F_WRITE: u16 = 2;
-/// Descriptor: the buffer is a table of descriptors.
-const DESC_F_INDIRECT: u16 = 4;
-/// Available ring: the driver wants no interrupts.
-const AVAIL_F_NO_INTERRUPT: u16 = 1;
-/// Used ring: the device wants no kicks.
-const USED_F_NO_NOTIFY: u16 = 1;
+#[path = "ring/chain.rs"]
+mod chain;
+#[path = "ring/packed.rs"]
+mod packed;
+#[path = "ring/split.rs"]
+mod split;
 
-/// The size of a descriptor in bytes.
-const DESC_SIZE: u32 = 16;
-/// The largest indirect table we walk. Drivers use as many entries as the device has segments.
-const MAX_INDIRECT: u32 = 1024;
+pub(crate) use chain::Chain;
+
+/// How many used entries are collected before they are written.
+const BATCH: usize = 16;
 
 /// Why a queue cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +56,11 @@ pub(crate) trait Memory {
 /// Where a queue lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Layout {
-    /// The descriptor table.
+    /// The descriptor table, or the descriptor ring of a packed queue.
     pub(crate) desc: u64,
-    /// The available ring.
+    /// The available ring, or what the driver says about events.
     pub(crate) driver: u64,
-    /// The used ring.
+    /// The used ring, or what the device says about events.
     pub(crate) device: u64,
     /// The number of descriptors.
     pub(crate) num: u32,
@@ -76,6 +75,8 @@ pub(crate) struct RingFeatures {
     pub(crate) indirect: bool,
     /// Notifications are suppressed by index.
     pub(crate) event_idx: bool,
+    /// Rings are packed, else split.
+    pub(crate) packed: bool,
 }
 
 impl RingFeatures {
@@ -118,264 +119,174 @@ pub(crate) struct Segment {
     pub(crate) writable: bool,
 }
 
-/// A descriptor, decoded.
-struct Desc {
-    addr: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
+/// What a chain is given back by. It is pushed once, in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// How the driver knows it.
+    id: u16,
+    /// How many descriptors of the ring it takes; 1 in a split queue.
+    count: u16,
 }
 
-/// A chain of descriptors that the driver made available; walked once, as it is.
-#[derive(Clone)]
-pub(crate) struct Chain {
-    head: u16,
-    features: RingFeatures,
-    /// The table that is being walked.
-    table: u64,
-    /// The number of descriptors in it.
-    entries: u32,
-    /// The next one, unless the chain has ended.
-    next: Option<u16>,
-    /// How many more descriptors there can be, or there is a loop.
-    left: u32,
-    /// Whether the table is an indirect one.
-    indirect: bool,
-    /// Whether a writable segment was seen: no readable one may follow.
-    writable: bool,
+/// Where a packed queue stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedPosition {
+    /// The next descriptor to look at.
+    pub(crate) avail_idx: u16,
+    /// The driver's wrap counter there.
+    pub(crate) avail_wrap: bool,
+    /// The next descriptor to write as used.
+    pub(crate) used_idx: u16,
+    /// The device's wrap counter there.
+    pub(crate) used_wrap: bool,
 }
 
-impl Chain {
-    /// What to push when it is done.
-    pub(crate) fn head(&self) -> u16 {
-        self.head
-    }
+/// Where a queue stands: what is saved on one device and restored on another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// The next available index to look at.
+    Split(u16),
+    /// The places of a packed queue.
+    Packed(PackedPosition),
+}
 
-    /// Reads a descriptor of the current table.
-    fn desc<M: Memory>(&self, mem: &M, index: u16) -> RingResult<Desc> {
-        if u32::from(index) >= self.entries {
-            return Err(RingError::Invalid);
-        }
-        let offset = u64::from(index) * u64::from(DESC_SIZE);
-        let addr = self.table.checked_add(offset).ok_or(RingError::Invalid)?;
-        let mut raw = [0u8; DESC_SIZE as usize];
-        mem.read(addr, &mut raw)?;
-        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = raw;
-        Ok(Desc {
-            addr: self
-                .features
-                .u64(u64::from_ne_bytes([a0, a1, a2, a3, a4, a5, a6, a7])),
-            len: self.features.u32(u32::from_ne_bytes([l0, l1, l2, l3])),
-            flags: self.features.u16(u16::from_ne_bytes([f0, f1])),
-            next: self.features.u16(u16::from_ne_bytes([n0, n1])),
-        })
-    }
-
-    /// The next segment, or `None` at the end. After an error the queue is broken.
-    pub(crate) fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
-        loop {
-            let Some(index) = self.next else {
-                return Ok(None);
-            };
-            self.left = self.left.checked_sub(1).ok_or(RingError::Invalid)?;
-            let desc = self.desc(mem, index)?;
-
-            if desc.flags & DESC_F_INDIRECT != 0 {
-                let entries = desc.len / DESC_SIZE;
-                if !self.features.indirect
-                    || self.indirect
-                    || desc.flags & DESC_F_NEXT != 0
-                    || desc.len % DESC_SIZE != 0
-                    || entries == 0
-                    || entries > MAX_INDIRECT
-                {
-                    return Err(RingError::Invalid);
-                }
-                self.indirect = true;
-                self.table = desc.addr;
-                self.entries = entries;
-                self.left = entries;
-                self.next = Some(0);
-                continue;
-            }
-
-            self.next = (desc.flags & DESC_F_NEXT != 0).then_some(desc.next);
-            let writable = desc.flags & DESC_F_WRITE != 0;
-            if self.writable && !writable {
-                return Err(RingError::Invalid);
-            }
-            self.writable = writable;
-            if desc.len == 0 {
-                continue;
-            }
-            // The last byte must have an address.
-            if desc.addr.checked_add(u64::from(desc.len) - 1).is_none() {
-                return Err(RingError::Invalid);
-            }
-            return Ok(Some(Segment {
-                addr: desc.addr,
-                len: desc.len,
-                writable,
-            }));
+impl Position {
+    /// Where a queue begins after a reset.
+    pub(crate) fn initial(packed: bool) -> Self {
+        if packed {
+            Self::Packed(PackedPosition {
+                avail_idx: 0,
+                avail_wrap: true,
+                used_idx: 0,
+                used_wrap: true,
+            })
+        } else {
+            Self::Split(0)
         }
     }
 }
 
-/// A split virtqueue.
-pub(crate) struct SplitQueue {
-    layout: Layout,
-    /// `layout.num`, which is a power of two, minus one.
-    mask: u16,
-    features: RingFeatures,
-    /// The next entry of the available ring to look at.
-    next_avail: u16,
-    /// The driver's index as last seen.
-    seen_avail: u16,
-    /// The next entry of the used ring to write.
-    next_used: u16,
-    /// The used index at the last interrupt, and whether there was one.
-    signalled: Option<u16>,
+/// Whether an area of `size` bytes is aligned and has a last byte.
+fn fits(addr: u64, align: u64, size: u32) -> bool {
+    addr % align == 0 && addr.checked_add(u64::from(size)).is_some()
 }
 
-impl SplitQueue {
-    /// A queue that begins at available index `start`, with nothing in flight.
+/// Chains that were given back and are not yet written.
+struct Batch {
+    entries: [(Token, u32); BATCH],
+    len: usize,
+}
+
+impl Batch {
+    /// Nothing.
+    const fn new() -> Self {
+        Self {
+            entries: [(Token { id: 0, count: 0 }, 0); BATCH],
+            len: 0,
+        }
+    }
+
+    /// Whether there is no room left.
+    fn is_full(&self) -> bool {
+        self.len >= BATCH
+    }
+
+    /// Adds one; the caller made sure that there is room.
+    fn put(&mut self, token: Token, len: u32) {
+        if let Some(entry) = self.entries.get_mut(self.len) {
+            *entry = (token, len);
+            self.len += 1;
+        }
+    }
+
+    /// What there is.
+    fn entries(&self) -> &[(Token, u32)] {
+        self.entries.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// The two kinds of queues.
+enum Kind {
+    Split(split::SplitQueue),
+    Packed(packed::PackedQueue),
+}
+
+/// Does the same with either kind of queue.
+macro_rules! either {
+    ($queue:expr, $ring:ident => $what:expr) => {
+        match $queue {
+            Kind::Split($ring) => $what,
+            Kind::Packed($ring) => $what,
+        }
+    };
+}
+
+/// A virtqueue, split or packed as negotiated. After an error of any function it is broken and
+/// is to be dropped.
+pub(crate) struct VirtQueue(Kind);
+
+impl VirtQueue {
+    /// A queue that stands at `start`, with nothing in flight.
     ///
-    /// Errors: `Invalid` when the size is no power of two up to 32768, or an area is misaligned
-    /// or wraps around.
-    pub(crate) fn new(layout: Layout, features: RingFeatures, start: u16) -> RingResult<Self> {
-        let num = layout.num;
-        if !num.is_power_of_two() || num > 1 << 15 {
-            return Err(RingError::Invalid);
-        }
-        let fits = |addr: u64, align: u64, size: u32| {
-            addr % align == 0 && addr.checked_add(u64::from(size)).is_some()
-        };
-        // `num` is small, so none of the sizes overflows.
-        if !fits(layout.desc, 16, num * DESC_SIZE)
-            || !fits(layout.driver, 2, 6 + 2 * num)
-            || !fits(layout.device, 4, 6 + 8 * num)
-        {
-            return Err(RingError::Invalid);
-        }
-        Ok(Self {
-            layout,
-            mask: (num - 1) as u16,
-            features,
-            next_avail: start,
-            seen_avail: start,
-            next_used: start,
-            signalled: None,
-        })
-    }
-
-    /// Where it is: what another device begins with.
-    pub(crate) fn next_avail(&self) -> u16 {
-        self.next_avail
-    }
-
-    /// The slot of an index, in bytes from the start of a ring of `size` byte entries.
-    fn slot(&self, index: u16, size: u64) -> u64 {
-        // A ring's first entry is behind two 16-bit fields.
-        4 + u64::from(index & self.mask) * size
-    }
-
-    /// The address of a field of the available ring. `new` made sure that it does not wrap.
-    fn driver(&self, offset: u64) -> u64 {
-        self.layout.driver.wrapping_add(offset)
-    }
-
-    /// The address of a field of the used ring. `new` made sure that it does not wrap.
-    fn device(&self, offset: u64) -> u64 {
-        self.layout.device.wrapping_add(offset)
-    }
-
-    /// Looks for what the driver made available, and returns whether there is something.
-    fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
-        let seen = self.features.u16(mem.load_u16(self.driver(2))?);
-        if u32::from(seen.wrapping_sub(self.next_avail)) > self.layout.num {
-            return Err(RingError::Invalid);
-        }
-        self.seen_avail = seen;
-        Ok(seen != self.next_avail)
-    }
-
-    /// Takes the next chain.
-    pub(crate) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
-        if self.seen_avail == self.next_avail && !self.refresh(mem)? {
-            return Ok(None);
-        }
-        // The entry and its descriptors are read after the index that covers them.
-        mem.read_barrier();
-        let entry = self.driver(self.slot(self.next_avail, 2));
-        let head = self.features.u16(mem.load_u16(entry)?);
-        if u32::from(head) >= self.layout.num {
-            return Err(RingError::Invalid);
-        }
-        self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some(Chain {
-            head,
-            features: self.features,
-            table: self.layout.desc,
-            entries: self.layout.num,
-            next: Some(head),
-            left: self.layout.num,
-            indirect: false,
-            writable: false,
+    /// Errors: `Invalid` when the size is not one of such a queue, an area is misaligned or wraps
+    /// around, or `start` is not a place in it.
+    pub(crate) fn new(layout: Layout, features: RingFeatures, start: Position) -> RingResult<Self> {
+        Ok(Self(match (features.packed, start) {
+            (false, Position::Split(start)) => {
+                Kind::Split(split::SplitQueue::new(layout, features, start)?)
+            }
+            (true, Position::Packed(start)) => {
+                Kind::Packed(packed::PackedQueue::new(layout, features, start)?)
+            }
+            _ => return Err(RingError::Invalid),
         }))
     }
 
-    /// Gives a chain back, with `len` bytes written to it.
-    pub(crate) fn push<M: Memory>(&mut self, mem: &M, head: u16, len: u32) -> RingResult {
-        let mut raw = [0u8; 8];
-        let (id, rest) = raw.split_at_mut(4);
-        id.copy_from_slice(&self.features.u32(u32::from(head)).to_ne_bytes());
-        rest.copy_from_slice(&self.features.u32(len).to_ne_bytes());
-        mem.write(self.device(self.slot(self.next_used, 8)), &raw)?;
-        // Data and entry are written before the index that covers them.
-        mem.write_barrier();
-        let next = self.next_used.wrapping_add(1);
-        mem.store_u16(self.device(2), self.features.u16(next))?;
-        self.next_used = next;
-        Ok(())
+    /// Where it is: what another device begins with. Chains in flight are not part of it.
+    pub(crate) fn position(&self) -> Position {
+        match &self.0 {
+            Kind::Split(ring) => Position::Split(ring.position()),
+            Kind::Packed(ring) => Position::Packed(ring.position()),
+        }
     }
 
-    /// Whether the driver wants to hear of what was pushed since the last time.
+    /// The number of chains that were popped and not pushed.
+    pub(crate) fn in_flight(&self) -> u32 {
+        either!(&self.0, ring => ring.in_flight())
+    }
+
+    /// Takes the next chain.
+    ///
+    /// Errors: also `Invalid` when more is in flight than the queue has descriptors.
+    pub(crate) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+        either!(&mut self.0, ring => ring.pop(mem))
+    }
+
+    /// Gives a chain back, with `len` bytes written to it. The driver sees it at the latest after
+    /// `flush`, `needs_signal` or `ask_for_kicks`.
+    pub(crate) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
+        either!(&mut self.0, ring => ring.push(mem, token, len))
+    }
+
+    /// Lets the driver see all that was pushed.
+    pub(crate) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
+        either!(&mut self.0, ring => ring.flush(mem))
+    }
+
+    /// Lets the driver see all that was pushed, and returns whether it wants to hear of what was
+    /// since the last time.
     pub(crate) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
-        // The used index is visible before the driver's wish is read.
-        mem.full_barrier();
-        if !self.features.event_idx {
-            let flags = self.features.u16(mem.load_u16(self.driver(0))?);
-            return Ok(flags & AVAIL_F_NO_INTERRUPT == 0);
-        }
-        let offset = 4 + 2 * u64::from(self.layout.num);
-        let event = self.features.u16(mem.load_u16(self.driver(offset))?);
-        let new = self.next_used;
-        let Some(old) = self.signalled.replace(new) else {
-            return Ok(true);
-        };
-        // Is `event` among the indices from `old` up to `new`?
-        Ok(new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
+        either!(&mut self.0, ring => ring.needs_signal(mem))
     }
 
     /// Asks the driver not to kick. It is a hint.
     pub(crate) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
-        if self.features.event_idx {
-            // An index that was passed says the same.
-            return Ok(());
-        }
-        mem.store_u16(self.device(0), self.features.u16(USED_F_NO_NOTIFY))
+        either!(&mut self.0, ring => ring.suppress_kicks(mem))
     }
 
-    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    /// Lets the driver see all that was pushed, asks it to kick, and returns whether it made
+    /// something available meanwhile.
     pub(crate) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
-        if self.features.event_idx {
-            let offset = 4 + 8 * u64::from(self.layout.num);
-            mem.store_u16(self.device(offset), self.features.u16(self.next_avail))?;
-        } else {
-            mem.store_u16(self.device(0), 0)?;
-        }
-        // The wish is visible before the index is read once more.
-        mem.full_barrier();
-        self.refresh(mem)
+        either!(&mut self.0, ring => ring.ask_for_kicks(mem))
     }
 }

@@ -3,179 +3,89 @@
 //! Cases for [`crate::ring`], without a kernel: KUnit runs them in the module, and the fuzzer in
 //! userspace (`ring_fuzz.rs`) with as many seeds as there is time for.
 
-use crate::ring::{Layout, Memory, RingError, RingFeatures, RingResult, Segment, SplitQueue};
-use core::cell::Cell;
+use crate::{
+    ring::{
+        Chain, Layout, PackedPosition, Position, RingError, RingFeatures, RingResult, Segment,
+        Token, VirtQueue,
+    },
+    ring_memory::{
+        ensure, layout, FakeMemory, Outcome, Random, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT,
+        TABLE, WRITE,
+    },
+};
 
-/// The size of the memory in bytes.
-const SIZE: usize = 2048;
-/// Its first address.
-const BASE: u64 = 0x4000_0000;
-/// Where the areas of the queue are.
-const DESC: u64 = BASE;
-const DRIVER: u64 = BASE + 0x200;
-const DEVICE: u64 = BASE + 0x300;
-/// Where there is room for indirect tables.
-const TABLE: u64 = BASE + 0x400;
-/// The size of the queue.
+/// The size of most queues.
 const NUM: u16 = 8;
 
-/// Flags of descriptors.
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
-
-/// The outcome of a case: what went wrong.
-pub(crate) type Outcome = core::result::Result<(), &'static str>;
-
-/// Fails a case unless something is so.
-macro_rules! expect {
-    ($what:expr) => {
-        if !$what {
-            return Err(stringify!($what));
-        }
-    };
-}
-
-/// Memory that counts and watches what is done to it.
-pub(crate) struct FakeMemory {
-    bytes: [Cell<u8>; SIZE],
-    accesses: Cell<u32>,
-    /// Something but the used ring was written.
-    strayed: Cell<bool>,
-}
-
-impl FakeMemory {
-    /// Zeroes.
-    pub(crate) fn new() -> Self {
-        Self {
-            bytes: [const { Cell::new(0) }; SIZE],
-            accesses: Cell::new(0),
-            strayed: Cell::new(false),
-        }
-    }
-
-    /// The bytes at an address, if they are all there.
-    fn at(&self, addr: u64, len: usize) -> RingResult<&[Cell<u8>]> {
-        self.accesses.set(self.accesses.get().saturating_add(1));
-        let start = addr.checked_sub(BASE).ok_or(RingError::Unmapped)? as usize;
-        let end = start.checked_add(len).ok_or(RingError::Unmapped)?;
-        self.bytes.get(start..end).ok_or(RingError::Unmapped)
-    }
-
-    /// Writes as the driver does.
-    fn put(&self, addr: u64, bytes: &[u8]) {
-        if let Ok(cells) = self.at(addr, bytes.len()) {
-            for (cell, byte) in cells.iter().zip(bytes) {
-                cell.set(*byte);
-            }
-        }
-    }
-
-    /// Writes a descriptor of the table at `table`.
-    fn desc(&self, table: u64, index: u16, segment: (u64, u32), flags: u16, next: u16) {
-        let at = table + 16 * u64::from(index);
-        self.put(at, &segment.0.to_le_bytes());
-        self.put(at + 8, &segment.1.to_le_bytes());
-        self.put(at + 12, &flags.to_le_bytes());
-        self.put(at + 14, &next.to_le_bytes());
-    }
-
-    /// Makes `head` available as entry `index`, and moves the index behind it.
-    fn avail(&self, index: u16, head: u16) {
-        self.put(DRIVER + 4 + 2 * u64::from(index % NUM), &head.to_le_bytes());
-        self.put(DRIVER + 2, &index.wrapping_add(1).to_le_bytes());
-    }
-
-    /// Reads a number as the driver does.
-    fn get(&self, addr: u64, len: usize) -> u64 {
-        let mut value = 0;
-        if let Ok(cells) = self.at(addr, len) {
-            for cell in cells.iter().rev() {
-                value = value << 8 | u64::from(cell.get());
-            }
-        }
-        value
-    }
-
-    /// The used index.
-    fn used(&self) -> u64 {
-        self.get(DEVICE + 2, 2)
-    }
-}
-
-impl Memory for FakeMemory {
-    fn read(&self, addr: u64, into: &mut [u8]) -> RingResult {
-        let cells = self.at(addr, into.len())?;
-        for (byte, cell) in into.iter_mut().zip(cells) {
-            *byte = cell.get();
-        }
-        Ok(())
-    }
-
-    fn write(&self, addr: u64, from: &[u8]) -> RingResult {
-        let used = 6 + 8 * u64::from(NUM);
-        if addr < DEVICE || addr.saturating_add(from.len() as u64) > DEVICE + used {
-            self.strayed.set(true);
-        }
-        for (byte, cell) in from.iter().zip(self.at(addr, from.len())?) {
-            cell.set(*byte);
-        }
-        Ok(())
-    }
-
-    fn load_u16(&self, addr: u64) -> RingResult<u16> {
-        if addr % 2 != 0 {
-            return Err(RingError::Unmapped);
-        }
-        let mut raw = [0; 2];
-        self.read(addr, &mut raw)?;
-        Ok(u16::from_ne_bytes(raw))
-    }
-
-    fn store_u16(&self, addr: u64, value: u16) -> RingResult {
-        if addr % 2 != 0 {
-            return Err(RingError::Unmapped);
-        }
-        self.write(addr, &value.to_ne_bytes())
-    }
-
-    fn read_barrier(&self) {}
-    fn write_barrier(&self) {}
-    fn full_barrier(&self) {}
-}
-
-/// Where the queue of all cases is.
-fn layout() -> Layout {
-    Layout {
-        desc: DESC,
-        driver: DRIVER,
-        device: DEVICE,
-        num: NUM.into(),
-    }
-}
-
-/// Everything but event indices.
-const FEATURES: RingFeatures = RingFeatures {
+/// Split, and everything but event indices.
+const SPLIT: RingFeatures = RingFeatures {
     little_endian: true,
     indirect: true,
     event_idx: false,
+    packed: false,
+};
+/// As that, and packed.
+const PACKED: RingFeatures = RingFeatures {
+    packed: true,
+    ..SPLIT
 };
 
-/// A queue that begins at `start`, with the driver's index there too.
-fn queue(mem: &FakeMemory, features: RingFeatures, start: u16) -> SplitQueue {
-    mem.put(DRIVER + 2, &start.to_le_bytes());
-    match SplitQueue::new(layout(), features, start) {
-        Ok(queue) => queue,
-        // The layout is a good one.
-        Err(_) => unreachable!(),
+/// Packed ring: flags of descriptors.
+const AVAIL: u16 = 1 << 7;
+const USED: u16 = 1 << 15;
+
+/// A queue, unless there can be none like that.
+fn queue(features: RingFeatures, start: Position) -> Outcome<VirtQueue> {
+    VirtQueue::new(layout(NUM), features, start).map_err(|_| "there should be a queue")
+}
+
+/// Where a packed queue stands with nothing in flight.
+fn packed_at(idx: u16, wrap: bool) -> Position {
+    Position::Packed(PackedPosition {
+        avail_idx: idx,
+        avail_wrap: wrap,
+        used_idx: idx,
+        used_wrap: wrap,
+    })
+}
+
+/// Makes `head` available as entry `index` of a split queue, and moves the index behind it.
+fn avail(mem: &FakeMemory, index: u16, head: u16) {
+    mem.put_u16(DRIVER + 4 + 2 * u64::from(index % NUM), head);
+    mem.put_u16(DRIVER + 2, index.wrapping_add(1));
+}
+
+/// Makes the first descriptor available, whatever the kind of queue.
+fn first(mem: &FakeMemory, features: RingFeatures, what: (u64, u32), flags: u16, link: u16) {
+    if features.packed {
+        mem.desc(DESC, 0, what, link, flags | AVAIL);
+    } else {
+        mem.desc(DESC, 0, what, flags, link);
+        avail(mem, 0, 0);
     }
 }
 
-/// The segments of the next chain, the first four of them, and their number.
-fn walk(
-    queue: &mut SplitQueue,
+/// Writes a descriptor: flags and link are not in the same order everywhere.
+fn desc(
     mem: &FakeMemory,
-) -> RingResult<Option<(u16, [Segment; 4], usize)>> {
+    features: RingFeatures,
+    (table, index): (u64, u16),
+    what: (u64, u32),
+    flags: u16,
+    link: u16,
+) {
+    if features.packed {
+        mem.desc(table, index, what, link, flags);
+    } else {
+        mem.desc(table, index, what, flags, link);
+    }
+}
+
+/// A chain, walked: its token, the first four segments, and their number.
+type Walked = (Token, [Segment; 4], usize);
+
+/// Walks the next chain.
+fn walk(queue: &mut VirtQueue, mem: &FakeMemory) -> RingResult<Option<Walked>> {
     let Some(mut chain) = queue.pop(mem)? else {
         return Ok(None);
     };
@@ -191,345 +101,708 @@ fn walk(
         }
         count += 1;
     }
-    Ok(Some((chain.head(), found, count)))
+    Ok(Some((chain.token(), found, count)))
 }
 
-/// Expects that the next chain breaks the queue.
-fn broken(mem: &FakeMemory, why: RingError) -> Outcome {
-    let mut queue = queue(mem, FEATURES, 0);
-    mem.avail(0, 0);
-    expect!(walk(&mut queue, mem).err() == Some(why));
+/// Walks a chain that must be there.
+fn chain(queue: &mut VirtQueue, mem: &FakeMemory) -> Outcome<Walked> {
+    match walk(queue, mem) {
+        Ok(Some(walked)) => Ok(walked),
+        _ => Err("there should be a chain"),
+    }
+}
+
+/// Expects that the first chain breaks a new queue.
+fn broken(mem: &FakeMemory, features: RingFeatures, why: RingError) -> Outcome {
+    let mut queue = queue(features, Position::initial(features.packed))?;
+    ensure!(walk(&mut queue, mem).err() == Some(why));
     Ok(())
 }
 
 /// A request and its answer, three times around the ring and over the end of the indices.
-fn goes_round() -> Outcome {
-    let mem = FakeMemory::new();
+fn goes_round_split(mem: &FakeMemory) -> Outcome {
+    mem.clear(NUM, false);
     let start = u16::MAX - NUM;
-    let mut queue = queue(&mem, FEATURES, start);
+    mem.put_u16(DRIVER + 2, start);
+    let mut queue = queue(SPLIT, Position::Split(start))?;
     for step in 0..3 * NUM {
         let index = start.wrapping_add(step);
         let head = step * 3 % NUM;
         let next = (head + 1) % NUM;
         mem.desc(DESC, head, (0x1000, 12), NEXT, next);
         mem.desc(DESC, next, (0x2000, 99), WRITE, 0);
-        expect!(matches!(walk(&mut queue, &mem), Ok(None)));
-        mem.avail(index, head);
-        let Ok(Some((found, [first, second, ..], count))) = walk(&mut queue, &mem) else {
-            return Err("there should be a chain");
-        };
-        expect!(found == head && count == 2);
-        expect!(first.addr == 0x1000 && first.len == 12 && !first.writable);
-        expect!(second.addr == 0x2000 && second.len == 99 && second.writable);
-        expect!(queue.push(&mem, head, 7 + u32::from(step)).is_ok());
+        ensure!(matches!(walk(&mut queue, mem), Ok(None)));
+        avail(mem, index, head);
+        let (token, [first, second, ..], count) = chain(&mut queue, mem)?;
+        ensure!(count == 2);
+        ensure!(first.addr == 0x1000 && first.len == 12 && !first.writable);
+        ensure!(second.addr == 0x2000 && second.len == 99 && second.writable);
+        ensure!(queue.in_flight() == 1);
+        ensure!(queue.push(mem, token, 7 + u32::from(step)).is_ok());
+        ensure!(queue.in_flight() == 0);
+        ensure!(mem.get_u16(DEVICE + 2) == if step == 0 { 0 } else { index });
+        ensure!(queue.flush(mem).is_ok());
         let slot = DEVICE + 4 + 8 * u64::from(index % NUM);
-        expect!(mem.get(slot, 4) == u64::from(head));
-        expect!(mem.get(slot + 4, 4) == 7 + u64::from(step));
-        expect!(mem.used() == u64::from(index.wrapping_add(1)));
-        expect!(queue.next_avail() == index.wrapping_add(1));
+        ensure!(mem.get(slot, 4) == u64::from(head));
+        ensure!(mem.get(slot + 4, 4) == 7 + u64::from(step));
+        ensure!(mem.get_u16(DEVICE + 2) == index.wrapping_add(1));
+        ensure!(queue.position() == Position::Split(index.wrapping_add(1)));
+        // It was given back already.
+        ensure!(step % 5 > 0 || queue.push(mem, token, 0).is_err());
     }
-    expect!(!mem.strayed.get());
+    ensure!(!mem.strayed.get());
     Ok(())
 }
 
-/// An indirect table, alone and behind nothing.
-fn indirect() -> Outcome {
-    let mem = FakeMemory::new();
-    mem.desc(TABLE, 0, (0x1000, 1), NEXT, 2);
-    mem.desc(TABLE, 2, (0x2000, 0), NEXT, 1);
-    mem.desc(TABLE, 1, (0x3000, 3), WRITE, 7);
-    mem.desc(DESC, 0, (TABLE, 48), INDIRECT, 0);
-    let mut queue = queue(&mem, FEATURES, 0);
-    mem.avail(0, 0);
-    let Ok(Some((0, [first, second, ..], 2))) = walk(&mut queue, &mem) else {
-        return Err("the empty segment should be left out");
-    };
-    expect!(first.len == 1 && second.len == 3 && second.writable);
-
-    // A table in a table, one in the middle of a chain, sizes that are none, and no feature.
-    mem.desc(TABLE, 0, (TABLE, 16), INDIRECT, 0);
-    broken(&mem, RingError::Invalid)?;
-    mem.desc(TABLE, 0, (0x1000, 1), 0, 0);
-    for (len, flags) in [
-        (48, INDIRECT | NEXT),
-        (0, INDIRECT),
-        (47, INDIRECT),
-        (1 << 20, INDIRECT),
-    ] {
-        mem.desc(DESC, 0, (TABLE, len), flags, 1);
-        broken(&mem, RingError::Invalid)?;
+/// As that, with chains of three in a ring of eight.
+fn goes_round_packed(mem: &FakeMemory) -> Outcome {
+    mem.clear(NUM, true);
+    let mut queue = queue(PACKED, Position::initial(true))?;
+    let (mut at, mut wrap) = (0, true);
+    for step in 0..3 * NUM {
+        let available = |wrap| if wrap { AVAIL } else { USED };
+        ensure!(matches!(walk(&mut queue, mem), Ok(None)));
+        let (head, head_wrap) = (at, wrap);
+        for part in 0..3 {
+            let flags = available(wrap)
+                | match part {
+                    0 => NEXT,
+                    1 => NEXT | WRITE,
+                    _ => WRITE,
+                };
+            let len = 10 + u32::from(part);
+            mem.desc(DESC, at, (0x1000, len), 0xff00 + 3 * step + part, flags);
+            at = (at + 1) % NUM;
+            wrap ^= at == 0;
+        }
+        let (token, [first, second, third, _], count) = chain(&mut queue, mem)?;
+        ensure!(count == 3 && queue.in_flight() == 1);
+        ensure!(first.len == 10 && second.len == 11 && third.len == 12);
+        ensure!(!first.writable && second.writable && third.writable);
+        let slot = DESC + 16 * u64::from(head);
+        ensure!(queue.push(mem, token, u32::from(step)).is_ok());
+        ensure!(mem.get_u16(slot + 14) == available(head_wrap) | NEXT);
+        ensure!(queue.flush(mem).is_ok());
+        ensure!(mem.get(slot + 8, 4) == u64::from(step));
+        // The id is the last one's.
+        ensure!(mem.get_u16(slot + 12) == 0xff00 + 3 * step + 2);
+        let used = if head_wrap { AVAIL | USED } else { 0 };
+        let wrote = if step > 0 { WRITE } else { 0 };
+        ensure!(mem.get_u16(slot + 14) == used | wrote);
+        ensure!(queue.position() == packed_at(at, wrap));
+        ensure!(step % 5 > 0 || queue.push(mem, token, 0).is_err());
     }
-    mem.desc(DESC, 0, (0x10, 48), INDIRECT, 0);
-    broken(&mem, RingError::Unmapped)?;
-    mem.desc(DESC, 0, (u64::MAX - 7, 48), INDIRECT, 0);
-    broken(&mem, RingError::Unmapped)?;
-    mem.desc(TABLE, 0, (0x1000, 1), NEXT, 3);
-    mem.desc(DESC, 0, (TABLE, 48), INDIRECT, 0);
-    broken(&mem, RingError::Invalid)?;
+    ensure!(!mem.strayed.get());
+    Ok(())
+}
+
+/// Used descriptors become visible together: the driver finds the first one last.
+fn batches(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let start = if features.packed {
+            packed_at(NUM - 2, true)
+        } else {
+            Position::Split(NUM - 2)
+        };
+        let mut queue = queue(features, start)?;
+        for step in 0..4 {
+            let at = (NUM - 2 + step) % NUM;
+            if features.packed {
+                let flags = if step < 2 { AVAIL } else { USED };
+                mem.desc(DESC, at, (0x1000, 1), step, flags);
+            } else {
+                mem.desc(DESC, at, (0x1000, 1), 0, 0);
+                avail(mem, NUM - 2 + step, at);
+            }
+        }
+        for _ in 0..4 {
+            let (token, ..) = chain(&mut queue, mem)?;
+            ensure!(queue.push(mem, token, 9).is_ok());
+        }
+        mem.watch(if features.packed {
+            DESC + 16 * u64::from(NUM - 2) + 14
+        } else {
+            DEVICE + 2
+        });
+        ensure!(queue.flush(mem).is_ok());
+        // Two runs of entries, and what publishes them.
+        ensure!(mem.accesses.get() == 3 && mem.changed.get() == Some(3));
+        ensure!(queue.flush(mem).is_ok() && mem.accesses.get() == 3);
+        for step in 0..4 {
+            let at = u64::from((NUM - 2 + step) % NUM);
+            if features.packed {
+                ensure!(mem.get_u16(DESC + 16 * at + 12) == step);
+                let used = if step < 2 { AVAIL | USED } else { 0 };
+                ensure!(mem.get_u16(DESC + 16 * at + 14) == used | WRITE);
+            } else {
+                ensure!(mem.get(DEVICE + 4 + 8 * at, 4) == at);
+            }
+        }
+        ensure!(features.packed || mem.get_u16(DEVICE + 2) == NUM + 2);
+        ensure!(!mem.strayed.get());
+    }
+    Ok(())
+}
+
+/// Each access costs a translation, so there are few of them.
+fn economy(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let mut queue = queue(features, Position::initial(features.packed))?;
+        for at in 0..NUM {
+            if features.packed {
+                mem.desc(DESC, at, (0x1000, 1), at, AVAIL);
+            } else {
+                mem.desc(DESC, at, (0x1000, 1), 0, 0);
+                avail(mem, at, at);
+            }
+        }
+        mem.watch(BASE);
+        for _ in 0..NUM {
+            let (token, ..) = chain(&mut queue, mem)?;
+            ensure!(queue.push(mem, token, 0).is_ok());
+        }
+        ensure!(queue.needs_signal(mem) == Ok(true));
+        // Split: index, entries, descriptors; packed: flags, descriptors. Then the used entries,
+        // what publishes them, and the driver's wish.
+        let wanted = if features.packed { 2 + 3 } else { 3 + 3 };
+        ensure!(mem.accesses.get() == wanted);
+        ensure!(mem.barriers.iter().all(|barrier| barrier.get() == 1));
+    }
+    Ok(())
+}
+
+/// An indirect table, alone, and what is none.
+fn indirect(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let packed = features.packed;
+        let put = |index, what, flags, link| {
+            desc(mem, features, (TABLE, index), what, flags, link);
+        };
+        // A packed queue's table is in order.
+        let (second, third) = if packed { (1, 2) } else { (2, 1) };
+        put(0, (0x1000, 1), NEXT, 2);
+        put(second, (0x2000, 0), NEXT, 1);
+        put(third, (0x3000, 3), WRITE, 7);
+        first(mem, features, (TABLE, 48), INDIRECT, 0);
+        let mut queue = queue(features, Position::initial(packed))?;
+        let (_, [one, two, ..], count) = chain(&mut queue, mem)?;
+        // The empty segment is left out.
+        ensure!(count == 2 && one.len == 1 && two.len == 3 && two.writable);
+
+        // A table in a table: there are none, and in a packed queue nobody looks.
+        put(0, (TABLE, 16), INDIRECT, 0);
+        if packed {
+            first(mem, features, (TABLE, 16), INDIRECT, 0);
+            let mut queue = VirtQueue::new(layout(NUM), features, packed_at(0, true));
+            let queue = queue.as_mut().map_err(|_| "a queue like before")?;
+            let (_, [one, ..], count) = chain(queue, mem)?;
+            ensure!(count == 1 && one.addr == TABLE && one.len == 16);
+        } else {
+            broken(mem, features, RingError::Invalid)?;
+        }
+        // One in the middle of a chain, and sizes that are none.
+        put(0, (0x1000, 1), 0, 0);
+        for (len, flags) in [
+            (48, INDIRECT | NEXT),
+            (0, INDIRECT),
+            (47, INDIRECT),
+            (1 << 20, INDIRECT),
+        ] {
+            first(mem, features, (TABLE, len), flags, 1);
+            broken(mem, features, RingError::Invalid)?;
+        }
+        first(mem, features, (0x10, 48), INDIRECT, 0);
+        broken(mem, features, RingError::Unmapped)?;
+        first(mem, features, (u64::MAX - 7, 48), INDIRECT, 0);
+        broken(mem, features, RingError::Unmapped)?;
+        first(mem, features, (TABLE, 48), INDIRECT, 0);
+        if !packed {
+            put(0, (0x1000, 1), NEXT, 3);
+            broken(mem, features, RingError::Invalid)?;
+        }
+        // Readable behind writable.
+        put(0, (0x1000, 1), NEXT | WRITE, 1);
+        put(1, (0x1000, 1), 0, 0);
+        broken(mem, features, RingError::Invalid)?;
+        // Without the feature.
+        put(0, (0x1000, 1), 0, 0);
+        first(mem, features, (TABLE, 16), INDIRECT, 0);
+        let without = RingFeatures {
+            indirect: false,
+            ..features
+        };
+        broken(mem, without, RingError::Invalid)?;
+    }
     Ok(())
 }
 
 /// Chains that no driver makes.
-fn bad_chains() -> Outcome {
-    let mem = FakeMemory::new();
+fn bad_chains(mem: &FakeMemory) -> Outcome {
     // To itself, in a circle, out of the table.
-    mem.desc(DESC, 0, (0x1000, 1), NEXT, 0);
-    broken(&mem, RingError::Invalid)?;
-    mem.desc(DESC, 0, (0x1000, 0), NEXT, 1);
+    mem.clear(NUM, false);
+    first(mem, SPLIT, (0x1000, 1), NEXT, 0);
+    broken(mem, SPLIT, RingError::Invalid)?;
+    first(mem, SPLIT, (0x1000, 0), NEXT, 1);
     mem.desc(DESC, 1, (0x1000, 0), NEXT, 0);
-    broken(&mem, RingError::Invalid)?;
-    mem.desc(DESC, 0, (0x1000, 1), NEXT, NUM);
-    broken(&mem, RingError::Invalid)?;
-    // Readable behind writable; the end of the address space.
-    mem.desc(DESC, 0, (0x1000, 1), WRITE | NEXT, 1);
-    mem.desc(DESC, 1, (0x1000, 1), 0, 0);
-    broken(&mem, RingError::Invalid)?;
-    mem.desc(DESC, 0, (u64::MAX, 2), 0, 0);
-    broken(&mem, RingError::Invalid)?;
+    broken(mem, SPLIT, RingError::Invalid)?;
+    first(mem, SPLIT, (0x1000, 1), NEXT, NUM);
+    broken(mem, SPLIT, RingError::Invalid)?;
+    // A chain that does not end.
+    mem.clear(NUM, true);
+    for at in 0..NUM {
+        mem.desc(DESC, at, (0x1000, 1), 0, NEXT | AVAIL);
+    }
+    broken(mem, PACKED, RingError::Invalid)?;
+    // A table behind another descriptor of a packed ring.
+    mem.clear(NUM, true);
+    first(mem, PACKED, (0x1000, 1), NEXT, 0);
+    mem.desc(DESC, 1, (TABLE, 16), 0, INDIRECT | AVAIL);
+    broken(mem, PACKED, RingError::Invalid)?;
+
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        // Readable behind writable; the end of the address space.
+        first(mem, features, (0x1000, 1), WRITE | NEXT, 1);
+        desc(mem, features, (DESC, 1), (0x1000, 1), 0, 0);
+        broken(mem, features, RingError::Invalid)?;
+        first(mem, features, (u64::MAX, 2), 0, 0);
+        broken(mem, features, RingError::Invalid)?;
+        first(mem, features, (u64::MAX, 1), 0, 0);
+        let mut queue = queue(features, Position::initial(features.packed))?;
+        ensure!(chain(&mut queue, mem)?.2 == 1);
+    }
+    Ok(())
+}
+
+/// The same descriptor made available again and again: no more is in flight than there are
+/// descriptors, and each is given back as what it was taken for.
+fn twice_in_flight(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let mut queue = queue(features, Position::initial(features.packed))?;
+        let mut tokens = [Token::default(); NUM as usize];
+        for (step, token) in (0..NUM).zip(tokens.iter_mut()) {
+            mem.desc(DESC, 3, (0x1000, 1), 0, 0);
+            if features.packed {
+                mem.desc(DESC, step, (0x1000, 1), 3, AVAIL);
+            } else {
+                avail(mem, step, 3);
+            }
+            *token = chain(&mut queue, mem)?.0;
+        }
+        ensure!(queue.in_flight() == NUM.into());
+        // Once more, which no driver can.
+        if features.packed {
+            mem.desc(DESC, 0, (0x1000, 1), 3, USED);
+        } else {
+            avail(mem, NUM, 3);
+        }
+        ensure!(walk(&mut queue, mem).err() == Some(RingError::Invalid));
+        for token in tokens {
+            ensure!(queue.push(mem, token, 0).is_ok());
+        }
+        ensure!(queue.flush(mem).is_ok() && queue.in_flight() == 0);
+        ensure!(features.packed || mem.get_u16(DEVICE + 2) == NUM);
+        ensure!(!mem.strayed.get());
+    }
     Ok(())
 }
 
 /// Indices that no driver writes, and layouts that none sets.
-fn bad_rings() -> Outcome {
-    let mem = FakeMemory::new();
-    let mut q = queue(&mem, FEATURES, 0);
-    mem.avail(0, NUM);
-    expect!(q.pop(&mem).err() == Some(RingError::Invalid));
-    mem.put(DRIVER + 2, &(NUM + 1).to_le_bytes());
-    expect!(queue_at(&mem, 0).pop(&mem).err() == Some(RingError::Invalid));
-    mem.put(DRIVER + 2, &u16::MAX.to_le_bytes());
-    expect!(queue_at(&mem, 0).pop(&mem).err() == Some(RingError::Invalid));
+fn bad_rings(mem: &FakeMemory) -> Outcome {
+    mem.clear(NUM, false);
+    avail(mem, 0, NUM);
+    broken(mem, SPLIT, RingError::Invalid)?;
+    mem.put_u16(DRIVER + 2, NUM + 1);
+    broken(mem, SPLIT, RingError::Invalid)?;
+    mem.put_u16(DRIVER + 2, u16::MAX);
+    broken(mem, SPLIT, RingError::Invalid)?;
 
-    let good = layout();
-    let bad = [
-        Layout { num: 0, ..good },
-        Layout { num: 7, ..good },
-        Layout {
-            num: 1 << 16,
+    for features in [SPLIT, PACKED] {
+        let good = layout(NUM);
+        let at = |desc, driver, device| Layout {
+            desc,
+            driver,
+            device,
             ..good
-        },
-        Layout {
-            num: u32::MAX,
-            ..good
-        },
-        Layout {
-            desc: DESC + 8,
-            ..good
-        },
-        Layout {
-            driver: DRIVER + 1,
-            ..good
-        },
-        Layout {
-            device: DEVICE + 2,
-            ..good
-        },
-        Layout {
-            desc: u64::MAX & !15,
-            ..good
-        },
-        Layout {
-            driver: u64::MAX & !1,
-            ..good
-        },
-        Layout {
-            device: u64::MAX & !3,
-            ..good
-        },
-    ];
-    for layout in bad {
-        expect!(SplitQueue::new(layout, FEATURES, 0).is_err());
+        };
+        let start = Position::initial(features.packed);
+        for num in [0, (1 << 15) + 1, 1 << 16, u32::MAX] {
+            let layout = Layout { num, ..good };
+            ensure!(VirtQueue::new(layout, features, start).is_err());
+        }
+        for layout in [
+            at(DESC + 8, DRIVER, DEVICE),
+            at(DESC, DRIVER + 1, DEVICE),
+            at(DESC, DRIVER, DEVICE + 2),
+            at(u64::MAX & !15, DRIVER, DEVICE),
+            at(DESC, u64::MAX & !1, DEVICE),
+            at(DESC, DRIVER, u64::MAX & !3),
+        ] {
+            ensure!(VirtQueue::new(layout, features, start).is_err());
+        }
+        // Any size is one of a packed queue.
+        let odd = Layout { num: 7, ..good };
+        ensure!(VirtQueue::new(odd, features, start).is_ok() == features.packed);
+        // An address like any other, until somebody looks.
+        let nowhere = at(0x10, 0x10, 0x10);
+        let Ok(mut queue) = VirtQueue::new(nowhere, features, start) else {
+            return Err("there should be a queue");
+        };
+        ensure!(queue.pop(mem).err() == Some(RingError::Unmapped));
+        ensure!(queue.needs_signal(mem).is_err());
+        ensure!(queue.suppress_kicks(mem).is_err() && queue.ask_for_kicks(mem).is_err());
+        // A position of the other kind.
+        let other = Position::initial(!features.packed);
+        ensure!(VirtQueue::new(good, features, other).is_err());
     }
-    let nowhere = Layout {
-        driver: 0x10,
-        ..good
-    };
-    let Ok(mut q) = SplitQueue::new(nowhere, FEATURES, 0) else {
-        return Err("an address like any other");
-    };
-    expect!(q.pop(&mem).err() == Some(RingError::Unmapped));
-    expect!(q.needs_signal(&mem).is_err());
+    // Places that are not in the ring.
+    for (avail_idx, used_idx) in [(NUM, 0), (0, NUM), (0x7fff, 0x7fff)] {
+        let start = Position::Packed(PackedPosition {
+            avail_idx,
+            avail_wrap: true,
+            used_idx,
+            used_wrap: true,
+        });
+        ensure!(VirtQueue::new(layout(NUM), PACKED, start).is_err());
+    }
     Ok(())
 }
 
-/// A queue that leaves the driver's index as it is.
-fn queue_at(_mem: &FakeMemory, start: u16) -> SplitQueue {
-    match SplitQueue::new(layout(), FEATURES, start) {
-        Ok(queue) => queue,
-        Err(_) => unreachable!(),
+/// Who wants to hear of what, by flags.
+fn notification_flags(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let (wish, kicks) = if features.packed {
+            (DRIVER + 2, DEVICE + 2)
+        } else {
+            (DRIVER, DEVICE)
+        };
+        let mut q = queue(features, Position::initial(features.packed))?;
+        ensure!(q.needs_signal(mem) == Ok(true));
+        mem.put_u16(wish, 1);
+        ensure!(q.needs_signal(mem) == Ok(false));
+        ensure!(q.suppress_kicks(mem).is_ok() && mem.get_u16(kicks) == 1);
+        ensure!(q.ask_for_kicks(mem) == Ok(false) && mem.get_u16(kicks) == 0);
+        first(mem, features, (0x1000, 1), 0, 0);
+        ensure!(q.ask_for_kicks(mem) == Ok(true));
+        // Whoever asks shows what was pushed.
+        let (token, ..) = chain(&mut q, mem)?;
+        ensure!(q.push(mem, token, 0).is_ok() && q.ask_for_kicks(mem) == Ok(false));
+        if features.packed {
+            ensure!(mem.get_u16(DESC + 14) == AVAIL | USED);
+        } else {
+            ensure!(mem.get_u16(DEVICE + 2) == 1);
+        }
+        // A place that was not negotiated is no reason to be silent.
+        mem.put_u16(wish, 2);
+        ensure!(q.needs_signal(mem) == Ok(true));
     }
+    Ok(())
 }
 
-/// Who wants to hear of what, by flags and by index.
-fn notifications() -> Outcome {
-    let mem = FakeMemory::new();
-    let mut q = queue(&mem, FEATURES, 0);
-    expect!(q.needs_signal(&mem) == Ok(true));
-    mem.put(DRIVER, &1u16.to_le_bytes());
-    expect!(q.needs_signal(&mem) == Ok(false));
-    expect!(q.suppress_kicks(&mem).is_ok() && mem.get(DEVICE, 2) == 1);
-    expect!(q.ask_for_kicks(&mem) == Ok(false) && mem.get(DEVICE, 2) == 0);
-    mem.avail(0, 0);
-    expect!(q.ask_for_kicks(&mem) == Ok(true));
-
-    let features = RingFeatures {
-        event_idx: true,
-        ..FEATURES
-    };
-    let mem = FakeMemory::new();
-    let start = u16::MAX - 1;
-    let mut q = queue(&mem, features, start);
-    let event = DRIVER + 4 + 2 * u64::from(NUM);
-    let avail_event = DEVICE + 4 + 8 * u64::from(NUM);
-    expect!(q.suppress_kicks(&mem).is_ok() && mem.get(DEVICE, 2) == 0);
-    expect!(q.ask_for_kicks(&mem) == Ok(false));
-    expect!(mem.get(avail_event, 2) == u64::from(start));
-    // The driver waits for the third one, over the end of the indices.
-    mem.put(event, &start.wrapping_add(2).to_le_bytes());
-    expect!(q.needs_signal(&mem) == Ok(true));
-    for (step, wanted) in [(0u16, false), (1, false), (2, true), (3, false)] {
-        let index = start.wrapping_add(step);
-        mem.avail(index, 0);
-        mem.desc(DESC, 0, (0x1000, 1), 0, 0);
-        expect!(matches!(walk(&mut q, &mem), Ok(Some(_))));
-        expect!(q.push(&mem, 0, 0).is_ok());
-        expect!(q.needs_signal(&mem) == Ok(wanted));
+/// As that, by index, over the end of the indices.
+fn notification_indices(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        let features = RingFeatures {
+            event_idx: true,
+            ..features
+        };
+        let packed = features.packed;
+        mem.clear(NUM, packed);
+        let start = if packed { NUM - 2 } else { u16::MAX - 1 };
+        let (position, event, avail_event, third) = if packed {
+            (packed_at(start, true), DRIVER, DEVICE, 0)
+        } else {
+            mem.put_u16(DRIVER + 2, start);
+            (
+                Position::Split(start),
+                DRIVER + 4 + 2 * u64::from(NUM),
+                DEVICE + 4 + 8 * u64::from(NUM),
+                start.wrapping_add(2),
+            )
+        };
+        let mut q = queue(features, position)?;
+        ensure!(packed || (q.suppress_kicks(mem).is_ok() && mem.get_u16(DEVICE) == 0));
+        ensure!(q.ask_for_kicks(mem) == Ok(false));
+        let wrap = u16::from(packed) << 15;
+        ensure!(mem.get_u16(avail_event) == start | wrap);
+        ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
+        ensure!(q.suppress_kicks(mem).is_ok());
+        ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
+        // The driver waits for the third one, behind the end.
+        mem.put_u16(event, third);
+        mem.put_u16(DRIVER + 2, if packed { 2 } else { start });
+        // A device that just came tells rather too much.
+        ensure!(q.needs_signal(mem) == Ok(true));
+        for (step, wanted) in [(0u16, false), (1, false), (2, true), (3, false)] {
+            let index = start.wrapping_add(step);
+            if packed {
+                let flags = if step < 2 { AVAIL } else { USED };
+                mem.desc(DESC, index % NUM, (0x1000, 1), 0, flags);
+            } else {
+                mem.desc(DESC, 0, (0x1000, 1), 0, 0);
+                avail(mem, index, 0);
+            }
+            let (token, ..) = chain(&mut q, mem)?;
+            ensure!(q.push(mem, token, 0).is_ok());
+            ensure!(q.needs_signal(mem) == Ok(wanted));
+        }
+        // Nothing new, nothing to hear.
+        ensure!(q.needs_signal(mem) == Ok(false));
+        // A place that is not in the ring.
+        mem.put_u16(event, 0x7fff);
+        ensure!(!packed || q.needs_signal(mem) == Ok(true));
     }
     Ok(())
 }
 
 /// All cases that do not depend on luck.
-pub(crate) fn all() -> Outcome {
-    goes_round()?;
-    indirect()?;
-    bad_chains()?;
-    bad_rings()?;
-    notifications()
+pub(crate) fn all(mem: &FakeMemory) -> Outcome {
+    goes_round_split(mem)?;
+    goes_round_packed(mem)?;
+    batches(mem)?;
+    economy(mem)?;
+    indirect(mem)?;
+    bad_chains(mem)?;
+    twice_in_flight(mem)?;
+    bad_rings(mem)?;
+    notification_flags(mem)?;
+    notification_indices(mem)
 }
 
-/// Pseudo-random numbers; the same for the same seed.
-struct Random(u64);
+/// A driver that does whatever it likes.
+struct Hostile<'a> {
+    mem: &'a FakeMemory,
+    random: &'a mut Random,
+    features: RingFeatures,
+    num: u16,
+    /// How seldom it does what is surely wrong.
+    wild: u64,
+}
 
-impl Random {
-    /// The next one, below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit.max(1)
-    }
-
-    /// An address: usually one that is there.
-    fn addr(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.0,
-            1 => u64::MAX - self.below(64),
-            2 => BASE + SIZE as u64 - self.below(64),
-            _ => BASE + (self.below(SIZE as u64) & !15),
-        }
-    }
-
-    /// A descriptor: one that makes sense, or is `crazy`.
-    fn desc(&mut self, mem: &FakeMemory, table: u64, entries: u64, crazy: bool) {
-        let index = self.below(entries) as u16;
-        if crazy {
-            let segment = (self.addr(), self.0 as u32);
-            let next = self.below(entries + 1) as u16;
-            mem.desc(table, index, segment, (self.0 >> 32) as u16, next);
-            return;
+impl Hostile<'_> {
+    /// Writes a descriptor: one that makes sense, or a crazy one.
+    fn desc(&mut self, table: u64, entries: u64, extra: u16) {
+        let (mem, random, features) = (self.mem, &mut *self.random, self.features);
+        let index = random.below(entries) as u16;
+        if random.once_in(self.wild) {
+            let what = (random.addr(), random.next() as u32);
+            let link = random.below(entries + 1) as u16;
+            let flags = random.next() as u16;
+            return desc(mem, features, (table, index), what, flags, link);
         }
         // Always forward and into the same table, so that there is an end.
-        let next = index.saturating_add(1 + self.below(3) as u16);
+        let next = index.saturating_add(1 + random.below(3) as u16);
         let last = u64::from(next) >= entries;
-        let end = WRITE * self.below(2) as u16;
+        let end = WRITE * random.below(2) as u16;
         let mut flags = if last { end } else { NEXT };
-        let len = match self.below(4) {
+        if features.packed && random.once_in(2) {
+            flags = end;
+        }
+        let len = match random.below(4) {
             0 if table == DESC => {
                 flags = INDIRECT;
-                16 * (1 + self.below(64) as u32)
+                16 * (1 + random.below(64) as u32)
             }
             1 => 0,
-            _ => self.below(1 << 16) as u32,
+            _ => random.below(1 << 16) as u32,
         };
         let addr = if flags == INDIRECT {
             TABLE
         } else {
-            self.addr() >> 1
+            random.addr() >> 1
         };
-        mem.desc(table, index, (addr, len), flags, next);
+        desc(
+            mem,
+            features,
+            (table, index),
+            (addr, len),
+            flags | extra,
+            next,
+        );
+    }
+
+    /// Makes something available.
+    fn avail(&mut self, position: Position) {
+        let num = u64::from(self.num);
+        match position {
+            Position::Split(index) => {
+                let head = self.random.below(num) as u16;
+                let at = DRIVER + 4 + 2 * u64::from(index % self.num);
+                self.mem.put_u16(at, head);
+                let ahead = 1 + self.random.below(num.min(3)) as u16;
+                self.mem.put_u16(DRIVER + 2, index.wrapping_add(ahead));
+            }
+            Position::Packed(at) => {
+                // As many as it likes, from the place that the device looks at.
+                let count = 1 + self.random.below(num) as u16;
+                for index in (at.avail_idx..self.num).take(count.into()) {
+                    let addr = DESC + 16 * u64::from(index) + 14;
+                    let flags = self.mem.get_u16(addr) & !(AVAIL | USED);
+                    let wanted = if at.avail_wrap { AVAIL } else { USED };
+                    self.mem.put_u16(addr, flags | wanted);
+                }
+            }
+        }
+    }
+
+    /// Does something.
+    fn step(&mut self, position: Position) {
+        match self.random.below(8) {
+            0 if self.random.once_in(self.wild) => {
+                let (addr, value) = (self.random.addr(), self.random.next());
+                self.mem.put(addr, &value.to_le_bytes());
+            }
+            1 if self.random.once_in(self.wild * 4) => {
+                for at in 0..layout(self.num).num * 2 {
+                    let value = self.random.next();
+                    self.mem.put(DESC + 8 * u64::from(at), &value.to_le_bytes());
+                }
+            }
+            0..=2 => {
+                let flags = self.random.next() as u16 & (AVAIL | USED);
+                let extra = if self.features.packed { flags } else { 0 };
+                self.desc(DESC, self.num.into(), extra);
+            }
+            3 => self.desc(TABLE, 32, 0),
+            4 => {
+                // What it wants to hear.
+                let (at, value) = (self.random.below(2) * 2, self.random.next() as u16);
+                if self.features.packed || at == 0 {
+                    self.mem.put_u16(DRIVER + at, value);
+                }
+            }
+            _ => self.avail(position),
+        }
     }
 }
 
-/// A driver that writes whatever it likes whenever it likes: the device's side must stay within
-/// its bounds. `rounds` queues live through 200 steps each, unless they break. Returns how many
-/// chains got through.
-pub(crate) fn hostile(seed: u64, rounds: u32) -> core::result::Result<u64, &'static str> {
-    // Neighbouring seeds shall have nothing in common, and zero is no state.
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut passed = 0;
-    for _ in 0..rounds {
-        let mem = FakeMemory::new();
-        // How often the driver does what is surely wrong.
-        let wild = 1 + random.below(400);
-        let features = RingFeatures {
-            little_endian: random.below(2) == 0,
-            indirect: random.below(4) != 0,
-            event_idx: random.below(2) == 0,
-        };
-        let start = random.0 as u16;
-        let mut queue = queue(&mem, features, start);
-        for _ in 0..200 {
-            let crazy = random.below(wild) == 0;
-            match random.below(8) {
-                0 if crazy => mem.put(random.addr(), &random.0.to_le_bytes()),
-                0..=2 => random.desc(&mem, DESC, NUM.into(), crazy),
-                3 => random.desc(&mem, TABLE, 32, crazy),
-                _ if crazy => mem.avail(random.0 as u16, (random.0 >> 16) as u16),
-                _ => {
-                    let head = random.below(NUM.into()) as u16;
-                    mem.avail(queue.next_avail(), head);
-                }
-            }
-            mem.accesses.set(0);
-            let before = queue.next_avail();
-            let mut segments = 0;
-            match queue.pop(&mem) {
-                Err(_) => break,
-                Ok(None) => expect!(queue.next_avail() == before),
-                Ok(Some(mut chain)) => {
-                    expect!(chain.head() < NUM);
-                    expect!(queue.next_avail() == before.wrapping_add(1));
-                    let mut writable = false;
-                    let end = loop {
-                        match chain.next(&mem) {
-                            Err(error) => break Err(error),
-                            Ok(None) => break Ok(()),
-                            Ok(Some(segment)) => {
-                                segments += 1;
-                                expect!(segment.len != 0);
-                                expect!(segment.addr.checked_add(segment.len as u64 - 1).is_some());
-                                expect!(segment.writable || !writable);
-                                writable = segment.writable;
-                            }
-                        }
-                    };
-                    if end.is_err() {
-                        break;
-                    }
-                    passed += 1;
-                    expect!(matches!(chain.next(&mem), Ok(None)));
-                    expect!(queue.push(&mem, chain.head(), 0).is_ok());
-                    expect!(queue.needs_signal(&mem).is_ok());
-                }
-            }
-            // The queue itself is mapped; only the table may be elsewhere.
-            expect!(segments <= 1024 + u32::from(NUM));
-            expect!(mem.accesses.get() <= 1024 + u32::from(NUM) + 8);
-            if queue.suppress_kicks(&mem).is_err() || queue.ask_for_kicks(&mem).is_err() {
-                break;
+/// Walks a chain of a hostile driver as far as it goes.
+fn walk_hostile(mem: &FakeMemory, mut chain: Chain, num: u16) -> Outcome<RingResult> {
+    let (mut segments, mut writable) = (0, false);
+    let end = loop {
+        match chain.next(mem) {
+            Err(error) => break Err(error),
+            Ok(None) => break Ok(()),
+            Ok(Some(segment)) => {
+                segments += 1;
+                ensure!(segment.len != 0);
+                ensure!(segment.addr.checked_add(segment.len as u64 - 1).is_some());
+                ensure!(segment.writable || !writable);
+                writable = segment.writable;
             }
         }
-        expect!(!mem.strayed.get());
+    };
+    ensure!(segments <= 1024 + u32::from(num));
+    ensure!(end.is_err() || matches!(chain.next(mem), Ok(None)));
+    Ok(end)
+}
+
+/// A driver that writes whatever it likes whenever it likes, also between two looks of the device:
+/// the device's side must stay within its bounds. `rounds` queues live through 200 steps each; one that breaks is started again where
+/// it was. Returns how many chains got through.
+pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
+    let random = &mut Random::new(seed);
+    let mut passed = 0;
+    for _ in 0..rounds {
+        let packed = random.once_in(2);
+        let features = RingFeatures {
+            little_endian: random.once_in(2),
+            indirect: !random.once_in(4),
+            event_idx: random.once_in(2),
+            packed,
+        };
+        let (num, start) = if packed {
+            let num = 1 + random.below(16) as u16;
+            let start = packed_at(random.below(num.into()) as u16, random.once_in(2));
+            (num, start)
+        } else {
+            (1 << random.below(5), Position::Split(random.next() as u16))
+        };
+        mem.clear(num, packed);
+        if random.once_in(3) {
+            mem.in_turmoil(random.next());
+        }
+        let start_queue = |start| {
+            VirtQueue::new(layout(num), features, start).map_err(|_| "no queue where it was")
+        };
+        let mut queue = start_queue(start)?;
+        let mut tokens = [Token::default(); 16];
+        let mut held = 0;
+        let mut driver = Hostile {
+            mem,
+            wild: 1 + random.below(400),
+            random: &mut *random,
+            features,
+            num,
+        };
+        for _ in 0..200 {
+            driver.step(queue.position());
+            mem.accesses.set(0);
+            let before = queue.position();
+            let mut step = || -> Outcome<RingResult> {
+                let chain = match queue.pop(mem) {
+                    Err(error) => {
+                        ensure!(queue.position() == before);
+                        return Ok(Err(error));
+                    }
+                    Ok(None) => {
+                        ensure!(queue.position() == before);
+                        None
+                    }
+                    Ok(Some(chain)) => Some(chain),
+                };
+                if let Some(chain) = chain {
+                    ensure!(packed || queue.position() != before);
+                    let Some(slot) = tokens.get_mut(held) else {
+                        return Err("more chains in flight than descriptors");
+                    };
+                    *slot = chain.token();
+                    held += 1;
+                    if let Err(error) = walk_hostile(mem, chain, num)? {
+                        return Ok(Err(error));
+                    }
+                    passed += 1;
+                }
+                ensure!(queue.in_flight() as usize == held && held <= num.into());
+                while held > 0 && driver.random.once_in(2) {
+                    held -= 1;
+                    // The queue itself is there, whatever the driver does.
+                    let Some(token) = tokens.get(held) else {
+                        return Err("no token");
+                    };
+                    ensure!(queue.push(mem, *token, held as u32).is_ok());
+                }
+                if driver.random.once_in(2) {
+                    ensure!(queue.needs_signal(mem).is_ok());
+                }
+                if driver.random.once_in(4) {
+                    ensure!(queue.suppress_kicks(mem).is_ok());
+                }
+                if driver.random.once_in(4) {
+                    return Ok(queue.ask_for_kicks(mem).map(|_| ()));
+                }
+                Ok(Ok(()))
+            };
+            let broke = step()?.is_err();
+            ensure!(mem.accesses.get() <= 1024 + u32::from(num) + 16);
+            if broke {
+                queue = start_queue(queue.position())?;
+                held = 0;
+                if !packed && driver.random.once_in(2) {
+                    // Or it would never go on.
+                    let Position::Split(index) = queue.position() else {
+                        return Err("another kind of position");
+                    };
+                    mem.put_u16(DRIVER + 2, index);
+                }
+            }
+        }
+        ensure!(!mem.strayed.get());
     }
     Ok(passed)
 }

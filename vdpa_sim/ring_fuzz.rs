@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `ring_cases.rs` in userspace, and then hostile drivers until time is up.
+//! Runs the cases of `ring_cases.rs` and `ring_model.rs` in userspace, and then drivers that do
+//! everything right and hostile ones, until time is up.
 //!
-//! Usage: `ring_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again.
+//! Usage: `ring_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again. With 0
+//! seconds, a fixed number of seeds is tried.
 
+#[allow(dead_code, reason = "parents use more of it")]
 mod ring;
 mod ring_cases;
+mod ring_memory;
+mod ring_model;
 
+use ring_memory::{FakeMemory, Outcome};
 use std::time::{Duration, Instant};
+
+/// How many seeds are tried when there is no time.
+const SEEDS: u64 = 200;
+/// How many queues a seed is for.
+const ROUNDS: u32 = 100;
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -16,22 +27,28 @@ fn main() {
         None => default,
     };
     let (seconds, first) = (arg(10), arg(1));
-    if let Err(what) = ring_cases::all() {
+    if let Err(what) = ring_cases::all(&FakeMemory::new()) {
         eprintln!("not ok: {what}");
         std::process::exit(1);
     }
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut seed, mut passed) = (first, 0);
-    while Instant::now() < end || seed == first {
-        match std::panic::catch_unwind(|| ring_cases::hostile(seed, 100)) {
-            Ok(Ok(chains)) => passed += chains,
+    let run = |seed: u64, what: &str, drivers: fn(&FakeMemory, u64, u32) -> Outcome<u64>| {
+        match std::panic::catch_unwind(|| drivers(&FakeMemory::new(), seed, ROUNDS)) {
+            Ok(Ok(chains)) => chains,
             outcome => {
-                eprintln!("not ok: seed {seed}: {outcome:?}");
+                eprintln!("not ok: {what} drivers, seed {seed}: {outcome:?}");
                 std::process::exit(1);
             }
         }
-        seed = seed.wrapping_add(1);
+    };
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut seeds, mut honest, mut hostile) = (0, 0, 0);
+    while Instant::now() < end || (seconds == 0 && seeds < SEEDS) {
+        let seed = first.wrapping_add(seeds);
+        honest += run(seed, "honest", ring_model::honest);
+        hostile += run(seed, "hostile", ring_cases::hostile);
+        seeds += 1;
     }
-    let drivers = seed.wrapping_sub(first) * 100;
-    println!("ok: {drivers} hostile drivers, {passed} chains got through");
+    let drivers = seeds * u64::from(ROUNDS);
+    println!("ok: {drivers} honest drivers got {honest} buffers back");
+    println!("ok: {drivers} hostile drivers, {hostile} chains got through");
 }

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bytes of a config space.
+//!
+//! virtio 1.3, section 2.5: the fields are little-endian once a driver accepted version 1, and have
+//! the driver's own byte order before that, which is the one of a legacy driver.
+
+use kernel::prelude::*;
+
+/// A config space of `N` bytes, put together field by field.
+#[derive(Clone, Copy)]
+pub(crate) struct ConfigBytes<const N: usize> {
+    bytes: [u8; N],
+    little_endian: bool,
+}
+
+impl<const N: usize> ConfigBytes<N> {
+    /// A config space of zeroes, with fields that are little-endian or else native.
+    pub(crate) const fn new(little_endian: bool) -> Self {
+        Self {
+            bytes: [0; N],
+            little_endian,
+        }
+    }
+
+    /// Puts bytes at offset `AT`, where they must fit.
+    pub(crate) fn put<const AT: usize, const LEN: usize>(mut self, from: [u8; LEN]) -> Self {
+        const { assert!(AT <= N && LEN <= N - AT) };
+        for (byte, value) in self.bytes.iter_mut().skip(AT).zip(from) {
+            *byte = value;
+        }
+        self
+    }
+
+    /// Puts a field of two bytes at offset `AT`.
+    pub(crate) fn put_u16<const AT: usize>(self, value: u16) -> Self {
+        let bytes = if self.little_endian {
+            value.to_le_bytes()
+        } else {
+            value.to_ne_bytes()
+        };
+        self.put::<AT, 2>(bytes)
+    }
+
+    /// Puts a field of four bytes at offset `AT`.
+    pub(crate) fn put_u32<const AT: usize>(self, value: u32) -> Self {
+        let bytes = if self.little_endian {
+            value.to_le_bytes()
+        } else {
+            value.to_ne_bytes()
+        };
+        self.put::<AT, 4>(bytes)
+    }
+
+    /// Puts a field of eight bytes at offset `AT`.
+    pub(crate) fn put_u64<const AT: usize>(self, value: u64) -> Self {
+        let bytes = if self.little_endian {
+            value.to_le_bytes()
+        } else {
+            value.to_ne_bytes()
+        };
+        self.put::<AT, 8>(bytes)
+    }
+
+    /// The bytes.
+    pub(crate) fn into_bytes(self) -> [u8; N] {
+        self.bytes
+    }
+}
+
+/// Copies a range of a config space to `buf`; one that does not lie in it changes nothing.
+pub(crate) fn read(config: &[u8], offset: usize, buf: &mut [u8]) {
+    let range = offset..offset.saturating_add(buf.len());
+    if let Some(bytes) = config.get(range) {
+        buf.copy_from_slice(bytes);
+    }
+}
+
+#[kunit_tests(rust_vdpa_parent_config)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_little_endian() {
+        let config = ConfigBytes::<16>::new(true)
+            .put_u64::<0>(0x0807_0605_0403_0201)
+            .put_u32::<8>(0x0c0b_0a09)
+            .put_u16::<12>(0x0e0d)
+            .put::<14, 2>([0x0f, 0x10]);
+        let bytes = config.into_bytes();
+        assert!(bytes.iter().zip(1u8..).all(|(byte, want)| *byte == want));
+    }
+
+    #[test]
+    fn fields_are_native_for_legacy_drivers() {
+        let bytes = ConfigBytes::<4>::new(false)
+            .put_u32::<0>(0x1234_5678)
+            .into_bytes();
+        assert_eq!(u32::from_ne_bytes(bytes), 0x1234_5678);
+    }
+
+    #[test]
+    fn reads_stay_inside() {
+        let config = [1u8, 2, 3, 4];
+        let mut two = [9u8; 2];
+        read(&config, 2, &mut two);
+        assert_eq!(two, [3, 4]);
+        read(&config, 3, &mut two);
+        assert_eq!(two, [3, 4]);
+        read(&config, usize::MAX, &mut two);
+        assert_eq!(two, [3, 4]);
+        read(&config, 4, &mut []);
+    }
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ops of the device: those of the engine, with the rules of `mlx5_vdpa` around them.
+//!
+//! C: `drivers/vdpa/mlx5/net/mlx5_vnet.c`.
+
+use crate::{
+    abstractions::{
+        ether::Mac,
+        iotlb::Iotlb,
+        sim_params::max_iotlb_entries,
+        virtio_ids as ids, //
+    },
+    engine::{Class, Engine, Setup},
+    index::{consistent, Queues},
+    maps::Maps as Table,
+    nic::Nic,
+    parent_ops::{not_supported, Callback, Maps, Stats, VdpaConfigOps, VqState},
+    port::{Port, ADDRESS_SPACES, CVQ_GROUP, DATA_GROUP, DESC_GROUP, GROUPS, QUEUE_MAX},
+    shown::Shown,
+    space::Table as _,
+};
+use kernel::{
+    debugfs::Dir,
+    page::PAGE_SIZE,
+    prelude::*,
+    str::CStr,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
+};
+
+/// A device.
+pub(crate) struct Device {
+    engine: Engine<Port, Table>,
+    shown: Arc<Shown>,
+    queues: Queues,
+    /// What was negotiated, also for kicks, which take no lock.
+    features: Atomic<u64>,
+    /// Between `suspend` and `resume`, or a reset.
+    suspended: Atomic<bool>,
+    /// The address spaces of the groups, as the driver said.
+    asids: [Atomic<u32>; GROUPS as usize],
+}
+
+impl Device {
+    /// A device at rest, with a directory below `dir`.
+    pub(crate) fn new(name: &CStr, dir: &Dir, nic: Setup<Nic>, queues: Queues) -> Result<Self> {
+        let mut kinds = KVec::new();
+        for asid in 0..ADDRESS_SPACES {
+            kinds.push(Table::at_rest(asid).kind(), GFP_KERNEL)?;
+        }
+        let shown = Shown::new(kinds)?;
+        let setup = Port::setup(nic, shown.clone())?;
+        let mut asid = 0..;
+        let table = || asid.next().map_or(Table::NONE, Table::at_rest);
+        Ok(Self {
+            engine: Engine::new(name, dir, setup, table)?,
+            shown,
+            queues,
+            features: Atomic::new(0),
+            suspended: Atomic::new(false),
+            asids: [const { Atomic::new(0) }; GROUPS as usize],
+        })
+    }
+
+    /// Changes the MAC address.
+    ///
+    /// Errors: `EINVAL` when it is none, `EBUSY` while a driver uses the device.
+    pub(crate) fn set_mac(&self, mac: Mac) -> Result {
+        if self.is_running() {
+            return Err(EBUSY);
+        }
+        if mac == [0; 6] {
+            return Err(EINVAL);
+        }
+        self.engine.class().nic().set_mac(mac);
+        Ok(())
+    }
+
+    /// Whether DRIVER_OK is set.
+    fn is_running(&self) -> bool {
+        self.engine.get_status() & ids::STATUS_DRIVER_OK != 0
+    }
+
+    /// Whether there is a queue with that number now.
+    fn exists(&self, idx: u16) -> bool {
+        self.queues.exists(idx, self.features.load(Relaxed))
+    }
+
+    /// As `exists`, or `EINVAL`.
+    fn check(&self, idx: u16) -> Result {
+        self.exists(idx).then_some(()).ok_or(EINVAL)
+    }
+
+    /// Whether the driver means the control queue.
+    fn is_control(&self, idx: u16) -> bool {
+        self.queues.is_control(idx, self.features.load(Relaxed))
+    }
+
+    /// The address space of a group.
+    fn asid(&self, group: u32) -> u32 {
+        let asid = self.asids.get(group as usize);
+        asid.map_or(0, |asid| asid.load(Relaxed))
+    }
+
+    /// Decides, as queues are about to run, which key rings are reached by: that of their own
+    /// group if its address space has one, else that of the buffers.
+    fn choose_desc_key(&self) -> Result {
+        let own = self.asid(DESC_GROUP);
+        let asid = match self.engine.space(own)?.change(|maps| maps.is_usable()) {
+            true => own,
+            false => self.asid(DATA_GROUP),
+        };
+        self.engine.set_group_asid(DESC_GROUP, asid)
+    }
+
+    /// Tells the driver about its link, from the first queue's thread.
+    fn tell_link(&self) {
+        self.engine.class().link_changed();
+        self.engine.kick_vq(0);
+    }
+
+    /// Takes an address space another key. Queues that run are stopped, use the new key when they
+    /// go on, and go on where they were.
+    ///
+    /// Errors: `EINVAL` when there is no such address space.
+    fn exchange(&self, asid: u32, new: Table) -> Result {
+        let kind = new.kind();
+        let old = self.engine.paused(|| {
+            self.engine
+                .change_maps(asid, |maps| core::mem::replace(maps, new))
+        });
+        // Freed without a lock.
+        drop(old?);
+        self.shown.exchanged(asid, kind);
+        Ok(())
+    }
+}
+
+#[vtable]
+impl VdpaConfigOps for Device {
+    const MAPS: Maps = Maps::Legacy;
+
+    fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
+        self.check(idx)?;
+        self.engine.set_vq_address(idx, desc, driver, device)
+    }
+
+    fn set_vq_num(&self, idx: u16, num: u32) {
+        if self.exists(idx) {
+            self.engine.set_vq_num(idx, num);
+        }
+    }
+
+    fn kick_vq(&self, idx: u16) {
+        if self.exists(idx) {
+            self.engine.kick_vq(idx);
+        }
+    }
+
+    fn set_vq_cb(&self, idx: u16, cb: Callback) {
+        // Whether the queue exists or not: one that was set has to go, too.
+        self.engine.set_vq_cb(idx, cb);
+    }
+
+    fn set_vq_ready(&self, idx: u16, ready: bool) {
+        if self.features.load(Relaxed) != 0 && self.exists(idx) {
+            self.engine.set_vq_ready(idx, ready);
+        }
+    }
+
+    fn get_vq_ready(&self, idx: u16) -> bool {
+        self.exists(idx) && self.engine.get_vq_ready(idx)
+    }
+
+    fn set_vq_state(&self, idx: u16, state: &VqState) -> Result {
+        self.check(idx)?;
+        let runs = self.is_running() && !self.suspended.load(Relaxed);
+        if runs && !self.is_control(idx) && self.engine.get_vq_ready(idx) {
+            return Err(EINVAL);
+        }
+        self.engine.set_vq_state(idx, state)
+    }
+
+    fn get_vq_state(&self, idx: u16) -> Result<VqState> {
+        self.check(idx)?;
+        self.engine.get_vq_state(idx)
+    }
+
+    fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
+        self.check(idx)?;
+        self.engine.get_vendor_vq_stats(idx, stats)
+    }
+
+    fn get_vq_align(&self) -> u32 {
+        PAGE_SIZE as u32
+    }
+
+    fn get_vq_group(&self, idx: u16) -> u32 {
+        match self.is_control(idx) {
+            true => CVQ_GROUP,
+            false => DATA_GROUP,
+        }
+    }
+
+    fn get_vq_desc_group(&self, idx: u16) -> u32 {
+        match self.is_control(idx) {
+            true => CVQ_GROUP,
+            false => DESC_GROUP,
+        }
+    }
+
+    fn get_device_features(&self) -> u64 {
+        self.engine.get_device_features()
+    }
+
+    fn get_backend_features(&self) -> u64 {
+        ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
+    }
+
+    fn set_driver_features(&self, features: u64) -> Result {
+        if features & ids::F_ACCESS_PLATFORM == 0 {
+            return Err(not_supported());
+        }
+        if !consistent(features) {
+            return Err(EINVAL);
+        }
+        self.engine.set_driver_features(features)?;
+        let now = self.engine.get_driver_features();
+        self.features.store(now, Relaxed);
+        Ok(())
+    }
+
+    fn get_driver_features(&self) -> u64 {
+        self.engine.get_driver_features()
+    }
+
+    fn set_config_cb(&self, cb: Callback) {
+        self.engine.class().set_config_cb(cb);
+    }
+
+    fn get_vq_num_max(&self) -> u16 {
+        QUEUE_MAX
+    }
+
+    fn get_device_id(&self) -> u32 {
+        Port::DEVICE_ID
+    }
+
+    fn get_vendor_id(&self) -> u32 {
+        0
+    }
+
+    fn get_status(&self) -> u8 {
+        self.engine.get_status()
+    }
+
+    fn set_status(&self, status: u8) {
+        let begins = status & ids::STATUS_DRIVER_OK != 0;
+        match (self.is_running(), begins) {
+            // Only a reset takes it back.
+            (true, false) => {}
+            (false, true) => {
+                // There is nothing that could fail: both are numbers that were checked.
+                let _ = self.choose_desc_key();
+                self.engine.set_status(status);
+                if self.features.load(Relaxed) & ids::F_NET_STATUS != 0 {
+                    self.tell_link();
+                }
+            }
+            _ => self.engine.set_status(status),
+        }
+    }
+
+    fn reset(&self) -> Result {
+        self.compat_reset(0)
+    }
+
+    fn compat_reset(&self, flags: u32) -> Result {
+        self.engine.faults().reset.hit()?;
+        self.engine.reset();
+        self.suspended.store(false, Relaxed);
+        self.features.store(0, Relaxed);
+        for asid in self.asids.iter() {
+            asid.store(0, Relaxed);
+        }
+        if flags & ids::RESET_F_CLEAN_MAP != 0 {
+            for asid in 0..ADDRESS_SPACES {
+                self.exchange(asid, Table::at_rest(asid))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn suspend(&self) -> Result {
+        self.engine.faults().suspend.hit()?;
+        self.engine.suspend();
+        self.suspended.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn resume(&self) -> Result {
+        self.engine.faults().resume.hit()?;
+        self.suspended.store(false, Relaxed);
+        self.engine.resume();
+        self.tell_link();
+        Ok(())
+    }
+
+    fn get_config_size(&self) -> usize {
+        self.engine.get_config_size()
+    }
+
+    fn get_config(&self, offset: usize, buf: &mut [u8]) {
+        self.engine.get_config(offset, buf);
+    }
+
+    fn set_config(&self, _offset: usize, _buf: &[u8]) {
+        // Nothing is writable.
+    }
+
+    fn get_generation(&self) -> u32 {
+        self.engine.get_generation()
+    }
+
+    fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {
+        self.engine.faults().set_map.hit()?;
+        let space = self.engine.space(asid)?;
+        let new = Table::new(iotlb, max_iotlb_entries())?;
+        if space.change(|maps| maps.is_same(&new)) {
+            return Ok(());
+        }
+        self.exchange(asid, new)
+    }
+
+    fn reset_map(&self, asid: c_uint) -> Result {
+        self.engine.faults().reset_map.hit()?;
+        self.exchange(asid, Table::at_rest(asid))
+    }
+
+    fn set_group_asid(&self, group: c_uint, asid: c_uint) -> Result {
+        self.engine.set_group_asid(group, asid)?;
+        if let Some(now) = self.asids.get(group as usize) {
+            now.store(asid, Relaxed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the device is: the simulators' NIC, with the groups, the config space and the link events
+//! of `mlx5_vdpa`.
+
+use crate::{
+    abstractions::{
+        virtio_ids as ids,
+        worker::{Again, Waker}, //
+    },
+    engine::{Class, Io, Setup},
+    nic::{Nic, NicUnit},
+    parent_ops::{Callback, Stats},
+    queue::Queue,
+    shown::{KeyFiles, Shown},
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Mutex, //
+    },
+};
+
+/// The features that a device can offer.
+pub(crate) const FEATURES: u64 = ids::F_VERSION_1
+    | ids::F_ACCESS_PLATFORM
+    | ids::F_NET_MAC
+    | ids::F_NET_MTU
+    | ids::F_NET_STATUS
+    | ids::F_NET_CTRL_VQ
+    | ids::F_NET_CTRL_MAC_ADDR
+    | ids::F_NET_CTRL_VLAN
+    | ids::F_NET_MQ;
+
+/// The largest size of a queue.
+pub(crate) const QUEUE_MAX: u16 = 256;
+
+/// The group of the data queues' buffers.
+pub(crate) const DATA_GROUP: u32 = 0;
+/// The group of the control queue.
+pub(crate) const CVQ_GROUP: u32 = 1;
+/// The group of the data queues' rings.
+pub(crate) const DESC_GROUP: u32 = 2;
+/// The number of groups.
+pub(crate) const GROUPS: u32 = 3;
+/// The number of address spaces.
+pub(crate) const ADDRESS_SPACES: u32 = 2;
+
+/// The device, without its queues.
+#[pin_data]
+pub(crate) struct Port {
+    nic: Arc<Nic>,
+    offered: u64,
+    /// For changes of the link.
+    #[pin]
+    config_cb: Mutex<Callback>,
+    /// Whether the driver is to be told about the link.
+    link_changed: Atomic<bool>,
+}
+
+impl Port {
+    /// What a device is made of, around what its NIC is made of.
+    pub(crate) fn setup(nic: Setup<Nic>, shown: Arc<Shown>) -> Result<Setup<Self>> {
+        let offered = nic.offered;
+        let class = Arc::pin_init(
+            pin_init!(Self {
+                nic: nic.class,
+                offered,
+                config_cb <- new_mutex!(Callback::none()),
+                link_changed: Atomic::new(false),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(Setup {
+            class,
+            units: nic.units,
+            offered,
+            groups: GROUPS,
+            address_spaces: ADDRESS_SPACES,
+            queue_max: nic.queue_max,
+            files: KeyFiles(shown),
+        })
+    }
+
+    /// The NIC.
+    pub(crate) fn nic(&self) -> &Nic {
+        &self.nic
+    }
+
+    /// Replaces the callback for changes of the link.
+    pub(crate) fn set_config_cb(&self, cb: Callback) {
+        *self.config_cb.lock() = cb;
+    }
+
+    /// Lets the next thread that runs tell the driver about the link.
+    pub(crate) fn link_changed(&self) {
+        self.link_changed.store(true, Relaxed);
+    }
+}
+
+impl Class for Port {
+    const DEVICE_ID: u32 = Nic::DEVICE_ID;
+    type Config = <Nic as Class>::Config;
+    type Unit = NicUnit;
+    type Files = KeyFiles;
+
+    fn group(&self, idx: u16, features: u64) -> u32 {
+        match self.nic.group(idx, features) {
+            0 => DATA_GROUP,
+            _ => CVQ_GROUP,
+        }
+    }
+
+    fn desc_group(&self, idx: u16, features: u64) -> u32 {
+        match self.nic.group(idx, features) {
+            0 => DESC_GROUP,
+            _ => CVQ_GROUP,
+        }
+    }
+
+    fn config(&self, _features: u64) -> Self::Config {
+        // The device offers nothing but version 1.
+        let mut config = self.nic.config(ids::F_VERSION_1);
+        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu.
+        for (feature, field) in [
+            (ids::F_NET_STATUS, 6..8),
+            (ids::F_NET_MQ, 8..10),
+            (ids::F_NET_MTU, 10..12),
+        ] {
+            if self.offered & feature == 0 {
+                config.get_mut(field).unwrap_or_default().fill(0);
+            }
+        }
+        config
+    }
+
+    fn started(&self, wakers: KVec<Waker>) {
+        self.nic.started(wakers);
+    }
+
+    fn run(&self, unit: &mut NicUnit, queues: &mut [Queue], io: &Io<'_>) -> Again {
+        if self.link_changed.xchg(false, Relaxed) {
+            self.config_cb.lock().call();
+        }
+        self.nic.run(unit, queues, io)
+    }
+
+    fn reset_unit(&self, unit: &mut NicUnit) {
+        self.nic.reset_unit(unit);
+    }
+
+    fn reset(&self) {
+        self.link_changed.store(false, Relaxed);
+        *self.config_cb.lock() = Callback::none();
+        self.nic.reset();
+    }
+
+    fn stats(&self, unit: &NicUnit, idx: u16, features: u64, stats: &mut Stats<'_>) -> Result {
+        self.nic.stats(unit, idx, features, stats)
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the administrator can see of the keys, in debugfs.
+
+use crate::{
+    faults::Files,
+    keys::KeySize, //
+};
+use kernel::{
+    debugfs::ScopedDir,
+    fmt,
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex}, //
+};
+
+/// What a key is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// There is none.
+    None,
+    /// Addresses are physical ones.
+    Physical,
+    /// Direct keys below an indirect one.
+    Indirect(KeySize),
+}
+
+/// The keys of a device.
+struct State {
+    /// One for each address space.
+    kinds: KVec<Kind>,
+    /// How often a key was exchanged.
+    exchanges: u64,
+}
+
+/// The file `keys` of a device: a line for each address space, and the number of exchanges.
+#[pin_data]
+pub(crate) struct Shown {
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Shown {
+    /// What is shown of keys at rest.
+    pub(crate) fn new(kinds: KVec<Kind>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State { kinds, exchanges: 0 }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// An address space has another key.
+    pub(crate) fn exchanged(&self, asid: u32, kind: Kind) {
+        let mut state = self.state.lock();
+        state.exchanges += 1;
+        if let Some(shown) = state.kinds.get_mut(asid as usize) {
+            *shown = kind;
+        }
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        for (asid, kind) in state.kinds.iter().enumerate() {
+            match kind {
+                Kind::None => writeln!(f, "{asid} none")?,
+                Kind::Physical => writeln!(f, "{asid} physical")?,
+                Kind::Indirect(KeySize {
+                    pieces,
+                    directs,
+                    pages,
+                }) => writeln!(f, "{asid} pieces {pieces} direct {directs} pages {pages}")?,
+            }
+        }
+        writeln!(f, "exchanges {}", state.exchanges)
+    }
+}
+
+/// The files of a device.
+pub(crate) struct KeyFiles(pub(crate) Arc<Shown>);
+
+impl Files for KeyFiles {
+    fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
+        dir.read_only_file(c"keys", &*self.0);
+    }
+}

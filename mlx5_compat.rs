@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rust_mlx5_compat.ko`: a NIC in software whose maps are memory keys, as those of `mlx5_vdpa`
+//! are in hardware.
+//!
+//! `vdpa dev add name NAME mgmtdev rust_mlx5_compat` makes one. Any driver of the bus can take it.
+//!
+//! C: `drivers/vdpa/mlx5/`.
+
+#[path = "abstractions/parent.rs"]
+mod abstractions;
+#[path = "mlx5/command.rs"]
+mod command;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/cvq.rs"]
+mod cvq;
+#[path = "mlx5/device.rs"]
+mod device;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/engine.rs"]
+mod engine;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/faults.rs"]
+mod faults;
+#[path = "mlx5/index.rs"]
+mod index;
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "mlx5/key_cases.rs"]
+mod key_cases;
+#[path = "mlx5/keys.rs"]
+mod keys;
+#[path = "mlx5/maps.rs"]
+mod maps;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/nic.rs"]
+mod nic;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+mod parent_ops;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/peer.rs"]
+mod peer;
+#[path = "mlx5/port.rs"]
+mod port;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/queue.rs"]
+mod queue;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/ring.rs"]
+mod ring;
+#[path = "mlx5/shown.rs"]
+mod shown;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "vdpa_sim/space.rs"]
+mod space;
+#[path = "mlx5/table.rs"]
+mod table;
+#[path = "vdpa_sim/vq_state.rs"]
+mod vq_state;
+
+use abstractions::{
+    ether::random_mac,
+    mgmtdev::{Management, ManagementDevice},
+    parent_device::{NewDevice, Registered, Shape},
+    sim_params::max_iotlb_entries,
+    virtio_ids as ids,
+};
+use device::Device;
+use engine::Class;
+use index::Queues;
+use kernel::{
+    debugfs::Dir,
+    prelude::*,
+    sync::Arc, //
+};
+use nic::{Nic, Wanted};
+use parent_ops::{not_supported, Provision};
+use peer::Links;
+use port::Port;
+
+module! {
+    type: Mlx5Compat,
+    name: "rust_mlx5_compat",
+    authors: ["The rust-vhost-vdpa authors"],
+    description: "vDPA network device with memory keys, in software, in Rust",
+    license: "GPL v2",
+}
+
+/// The features without which a device cannot be.
+const NEEDED: u64 = ids::F_VERSION_1 | ids::F_ACCESS_PLATFORM;
+
+/// What makes and changes devices.
+struct Compat {
+    /// Their directory in debugfs.
+    dir: Dir,
+    /// Where their NICs are known.
+    links: Arc<Links>,
+}
+
+/// The features that a device is to offer, if they are possible.
+fn features(provision: &Provision) -> Result<u64> {
+    let features = provision.features().unwrap_or(port::FEATURES);
+    if features & !port::FEATURES != 0 {
+        return Err(EINVAL);
+    }
+    if features & NEEDED != NEEDED {
+        return Err(not_supported());
+    }
+    Ok(features)
+}
+
+/// The MAC address that it is to have; none of its own without the feature.
+fn mac(provision: &Provision, features: u64) -> Result<[u8; 6]> {
+    let mac = match provision.mac() {
+        None if features & ids::F_NET_MAC == 0 => return Ok([0; 6]),
+        None => random_mac(),
+        Some(mac) => mac,
+    };
+    if mac == [0; 6] && features & ids::F_NET_MAC != 0 {
+        return Err(EINVAL);
+    }
+    Ok(mac)
+}
+
+#[vtable]
+impl Management for Compat {
+    type Device = Device;
+
+    const NAME: &'static CStr = c"rust_mlx5_compat";
+    const DEVICE_ID: u32 = Port::DEVICE_ID;
+    const ATTRIBUTES: u64 =
+        Provision::MAC | Provision::MTU | Provision::MAX_VQP | Provision::FEATURES;
+    const FEATURES: u64 = port::FEATURES;
+    const MAX_VQS: u32 = nic::queues(nic::MAX_PAIRS);
+
+    fn dev_add(&self, new: NewDevice<'_, Device>, provision: &Provision) -> Result<Registered> {
+        let offered = features(provision)?;
+        let pairs = provision.max_vq_pairs().unwrap_or(1);
+        let wanted = Wanted {
+            features: offered,
+            mac: mac(provision, offered)?,
+            mtu: provision.mtu().unwrap_or(nic::DEFAULT_MTU),
+            pairs,
+            queue_max: port::QUEUE_MAX,
+            check: command::check,
+        };
+        // Nothing connects them.
+        let nic = Nic::setup(new.name(), &self.links, false, wanted)?;
+        let device = Device::new(new.name(), &self.dir, nic, Queues::new(pairs))?;
+        let shape = Shape {
+            vqs: nic::queues(pairs),
+            groups: port::GROUPS,
+            address_spaces: port::ADDRESS_SPACES,
+        };
+        new.register(shape, device)
+    }
+
+    fn dev_set_attr(&self, dev: &Device, provision: &Provision) -> Result {
+        dev.set_mac(provision.mac().ok_or_else(not_supported)?)
+    }
+}
+
+/// The module: it is there as long as its management device is.
+struct Mlx5Compat {
+    _management: Pin<KBox<ManagementDevice<Compat>>>,
+}
+
+impl kernel::Module for Mlx5Compat {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // A range over everything counts as two.
+        if max_iotlb_entries() < 2 {
+            return Err(EINVAL);
+        }
+        let compat = Compat {
+            dir: Dir::new(c"rust_mlx5_compat"),
+            links: Links::new()?,
+        };
+        let management = KBox::try_pin_init(ManagementDevice::new(compat, module), GFP_KERNEL)?;
+        pr_info!("management device rust_mlx5_compat\n");
+        Ok(Self {
+            _management: management,
+        })
+    }
+}
+
+#[kunit_tests(rust_mlx5_keys)]
+mod tests {
+    use super::key_cases;
+
+    #[test]
+    fn bad_ranges() {
+        assert_eq!(key_cases::bad_ranges(), Ok(()));
+    }
+
+    #[test]
+    fn joined() {
+        assert_eq!(key_cases::joined(), Ok(()));
+    }
+
+    #[test]
+    fn pages() {
+        assert_eq!(key_cases::pages(), Ok(()));
+    }
+
+    #[test]
+    fn pieces() {
+        assert_eq!(key_cases::pieces(), Ok(()));
+    }
+
+    #[test]
+    fn holes() {
+        assert_eq!(key_cases::holes(), Ok(()));
+    }
+
+    #[test]
+    fn limits() {
+        assert_eq!(key_cases::limits(), Ok(()));
+    }
+
+    #[test]
+    fn the_end() {
+        assert_eq!(key_cases::the_end(), Ok(()));
+    }
+
+    #[test]
+    fn listed() {
+        assert_eq!(key_cases::listed(), Ok(()));
+    }
+
+    #[test]
+    fn equality() {
+        assert_eq!(key_cases::equality(), Ok(()));
+    }
+
+    #[test]
+    fn random_tables() {
+        for seed in 1..20 {
+            assert!(key_cases::random(seed, 10, false).is_ok());
+        }
+    }
+}

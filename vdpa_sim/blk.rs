@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rust_vdpa_sim_blk.ko`: a disk in software on the vDPA bus, for tests and demonstrations.
+//!
+//! `vdpa dev add name NAME mgmtdev rust_vdpasim_blk` makes one. Any driver of the bus can take it.
+//!
+//! C: `drivers/vdpa/vdpa_sim/`.
+
+#[path = "../abstractions/parent.rs"]
+mod abstractions;
+mod backend;
+mod disk;
+#[allow(
+    dead_code,
+    reason = "shared by all devices in software, each of which uses its part"
+)]
+mod engine;
+mod faults;
+mod flavour;
+mod maps;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared by all parents, each of which uses its part"
+)]
+#[path = "../parent_ops.rs"]
+mod parent_ops;
+#[allow(
+    dead_code,
+    reason = "shared by all devices in software, each of which uses its part"
+)]
+mod queue;
+mod request;
+#[cfg(CONFIG_KUNIT = "y")]
+mod request_cases;
+#[allow(
+    dead_code,
+    reason = "shared by all parents, each of which uses its part"
+)]
+mod ring;
+#[allow(
+    dead_code,
+    reason = "shared by all simulators, each of which uses its part"
+)]
+mod sim;
+mod space;
+mod vq_state;
+
+use abstractions::{
+    blk_params,
+    mgmtdev::{Management, ManagementDevice},
+    parent_device::{NewDevice, Registered, Shape},
+    sim_params as params,
+};
+use backend::Backend;
+use core::marker::PhantomData;
+use disk::Disk;
+use engine::Class;
+use flavour::{Chosen, Flavour, Simulator};
+use kernel::{
+    debugfs::Dir,
+    prelude::*,
+    sync::Arc, //
+};
+use parent_ops::Provision;
+use sim::Sim;
+
+module! {
+    type: SimBlk,
+    name: "rust_vdpa_sim_blk",
+    authors: ["The rust-vhost-vdpa authors"],
+    description: "vDPA device simulator for block devices, in Rust",
+    license: "GPL v2",
+}
+
+/// What makes disks of one flavour.
+struct BlkManagement<F> {
+    /// Their directory in debugfs.
+    dir: Dir,
+    /// The number of their queues.
+    queues: u16,
+    /// Where all of them keep their sectors, unless each has a backend of its own.
+    shared: Option<Arc<Backend>>,
+    _flavour: PhantomData<F>,
+}
+
+#[vtable]
+impl<F: Flavour> Management for BlkManagement<F> {
+    type Device = Sim<Disk, F>;
+
+    const NAME: &'static CStr = c"rust_vdpasim_blk";
+    const DEVICE_ID: u32 = Disk::DEVICE_ID;
+    const ATTRIBUTES: u64 = Provision::FEATURES;
+    const FEATURES: u64 = disk::ALL_FEATURES;
+    const MAX_VQS: u32 = disk::MAX_QUEUES as u32;
+
+    fn dev_add(
+        &self,
+        new: NewDevice<'_, Self::Device>,
+        provision: &Provision,
+    ) -> Result<Registered> {
+        let offered = provision.features_of(disk::ALL_FEATURES, disk::FEATURES)?;
+        let backend = match &self.shared {
+            Some(shared) => shared.clone(),
+            None => Arc::new(Backend::new(blk_params::capacity())?, GFP_KERNEL)?,
+        };
+        let disk = Disk::new(
+            backend,
+            offered,
+            self.queues,
+            // Memory of a process can make whoever touches it wait, and the other disks with it.
+            F::USE_VA && self.shared.is_some(),
+        );
+        let shape = Shape {
+            vqs: disk.queues().into(),
+            groups: disk::GROUPS,
+            address_spaces: disk::ADDRESS_SPACES,
+        };
+        let setup = disk.setup(offered, params::queue_size())?;
+        let sim = Sim::new(new.name(), &self.dir, setup)?;
+        new.register(shape, sim)
+    }
+}
+
+/// What the module registers: a management device.
+struct Disks;
+
+impl Simulator for Disks {
+    type Registered<F: Flavour> = Pin<KBox<ManagementDevice<BlkManagement<F>>>>;
+
+    fn register<F: Flavour>(module: &'static ThisModule) -> Result<Self::Registered<F>> {
+        let shared = if blk_params::shared_backend() {
+            Some(Arc::new(Backend::new(blk_params::capacity())?, GFP_KERNEL)?)
+        } else {
+            None
+        };
+        let management = BlkManagement {
+            dir: Dir::new(c"rust_vdpa_sim_blk"),
+            queues: blk_params::num_queues(),
+            shared,
+            _flavour: PhantomData,
+        };
+        KBox::try_pin_init(ManagementDevice::new(management, module), GFP_KERNEL)
+    }
+}
+
+/// The module: it is there as long as its management device is, of the flavour that its
+/// parameters ask for.
+struct SimBlk {
+    _registered: Chosen<Disks>,
+}
+
+impl kernel::Module for SimBlk {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        if !(1..=disk::MAX_QUEUES).contains(&blk_params::num_queues())
+            || blk_params::capacity() == 0
+        {
+            return Err(EINVAL);
+        }
+        let registered = Chosen::new(module)?;
+        pr_info!("management device rust_vdpasim_blk\n");
+        Ok(Self {
+            _registered: registered,
+        })
+    }
+}
+
+#[kunit_tests(rust_vdpa_sim_blk)]
+mod tests {
+    use super::{request_cases, *};
+
+    /// What the cases work in.
+    fn space() -> Result<KVVec<u8>> {
+        Ok(KVVec::from_elem(0u8, request_cases::SPACE, GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn cases() -> Result {
+        assert_eq!(request_cases::all(&mut space()?), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn hostile_drivers() -> Result {
+        let mut space = space()?;
+        for seed in 1..20 {
+            assert!(request_cases::hostile(&mut space, seed, 20).is_ok());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn backends() -> Result {
+        use request::Store;
+        assert!(Backend::new(0).is_err());
+        assert!(Backend::new(u64::MAX).is_err());
+        let backend = Backend::new(129)?;
+        assert_eq!(backend.size(), 129 * 512);
+        assert_eq!(
+            backend.piece(0, 1 << 20, |piece| piece.len()),
+            Some(1 << 16)
+        );
+        assert_eq!(backend.piece(65535, 9, |piece| piece.len()), Some(1));
+        assert_eq!(backend.piece(65536, 9, |piece| piece.fill(3)), Some(()));
+        assert_eq!(
+            backend.piece(65530, 9, |piece| piece.iter().all(|b| *b == 0)),
+            Some(true)
+        );
+        assert_eq!(backend.piece(65537, 9000, |piece| piece.len()), Some(511));
+        assert_eq!(backend.piece(129 * 512, 1, |_| ()), None);
+        assert_eq!(backend.piece(u64::MAX, 1, |_| ()), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a NIC lets in, and the commands of the control queue that change it.
+//!
+//! virtio 1.3, section 5.1.6.5.
+
+use crate::abstractions::{ether::Mac, virtio_ids as ids};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// How many addresses of a kind a table takes; with more, every address of that kind is let in.
+const TABLE_MAX: usize = 64;
+/// The number of VLANs.
+const VLANS: usize = 4096;
+/// The longest command whose parameters mean something: two full tables and their lengths.
+pub(crate) const COMMAND_MAX: usize = 8192;
+/// Where a frame has its type.
+const ETH_TYPE: usize = 12;
+
+/// Which frames a NIC lets in.
+pub(crate) struct Filter {
+    /// The number of queue pairs in use.
+    pub(crate) pairs: u16,
+    promisc: bool,
+    allmulti: bool,
+    alluni: bool,
+    nomulti: bool,
+    nouni: bool,
+    nobcast: bool,
+    /// Further addresses of its own; `None` for all there are.
+    unicast: Option<KVec<Mac>>,
+    /// The groups that it is in; `None` for all there are.
+    multicast: Option<KVec<Mac>>,
+    /// The VLANs, as bits.
+    vlans: [u64; VLANS / 64],
+}
+
+/// Whether an address is that of a group.
+fn is_group(address: &[u8]) -> bool {
+    address.first().is_some_and(|first| first & 1 != 0)
+}
+
+/// Whether a table has an address.
+fn has(table: &Option<KVec<Mac>>, address: &[u8]) -> bool {
+    match table {
+        None => true,
+        Some(table) => table.iter().any(|entry| entry == address),
+    }
+}
+
+/// A copy of a table.
+fn copy(table: &Option<KVec<Mac>>) -> Result<Option<KVec<Mac>>> {
+    let Some(table) = table else {
+        return Ok(None);
+    };
+    let mut all = KVec::new();
+    all.extend_from_slice(table, GFP_KERNEL)?;
+    Ok(Some(all))
+}
+
+impl Filter {
+    /// What is let in after a reset: what is for it, and for everybody.
+    pub(crate) fn new() -> Self {
+        Self {
+            pairs: 1,
+            promisc: false,
+            allmulti: false,
+            alluni: false,
+            nomulti: false,
+            nouni: false,
+            nobcast: false,
+            unicast: Some(KVec::new()),
+            multicast: Some(KVec::new()),
+            vlans: [0; VLANS / 64],
+        }
+    }
+
+    /// A copy, to be changed.
+    fn copy(&self) -> Result<Self> {
+        Ok(Self {
+            unicast: copy(&self.unicast)?,
+            multicast: copy(&self.multicast)?,
+            ..*self
+        })
+    }
+
+    /// Whether frames of a VLAN are let in.
+    pub(crate) fn has_vlan(&self, vlan: u16) -> bool {
+        let vlan = usize::from(vlan);
+        let bits = self.vlans.get(vlan / 64).copied().unwrap_or(0);
+        bits & (1 << (vlan % 64)) != 0
+    }
+
+    /// Whether a frame, without its virtio header, is let in by a NIC with this address.
+    ///
+    /// Without a negotiated feature, what it would control is let in.
+    pub(crate) fn accepts(&self, mac: &Mac, features: u64, frame: &[u8]) -> bool {
+        let Some(dest) = frame.get(..6) else {
+            return false;
+        };
+        if self.promisc {
+            return true;
+        }
+        if features & ids::F_NET_CTRL_VLAN != 0 {
+            if let Some([0x81, 0x00, high, low]) = frame.get(ETH_TYPE..ETH_TYPE + 4) {
+                let vlan = u16::from_be_bytes([*high, *low]) & 0xfff;
+                // Number 0 says that there is a priority, but no VLAN.
+                if vlan != 0 && !self.has_vlan(vlan) {
+                    return false;
+                }
+            }
+        }
+        if features & ids::F_NET_CTRL_RX == 0 {
+            return is_group(dest) || dest == mac;
+        }
+        if dest == [0xff; 6] {
+            !self.nobcast
+        } else if is_group(dest) {
+            !self.nomulti && (self.allmulti || has(&self.multicast, dest))
+        } else {
+            !self.nouni && (self.alluni || dest == mac || has(&self.unicast, dest))
+        }
+    }
+}
+
+/// What a command changed.
+pub(crate) enum Change {
+    /// The address of the NIC.
+    Mac(Mac),
+    /// What it lets in, and the number of queue pairs.
+    Filter(Arc<Filter>),
+}
+
+/// Takes a table off the front of parameters; `None` if it is not there whole.
+fn table<'a>(data: &mut &'a [u8], little_endian: bool) -> Option<&'a [u8]> {
+    let (count, rest) = data.split_first_chunk::<4>()?;
+    let count = if little_endian {
+        u32::from_le_bytes(*count)
+    } else {
+        u32::from_ne_bytes(*count)
+    };
+    let size = usize::try_from(count).ok()?.checked_mul(size_of::<Mac>())?;
+    let (entries, rest) = rest.split_at_checked(size)?;
+    *data = rest;
+    Some(entries)
+}
+
+/// The addresses of a table; `None` if they are too many.
+fn entries(raw: &[u8]) -> Result<Option<KVec<Mac>>> {
+    let mut all = KVec::new();
+    for entry in raw.chunks_exact(size_of::<Mac>()) {
+        if all.len() == TABLE_MAX {
+            return Ok(None);
+        }
+        let mut mac = Mac::default();
+        mac.copy_from_slice(entry);
+        all.push(mac, GFP_KERNEL)?;
+    }
+    Ok(Some(all))
+}
+
+/// What a command does to a filter: `command` is its class, its number, and its parameters.
+///
+/// Errors: `EINVAL` for what was not negotiated, does not exist, or makes no sense; `ENOMEM`.
+pub(crate) fn execute(
+    now: &Filter,
+    features: u64,
+    little_endian: bool,
+    max_pairs: u16,
+    command: &[u8],
+) -> Result<Change> {
+    let [class, number, data @ ..] = command else {
+        return Err(EINVAL);
+    };
+    let number_of = |bytes: &[u8]| match bytes {
+        [a, b] if little_endian => Ok(u16::from_le_bytes([*a, *b])),
+        [a, b] => Ok(u16::from_ne_bytes([*a, *b])),
+        _ => Err(EINVAL),
+    };
+    let needs = |feature: u64| {
+        if features & feature != 0 {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    };
+    let mut filter = now.copy()?;
+    match (*class, *number) {
+        (ids::NET_CTRL_RX, number) => {
+            let on = match data {
+                [on] => *on != 0,
+                _ => return Err(EINVAL),
+            };
+            needs(match number {
+                ids::NET_CTRL_RX_PROMISC | ids::NET_CTRL_RX_ALLMULTI => ids::F_NET_CTRL_RX,
+                _ => ids::F_NET_CTRL_RX_EXTRA,
+            })?;
+            *match number {
+                ids::NET_CTRL_RX_PROMISC => &mut filter.promisc,
+                ids::NET_CTRL_RX_ALLMULTI => &mut filter.allmulti,
+                ids::NET_CTRL_RX_ALLUNI => &mut filter.alluni,
+                ids::NET_CTRL_RX_NOMULTI => &mut filter.nomulti,
+                ids::NET_CTRL_RX_NOUNI => &mut filter.nouni,
+                ids::NET_CTRL_RX_NOBCAST => &mut filter.nobcast,
+                _ => return Err(EINVAL),
+            } = on;
+        }
+        (ids::NET_CTRL_MAC, ids::NET_CTRL_MAC_ADDR_SET) => {
+            needs(ids::F_NET_CTRL_MAC_ADDR)?;
+            return Ok(Change::Mac(data.try_into().map_err(|_| EINVAL)?));
+        }
+        (ids::NET_CTRL_MAC, ids::NET_CTRL_MAC_TABLE_SET) => {
+            needs(ids::F_NET_CTRL_RX)?;
+            let mut data = data;
+            let unicast = table(&mut data, little_endian).ok_or(EINVAL)?;
+            let multicast = table(&mut data, little_endian).ok_or(EINVAL)?;
+            if !data.is_empty() {
+                return Err(EINVAL);
+            }
+            filter.unicast = entries(unicast)?;
+            filter.multicast = entries(multicast)?;
+        }
+        (ids::NET_CTRL_VLAN, number) => {
+            needs(ids::F_NET_CTRL_VLAN)?;
+            let vlan = usize::from(number_of(data)?);
+            let bits = filter.vlans.get_mut(vlan / 64).ok_or(EINVAL)?;
+            match number {
+                ids::NET_CTRL_VLAN_ADD => *bits |= 1 << (vlan % 64),
+                ids::NET_CTRL_VLAN_DEL => *bits &= !(1 << (vlan % 64)),
+                _ => return Err(EINVAL),
+            }
+        }
+        (ids::NET_CTRL_MQ, ids::NET_CTRL_MQ_VQ_PAIRS_SET) => {
+            needs(ids::F_NET_MQ)?;
+            let pairs = number_of(data)?;
+            if pairs == 0 || pairs > max_pairs {
+                return Err(EINVAL);
+            }
+            filter.pairs = pairs;
+        }
+        _ => return Err(EINVAL),
+    }
+    Ok(Change::Filter(Arc::new(filter, GFP_KERNEL)?))
+}
+
+#[kunit_tests(rust_vdpa_sim_cvq)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = ids::F_NET_CTRL_RX
+        | ids::F_NET_CTRL_RX_EXTRA
+        | ids::F_NET_CTRL_VLAN
+        | ids::F_NET_CTRL_MAC_ADDR
+        | ids::F_NET_MQ;
+    const OWN: Mac = [2, 0, 0, 0, 0, 1];
+    const OTHER: Mac = [2, 0, 0, 0, 0, 2];
+    const GROUP: Mac = [1, 0, 0x5e, 0, 0, 1];
+    const EVERYBODY: Mac = [0xff; 6];
+
+    fn filter(now: &Filter, command: &[u8]) -> Option<Arc<Filter>> {
+        match execute(now, ALL, true, 4, command) {
+            Ok(Change::Filter(filter)) => Some(filter),
+            _ => None,
+        }
+    }
+
+    fn accepts(filter: &Filter, dest: Mac, tag: Option<u16>) -> bool {
+        let mut frame = [0u8; 18];
+        frame[..6].copy_from_slice(&dest);
+        if let Some(tag) = tag {
+            frame[12..14].copy_from_slice(&[0x81, 0]);
+            frame[14..16].copy_from_slice(&tag.to_be_bytes());
+        }
+        filter.accepts(&OWN, ALL, &frame)
+    }
+
+    #[test]
+    fn modes() {
+        let none = Filter::new();
+        assert!(accepts(&none, OWN, None) && accepts(&none, EVERYBODY, None));
+        assert!(!accepts(&none, OTHER, None) && !accepts(&none, GROUP, None));
+        let promisc = filter(&none, &[0, 0, 1]).unwrap();
+        assert!(accepts(&promisc, OTHER, Some(7)) && accepts(&promisc, GROUP, None));
+        let multi = filter(&none, &[0, 1, 1]).unwrap();
+        assert!(accepts(&multi, GROUP, None) && !accepts(&multi, OTHER, None));
+        assert!(!accepts(&filter(&multi, &[0, 3, 1]).unwrap(), GROUP, None));
+        assert!(accepts(&filter(&none, &[0, 2, 1]).unwrap(), OTHER, None));
+        assert!(!accepts(&filter(&none, &[0, 4, 1]).unwrap(), OWN, None));
+        assert!(!accepts(
+            &filter(&none, &[0, 5, 1]).unwrap(),
+            EVERYBODY,
+            None
+        ));
+    }
+
+    #[test]
+    fn tables() {
+        let mut command = [0u8; 2 + 4 + 6 + 4 + 6];
+        command[0] = 1;
+        command[2] = 1;
+        command[6..12].copy_from_slice(&OTHER);
+        command[12] = 1;
+        command[16..22].copy_from_slice(&GROUP);
+        let with = filter(&Filter::new(), &command).unwrap();
+        assert!(accepts(&with, OTHER, None) && accepts(&with, GROUP, None));
+        assert!(!accepts(&with, [2, 0, 0, 0, 0, 3], None));
+        // Cut, and too long, and a length that lies.
+        assert!(filter(&with, &command[..21]).is_none());
+        command[12] = 0;
+        assert!(filter(&with, &command).is_none());
+        command[2..6].copy_from_slice(&[0xff; 4]);
+        assert!(filter(&with, &command).is_none());
+    }
+
+    #[test]
+    fn vlans() {
+        let none = Filter::new();
+        assert!(!accepts(&none, OWN, Some(5)) && accepts(&none, OWN, Some(0xe000)));
+        let five = filter(&none, &[2, 0, 5, 0]).unwrap();
+        assert!(accepts(&five, OWN, Some(0xe005)) && !accepts(&five, OWN, Some(6)));
+        assert!(!accepts(
+            &filter(&five, &[2, 1, 5, 0]).unwrap(),
+            OWN,
+            Some(5)
+        ));
+        assert!(filter(&none, &[2, 0, 0, 0x10]).is_none());
+    }
+
+    #[test]
+    fn pairs() {
+        let none = Filter::new();
+        assert_eq!(filter(&none, &[4, 0, 4, 0]).map(|new| new.pairs), Some(4));
+        assert!(filter(&none, &[4, 0, 5, 0]).is_none());
+        assert!(filter(&none, &[4, 0, 0, 0]).is_none());
+        assert!(filter(&none, &[4, 0, 1]).is_none());
+    }
+
+    #[test]
+    fn addresses() {
+        let none = Filter::new();
+        let set = [1, 1, 2, 0, 0, 0, 0, 9];
+        assert!(matches!(
+            execute(&none, ALL, true, 1, &set),
+            Ok(Change::Mac([2, 0, 0, 0, 0, 9]))
+        ));
+        assert!(execute(&none, ALL, true, 1, &set[..7]).is_err());
+        assert!(execute(&none, 0, true, 1, &set).is_err());
+        assert!(execute(&none, ALL, true, 1, &[9, 0, 0]).is_err());
+        assert!(execute(&none, ALL, true, 1, &[1]).is_err());
+    }
+}

@@ -1,0 +1,711 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The engine of a device in software: queues, the threads that serve them, address spaces, and
+//! what the ops of a vDPA device do to them.
+//!
+//! A device is cut into units of one or more queues. Each unit has a thread, and a lock that the
+//! thread holds while it does a bounded amount of work. An op that stops something sets it under
+//! that lock: once it has returned, nothing of what it stopped runs. An op that changes maps
+//! changes the table and then takes every unit's lock once: afterwards nobody uses what was
+//! found before.
+//!
+//! Lock order: [`Device::control`], then [`Unit::state`], then the leaves: those of the address
+//! spaces, and those of the class. A kick takes none of them.
+
+use crate::{
+    abstractions::{
+        guest_mem::GuestMemory,
+        mm::{BoundMm, UserAccess},
+        parent_config,
+        virtio_ids as ids,
+        worker::{Again, Run, Waker, Worker}, //
+    },
+    faults::{Directory, Files},
+    parent_ops::{Callback, Stats, VqState},
+    queue::Queue,
+    ring::{Position, RingFeatures},
+    space::{AddressSpace, AddressSpaces, Spaces, Table},
+    vq_state,
+};
+use kernel::{
+    debugfs::{Dir, Scope},
+    new_mutex,
+    prelude::*,
+    str::CStr,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Mutex, //
+    },
+};
+
+/// What makes a device a NIC, or a disk. All units share it; it has its own locks for what they
+/// share, which nest inside everything else.
+pub(crate) trait Class: Send + Sync + Sized + 'static {
+    /// The virtio device id.
+    const DEVICE_ID: u32;
+    /// The config space, as bytes.
+    type Config: AsRef<[u8]>;
+    /// What a unit keeps to itself, under its lock.
+    type Unit: Send + Unpin + 'static;
+    /// What it has in the device's directory in debugfs beside the faults; `()` for nothing.
+    type Files: Files;
+
+    /// The group that a queue's buffers are in.
+    fn group(&self, _idx: u16, _features: u64) -> u32 {
+        0
+    }
+
+    /// The group that its ring is in.
+    fn desc_group(&self, idx: u16, features: u64) -> u32 {
+        self.group(idx, features)
+    }
+
+    /// The config space as the driver is to see it.
+    fn config(&self, features: u64) -> Self::Config;
+
+    /// The driver writes to the config space; the range lies in it.
+    fn write_config(&self, _features: u64, _offset: usize, _buf: &[u8]) {}
+
+    /// The device is complete: its units can be called for, in their order.
+    fn started(&self, _wakers: KVec<Waker>) {}
+
+    /// Does a bounded amount of work for a unit.
+    fn run(&self, unit: &mut Self::Unit, queues: &mut [Queue], io: &Io<'_>) -> Again;
+
+    /// Takes a unit back to the beginning; statistics stay.
+    fn reset_unit(&self, _unit: &mut Self::Unit) {}
+
+    /// Takes what the units share back to the beginning, after all of them.
+    fn reset(&self) {}
+
+    /// Gives the statistics of a queue, which is one of the unit's.
+    fn stats(&self, _unit: &Self::Unit, _idx: u16, _features: u64, _: &mut Stats<'_>) -> Result {
+        Err(EINVAL)
+    }
+}
+
+/// A unit as its device is made: so many queues, behind those of the units before it.
+pub(crate) struct UnitSetup<U> {
+    /// The number of queues.
+    pub(crate) queues: u16,
+    /// What the unit keeps to itself.
+    pub(crate) unit: U,
+}
+
+/// What a device is made of.
+pub(crate) struct Setup<C: Class> {
+    /// What it is.
+    pub(crate) class: Arc<C>,
+    /// Its units.
+    pub(crate) units: KVec<UnitSetup<C::Unit>>,
+    /// The features on offer.
+    pub(crate) offered: u64,
+    /// The number of groups of queues.
+    pub(crate) groups: u32,
+    /// The number of address spaces.
+    pub(crate) address_spaces: u32,
+    /// The largest size of a queue; a power of two.
+    pub(crate) queue_max: u16,
+    /// The class's files.
+    pub(crate) files: C::Files,
+}
+
+/// What a unit reaches while it runs.
+pub(crate) struct Io<'a> {
+    /// What was negotiated.
+    pub(crate) features: u64,
+    spaces: &'a dyn Spaces,
+    user: Option<&'a UserAccess<'a>>,
+    generation: &'a Atomic<u32>,
+}
+
+/// The memory of a queue.
+pub(crate) struct QueueMemory<'a> {
+    ring: GuestMemory<'a>,
+    /// Unless they are where the ring is.
+    buffers: Option<GuestMemory<'a>>,
+}
+
+impl<'a> QueueMemory<'a> {
+    /// The memory that its ring is in.
+    pub(crate) fn ring(&self) -> &GuestMemory<'a> {
+        &self.ring
+    }
+
+    /// The memory that its buffers are in.
+    pub(crate) fn buffers(&self) -> &GuestMemory<'a> {
+        self.buffers.as_ref().unwrap_or(&self.ring)
+    }
+}
+
+impl<'a> Io<'a> {
+    /// The memory of a queue. Make one for a run, as it remembers what it found. `None`: the
+    /// queue rests.
+    pub(crate) fn memory(&self, queue: &Queue) -> Option<QueueMemory<'a>> {
+        let ring = self.spaces.memory(queue.ring_asid(), self.user)?;
+        let buffers = if queue.asid() == queue.ring_asid() {
+            None
+        } else {
+            Some(self.spaces.memory(queue.asid(), self.user)?)
+        };
+        Some(QueueMemory { ring, buffers })
+    }
+
+    /// The work changed what is in the config space.
+    pub(crate) fn config_changed(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+}
+
+/// Whether fields are little-endian with these features; else they are native.
+pub(crate) fn little_endian(features: u64) -> bool {
+    cfg!(target_endian = "little") || features & ids::F_VERSION_1 != 0
+}
+
+/// Whether rings are packed with these features; else they are split.
+fn is_packed(features: u64) -> bool {
+    features & ids::F_RING_PACKED != 0
+}
+
+/// What was negotiated about rings.
+fn ring_features(features: u64) -> RingFeatures {
+    RingFeatures {
+        little_endian: little_endian(features),
+        indirect: features & ids::F_RING_INDIRECT_DESC != 0,
+        event_idx: features & ids::F_RING_EVENT_IDX != 0,
+        packed: is_packed(features),
+    }
+}
+
+/// What belongs to no queue.
+struct Control {
+    status: u8,
+    /// DRIVER_OK is set and the device is not suspended.
+    running: bool,
+    features: u64,
+    config_cb: Callback,
+    /// The address space of each group.
+    groups: KVec<u32>,
+}
+
+impl Control {
+    /// The address space of a group.
+    fn asid(&self, group: u32) -> u32 {
+        self.groups.get(group as usize).copied().unwrap_or(0)
+    }
+}
+
+/// What the units of a device share.
+#[pin_data]
+struct Device<C: Class, T> {
+    #[pin]
+    control: Mutex<Control>,
+    /// Changes with the config space.
+    generation: Atomic<u32>,
+    /// Whether a process's address space is bound.
+    bound: Atomic<bool>,
+    spaces: Arc<AddressSpaces<T>>,
+    #[pin]
+    directory: Scope<Directory<C::Files, T>>,
+    class: Arc<C>,
+}
+
+/// What a unit is doing.
+struct UnitState<U> {
+    /// As in [`Control`].
+    running: bool,
+    /// As in [`Control`].
+    features: u64,
+    /// The process whose addresses the maps lead to; else they lead to physical ones.
+    mm: Option<BoundMm>,
+    queues: KVec<Queue>,
+    own: U,
+}
+
+/// Some queues, and what serves them.
+#[pin_data]
+struct Unit<C: Class, T> {
+    device: Arc<Device<C, T>>,
+    /// The number of its first queue.
+    first: u16,
+    #[pin]
+    state: Mutex<UnitState<C::Unit>>,
+}
+
+impl<C: Class, T: Table> Unit<C, T> {
+    /// Moves its queues to the address spaces of their groups.
+    fn regroup(&self, control: &Control) {
+        let class = &self.device.class;
+        let mut state = self.state.lock();
+        for (idx, queue) in (self.first..).zip(state.queues.iter_mut()) {
+            queue.set_asid(
+                control.asid(class.group(idx, control.features)),
+                control.asid(class.desc_group(idx, control.features)),
+            );
+        }
+    }
+}
+
+impl<C: Class, T: Table> Unit<C, T> {
+    /// Does a bounded amount of work, with the addresses of a process in reach if one is bound.
+    fn serve(&self, user: Option<&UserAccess<'_>>) -> Again {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !state.running {
+            return Again::No;
+        }
+        match (&state.mm, user) {
+            (None, None) => {}
+            (Some(mm), Some(user)) if user.is_of(mm) => {}
+            // It was bound or unbound meanwhile.
+            _ => return Again::Yes,
+        }
+        let features = ring_features(state.features);
+        for queue in state.queues.iter_mut() {
+            queue.begin(features);
+        }
+        let io = Io {
+            features: state.features,
+            spaces: &*self.device.spaces,
+            user,
+            generation: &self.device.generation,
+        };
+        let again = self
+            .device
+            .class
+            .run(&mut state.own, &mut state.queues, &io);
+        for queue in state.queues.iter_mut().filter(|queue| queue.wants_signal()) {
+            if let Some(mem) = io.memory(queue) {
+                queue.signal(mem.ring());
+            }
+        }
+        again
+    }
+}
+
+impl<C: Class, T: Table> Run for Unit<C, T> {
+    fn run(&self) -> Again {
+        self.device.directory.faults().delay();
+        let mm = if self.device.bound.load(Relaxed) {
+            self.state.lock().mm.clone()
+        } else {
+            None
+        };
+        match mm {
+            None => self.serve(None),
+            // Without the process there is nothing to be reached.
+            Some(mm) => mm.with(|user| self.serve(Some(user))).unwrap_or(Again::No),
+        }
+    }
+}
+
+/// A device.
+pub(crate) struct Engine<C: Class, T: Table> {
+    /// One for each unit. They go first: nothing runs once they are dropped.
+    workers: KVec<Worker<Unit<C, T>>>,
+    units: KVec<Arc<Unit<C, T>>>,
+    /// Which unit a queue is in, and which of its queues it is.
+    places: KVec<(u16, u16)>,
+    device: Arc<Device<C, T>>,
+    offered: u64,
+    queue_max: u16,
+    address_spaces: u32,
+}
+
+impl<C: Class, T: Table> Engine<C, T> {
+    /// A device at rest, with a directory below `dir`, whose address spaces begin with `table`.
+    pub(crate) fn new(
+        name: &CStr,
+        dir: &Dir,
+        setup: Setup<C>,
+        table: impl FnMut() -> T,
+    ) -> Result<Self> {
+        let groups = KVec::from_elem(0u32, setup.groups as usize, GFP_KERNEL)?;
+        let spaces = Arc::new(AddressSpaces::new(setup.address_spaces, table)?, GFP_KERNEL)?;
+        let (class, files) = (setup.class, setup.files);
+        let device = Arc::pin_init(
+            try_pin_init!(Device {
+                control <- new_mutex!(Control {
+                    status: 0,
+                    running: false,
+                    features: 0,
+                    config_cb: Callback::none(),
+                    groups,
+                }),
+                generation: Atomic::new(0),
+                bound: Atomic::new(false),
+                directory <- Directory::new(dir, name, spaces.clone(), files),
+                spaces,
+                class,
+            }),
+            GFP_KERNEL,
+        )?;
+
+        let mut units = KVec::with_capacity(setup.units.len(), GFP_KERNEL)?;
+        let mut places = KVec::new();
+        for unit in setup.units {
+            let first = places.len() as u16;
+            let mut queues = KVec::with_capacity(unit.queues.into(), GFP_KERNEL)?;
+            for at in 0..unit.queues {
+                queues.push(Queue::new(setup.queue_max), GFP_KERNEL)?;
+                places.push((units.len() as u16, at), GFP_KERNEL)?;
+            }
+            let shared = device.clone();
+            let unit = Arc::pin_init(
+                pin_init!(Unit {
+                    device: shared,
+                    first,
+                    state <- new_mutex!(UnitState {
+                        running: false,
+                        features: 0,
+                        mm: None,
+                        queues,
+                        own: unit.unit,
+                    }),
+                }),
+                GFP_KERNEL,
+            )?;
+            units.push(unit, GFP_KERNEL)?;
+        }
+        let mut workers = KVec::with_capacity(units.len(), GFP_KERNEL)?;
+        for (number, unit) in (0u32..).zip(units.iter()) {
+            workers.push(Worker::new(name, number, unit.clone())?, GFP_KERNEL)?;
+        }
+        let mut wakers = KVec::with_capacity(workers.len(), GFP_KERNEL)?;
+        for worker in workers.iter() {
+            wakers.push(worker.waker(), GFP_KERNEL)?;
+        }
+        device.class.started(wakers);
+        Ok(Self {
+            workers,
+            units,
+            places,
+            device,
+            offered: setup.offered,
+            queue_max: setup.queue_max,
+            address_spaces: setup.address_spaces,
+        })
+    }
+
+    /// The number of queues.
+    pub(crate) fn queues(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    /// What the device is.
+    pub(crate) fn class(&self) -> &C {
+        &self.device.class
+    }
+
+    /// What to let fail.
+    pub(crate) fn faults(&self) -> &crate::faults::Faults {
+        self.device.directory.faults()
+    }
+
+    /// Changes what the config space is made of, and tells the driver.
+    pub(crate) fn change_config(&self, change: impl FnOnce(&C)) {
+        let control = self.device.control.lock();
+        change(&self.device.class);
+        self.device.generation.fetch_add(1, Relaxed);
+        if control.running {
+            control.config_cb.call();
+        }
+    }
+
+    /// An address space.
+    ///
+    /// Errors: `EINVAL` when there is no such one.
+    pub(crate) fn space(&self, asid: u32) -> Result<&AddressSpace<T>> {
+        self.device.spaces.get(asid)
+    }
+
+    /// Changes the table of an address space. On return nobody uses what was before.
+    ///
+    /// Errors: `EINVAL` when there is no such address space.
+    pub(crate) fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let result = self.space(asid)?.change(f);
+        self.settle();
+        Ok(result)
+    }
+
+    /// As `change_maps`, for each address space.
+    pub(crate) fn change_all_maps(&self, mut f: impl FnMut(&mut T)) {
+        for space in self.device.spaces.iter() {
+            space.change(&mut f);
+        }
+        self.settle();
+    }
+
+    /// Waits until no unit runs that ran before.
+    ///
+    /// While a process is bound this does nothing: a unit may be waiting for its `mmap_lock`, which
+    /// drivers hold when they change maps, and what it found before are addresses of that
+    /// process, which reach nothing but its own memory.
+    pub(crate) fn settle(&self) {
+        if self.device.bound.load(Relaxed) {
+            return;
+        }
+        for unit in self.units.iter() {
+            drop(unit.state.lock());
+        }
+    }
+
+    /// Lets maps lead to the addresses of a process, or to physical ones. On return nobody uses
+    /// what was bound before.
+    pub(crate) fn bind(&self, mm: Option<BoundMm>) {
+        self.device.bound.store(mm.is_some(), Relaxed);
+        for unit in self.units.iter() {
+            let old = core::mem::replace(&mut unit.state.lock().mm, mm.clone());
+            // The lock was released at the end of the statement.
+            drop(old);
+        }
+    }
+
+    /// Does something while nothing runs; what ran before then goes on.
+    pub(crate) fn paused<R>(&self, f: impl FnOnce() -> R) -> R {
+        let mut control = self.device.control.lock();
+        let running = control.running;
+        self.set_running(&mut control, false);
+        let result = f();
+        self.set_running(&mut control, running);
+        result
+    }
+
+    /// Does something to the state of a queue.
+    fn queue<R>(&self, idx: u16, f: impl FnOnce(&mut Queue) -> R) -> Result<R> {
+        let (unit, at) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
+        let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
+        let mut state = unit.state.lock();
+        Ok(f(state.queues.get_mut(usize::from(*at)).ok_or(EINVAL)?))
+    }
+
+    /// Does something to the state of every unit.
+    fn each(&self, mut f: impl FnMut(&mut UnitState<C::Unit>)) {
+        for unit in self.units.iter() {
+            f(&mut unit.state.lock());
+        }
+    }
+
+    /// Calls for every unit.
+    fn call_all(&self) {
+        for worker in self.workers.iter() {
+            worker.queue();
+        }
+    }
+
+    /// Whether the device can use a queue no more until it is stopped and started again.
+    pub(crate) fn is_broken(&self, idx: u16) -> bool {
+        self.queue(idx, |queue| queue.is_broken()).unwrap_or(false)
+    }
+
+    /// As [`VdpaConfigOps::set_vq_address`].
+    pub(crate) fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
+        self.queue(idx, |queue| queue.set_address(desc, driver, device))
+    }
+
+    /// As [`VdpaConfigOps::set_vq_num`].
+    pub(crate) fn set_vq_num(&self, idx: u16, num: u32) {
+        let _ = self.queue(idx, |queue| queue.set_num(num));
+    }
+
+    /// As [`VdpaConfigOps::kick_vq`]: takes no lock but that of the thread's list of work, and does
+    /// not sleep.
+    pub(crate) fn kick_vq(&self, idx: u16) {
+        let place = self.places.get(usize::from(idx));
+        if let Some(worker) = place.and_then(|(unit, _)| self.workers.get(usize::from(*unit))) {
+            worker.queue();
+        }
+    }
+
+    /// As [`VdpaConfigOps::set_vq_cb`].
+    pub(crate) fn set_vq_cb(&self, idx: u16, cb: Callback) {
+        let _ = self.queue(idx, |queue| queue.set_callback(cb));
+    }
+
+    /// As [`VdpaConfigOps::set_vq_ready`].
+    pub(crate) fn set_vq_ready(&self, idx: u16, ready: bool) {
+        if self.queue(idx, |queue| queue.set_ready(ready)) == Ok(true) {
+            // There may have been kicks already.
+            self.kick_vq(idx);
+        }
+    }
+
+    /// As [`VdpaConfigOps::get_vq_ready`].
+    pub(crate) fn get_vq_ready(&self, idx: u16) -> bool {
+        self.queue(idx, |queue| queue.is_ready()).unwrap_or(false)
+    }
+
+    /// As [`VdpaConfigOps::set_vq_state`].
+    pub(crate) fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
+        let packed = is_packed(self.get_driver_features());
+        let position = vq_state::restored(vq_state, packed);
+        self.queue(idx, |queue| queue.set_position(position))
+    }
+
+    /// As [`VdpaConfigOps::get_vq_state`].
+    pub(crate) fn get_vq_state(&self, idx: u16) -> Result<VqState> {
+        let initial = Position::initial(is_packed(self.get_driver_features()));
+        let position = self.queue(idx, |queue| queue.position())?;
+        Ok(vq_state::saved(position.unwrap_or(initial)))
+    }
+
+    /// As [`VdpaConfigOps::get_vendor_vq_stats`].
+    pub(crate) fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
+        let (unit, _) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
+        let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
+        let state = unit.state.lock();
+        self.class().stats(&state.own, idx, state.features, stats)
+    }
+
+    /// As [`VdpaConfigOps::get_vq_size`].
+    pub(crate) fn get_vq_size(&self, idx: u16) -> u16 {
+        if self.get_status() & ids::STATUS_DRIVER_OK == 0 {
+            return self.queue_max;
+        }
+        match self.queue(idx, |queue| queue.num()) {
+            Ok(num) => u16::try_from(num).unwrap_or(self.queue_max),
+            Err(_) => 0,
+        }
+    }
+
+    /// As [`VdpaConfigOps::get_vq_group`].
+    pub(crate) fn get_vq_group(&self, idx: u16) -> u32 {
+        self.class().group(idx, self.get_driver_features())
+    }
+
+    /// As [`VdpaConfigOps::get_vq_desc_group`].
+    pub(crate) fn get_vq_desc_group(&self, idx: u16) -> u32 {
+        self.class().desc_group(idx, self.get_driver_features())
+    }
+
+    /// As [`VdpaConfigOps::get_device_features`].
+    pub(crate) fn get_device_features(&self) -> u64 {
+        self.offered
+    }
+
+    /// As [`VdpaConfigOps::set_driver_features`].
+    ///
+    /// Errors: `EINVAL` for a driver that uses physical addresses, as it would be right only by
+    /// accident.
+    pub(crate) fn set_driver_features(&self, features: u64) -> Result {
+        if features & ids::F_ACCESS_PLATFORM == 0 {
+            return Err(EINVAL);
+        }
+        let mut control = self.device.control.lock();
+        control.features = features & self.offered;
+        self.each(|state| state.features = control.features);
+        self.units.iter().for_each(|unit| unit.regroup(&control));
+        Ok(())
+    }
+
+    /// As [`VdpaConfigOps::get_driver_features`].
+    pub(crate) fn get_driver_features(&self) -> u64 {
+        self.device.control.lock().features
+    }
+
+    /// As [`VdpaConfigOps::set_config_cb`].
+    pub(crate) fn set_config_cb(&self, cb: Callback) {
+        self.device.control.lock().config_cb = cb;
+    }
+
+    /// As [`VdpaConfigOps::get_vq_num_max`].
+    pub(crate) fn get_vq_num_max(&self) -> u16 {
+        self.queue_max
+    }
+
+    /// As [`VdpaConfigOps::get_status`].
+    pub(crate) fn get_status(&self) -> u8 {
+        self.device.control.lock().status
+    }
+
+    /// As [`VdpaConfigOps::set_status`].
+    pub(crate) fn set_status(&self, status: u8) {
+        let mut control = self.device.control.lock();
+        control.status = status;
+        self.set_running(&mut control, status & ids::STATUS_DRIVER_OK != 0);
+    }
+
+    /// Stops every unit, or lets it run.
+    fn set_running(&self, control: &mut Control, running: bool) {
+        control.running = running;
+        self.each(|state| state.running = running);
+        if running {
+            // The driver may have made buffers available, and kicked, before.
+            self.call_all();
+        }
+    }
+
+    /// As [`VdpaConfigOps::reset`]: everything but the maps, which stay.
+    pub(crate) fn reset(&self) {
+        let mut control = self.device.control.lock();
+        let max = self.queue_max;
+        self.each(|state| {
+            state.running = false;
+            state.features = 0;
+            for queue in state.queues.iter_mut() {
+                *queue = Queue::new(max);
+            }
+            self.class().reset_unit(&mut state.own);
+        });
+        self.class().reset();
+        control.status = 0;
+        control.running = false;
+        control.features = 0;
+        control.config_cb = Callback::none();
+        for asid in control.groups.iter_mut() {
+            *asid = 0;
+        }
+        self.device.generation.fetch_add(1, Relaxed);
+    }
+
+    /// As [`VdpaConfigOps::suspend`].
+    pub(crate) fn suspend(&self) {
+        self.set_running(&mut self.device.control.lock(), false);
+    }
+
+    /// As [`VdpaConfigOps::resume`].
+    pub(crate) fn resume(&self) {
+        let mut control = self.device.control.lock();
+        let running = control.status & ids::STATUS_DRIVER_OK != 0;
+        self.set_running(&mut control, running);
+    }
+
+    /// As [`VdpaConfigOps::get_config_size`].
+    pub(crate) fn get_config_size(&self) -> usize {
+        size_of::<C::Config>()
+    }
+
+    /// As [`VdpaConfigOps::get_config`].
+    pub(crate) fn get_config(&self, offset: usize, buf: &mut [u8]) {
+        let config = self.class().config(self.get_driver_features());
+        parent_config::read(config.as_ref(), offset, buf);
+    }
+
+    /// As [`VdpaConfigOps::set_config`].
+    pub(crate) fn set_config(&self, offset: usize, buf: &[u8]) {
+        let features = self.get_driver_features();
+        let end = offset.checked_add(buf.len());
+        if end.is_some_and(|end| end <= self.get_config_size()) {
+            self.class().write_config(features, offset, buf);
+        }
+    }
+
+    /// As [`VdpaConfigOps::get_generation`].
+    pub(crate) fn get_generation(&self) -> u32 {
+        self.device.generation.load(Relaxed)
+    }
+
+    /// As [`VdpaConfigOps::set_group_asid`].
+    ///
+    /// Errors: `EINVAL` when there is no such group or address space.
+    pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
+        if asid >= self.address_spaces {
+            return Err(EINVAL);
+        }
+        let mut control = self.device.control.lock();
+        *control.groups.get_mut(group as usize).ok_or(EINVAL)? = asid;
+        self.units.iter().for_each(|unit| unit.regroup(&control));
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults on demand, and the directory in debugfs where one asks for them.
+
+use crate::space::{AddressSpaces, Table};
+use kernel::{
+    debugfs::{Dir, Scope, ScopedDir},
+    prelude::*,
+    str::CStr,
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+
+/// The longest delay, in microseconds.
+const DELAY_MAX: u32 = 10_000_000;
+
+/// An op that can be made to fail.
+pub(crate) struct Knob(Atomic<u32>);
+
+impl Knob {
+    /// One that does nothing.
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts a call. The one that the counter asked for fails with `EIO`, once.
+    pub(crate) fn hit(&self) -> Result {
+        let mut left = self.0.load(Relaxed);
+        while let Some(next) = left.checked_sub(1) {
+            match self.0.cmpxchg(left, next, Full) {
+                Ok(_) if next == 0 => return Err(EIO),
+                Ok(_) => break,
+                Err(now) => left = now,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The faults of a device. Each file holds a decimal number: N lets the Nth call from now fail,
+/// 0 none; it reads as what is left.
+pub(crate) struct Faults {
+    /// For the op `set_map`.
+    pub(crate) set_map: Knob,
+    /// For the op `dma_map`.
+    pub(crate) dma_map: Knob,
+    /// For the op `dma_unmap`.
+    pub(crate) dma_unmap: Knob,
+    /// For the op `reset_map`.
+    pub(crate) reset_map: Knob,
+    /// For the ops `reset` and `compat_reset`.
+    pub(crate) reset: Knob,
+    /// For the op `suspend`.
+    pub(crate) suspend: Knob,
+    /// For the op `resume`.
+    pub(crate) resume: Knob,
+    /// By how many microseconds to delay each run of a unit.
+    delay: Atomic<u32>,
+}
+
+impl Faults {
+    /// No faults.
+    const fn new() -> Self {
+        Self {
+            set_map: Knob::new(),
+            dma_map: Knob::new(),
+            dma_unmap: Knob::new(),
+            reset_map: Knob::new(),
+            reset: Knob::new(),
+            suspend: Knob::new(),
+            resume: Knob::new(),
+            delay: Atomic::new(0),
+        }
+    }
+
+    /// Waits as long as completions are to be delayed. To be called without locks.
+    pub(crate) fn delay(&self) {
+        let micros = self.delay.load(Relaxed).min(DELAY_MAX);
+        if micros != 0 {
+            fsleep(Delta::from_micros(micros.into()));
+        }
+    }
+
+    /// Makes the files.
+    fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
+        dir.read_write_file(c"fail_set_map", &self.set_map.0);
+        dir.read_write_file(c"fail_dma_map", &self.dma_map.0);
+        dir.read_write_file(c"fail_dma_unmap", &self.dma_unmap.0);
+        dir.read_write_file(c"fail_reset_map", &self.reset_map.0);
+        dir.read_write_file(c"fail_reset", &self.reset.0);
+        dir.read_write_file(c"fail_suspend", &self.suspend.0);
+        dir.read_write_file(c"fail_resume", &self.resume.0);
+        dir.read_write_file(c"delay_completions_us", &self.delay);
+    }
+}
+
+/// What a class of devices has in its directory beside the faults.
+pub(crate) trait Files: Send + Sync + 'static {
+    /// Makes the files.
+    fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>);
+}
+
+impl Files for () {
+    fn files<'data>(&'data self, _dir: &ScopedDir<'data, '_>) {}
+}
+
+/// The directory of a device.
+pub(crate) struct Directory<F, T> {
+    faults: Faults,
+    spaces: Arc<AddressSpaces<T>>,
+    class: F,
+}
+
+impl<F: Files, T: Table> Directory<F, T> {
+    /// Makes the directory `name` below `dir`, which shows these address spaces. It is removed
+    /// when it is dropped. Where there is no debugfs, there are no faults.
+    pub(crate) fn new<'a>(
+        dir: &'a Dir,
+        name: &'a CStr,
+        spaces: Arc<AddressSpaces<T>>,
+        class: F,
+    ) -> impl PinInit<Scope<Self>, Error> + 'a {
+        let this = try_init!(Self {
+            faults: Faults::new(),
+            spaces,
+            class,
+        }? Error);
+        dir.scope(this, name, |this, dir| {
+            dir.read_only_file(c"maps", &*this.spaces);
+            this.faults.files(dir);
+            this.class.files(dir);
+        })
+    }
+
+    /// What to let fail.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The flavours of a simulator, which module parameters choose between: each has an op table of
+//! its own.
+
+use crate::abstractions::sim_params as params;
+use kernel::prelude::*;
+
+/// How a driver gives its maps.
+pub(crate) trait Flavour: Send + Sync + 'static {
+    /// All at once with `set_map`; else one by one, with `dma_map` and `dma_unmap`.
+    const SET_MAP: bool;
+    /// As user virtual addresses; else as physical ones.
+    const USE_VA: bool;
+}
+
+/// `set_map`, physical addresses.
+pub(crate) struct SetMap;
+
+impl Flavour for SetMap {
+    const SET_MAP: bool = true;
+    const USE_VA: bool = false;
+}
+
+/// `dma_map`, physical addresses.
+pub(crate) struct DmaMap;
+
+impl Flavour for DmaMap {
+    const SET_MAP: bool = false;
+    const USE_VA: bool = false;
+}
+
+/// `set_map`, user virtual addresses.
+pub(crate) struct VaSetMap;
+
+impl Flavour for VaSetMap {
+    const SET_MAP: bool = true;
+    const USE_VA: bool = true;
+}
+
+/// `dma_map`, user virtual addresses.
+pub(crate) struct VaDmaMap;
+
+impl Flavour for VaDmaMap {
+    const SET_MAP: bool = false;
+    const USE_VA: bool = true;
+}
+
+/// What a simulator's module registers, whatever the flavour.
+pub(crate) trait Simulator {
+    /// What is registered in one flavour, until it is dropped.
+    type Registered<F: Flavour>: Send + Sync;
+
+    /// Registers it.
+    fn register<F: Flavour>(module: &'static ThisModule) -> Result<Self::Registered<F>>;
+}
+
+/// What is registered, in the flavour that the module's parameters ask for.
+#[allow(dead_code, reason = "kept to be dropped")]
+pub(crate) enum Chosen<S: Simulator> {
+    /// See [`SetMap`].
+    Tables(S::Registered<SetMap>),
+    /// See [`DmaMap`].
+    Ranges(S::Registered<DmaMap>),
+    /// See [`VaSetMap`].
+    VaTables(S::Registered<VaSetMap>),
+    /// See [`VaDmaMap`].
+    VaRanges(S::Registered<VaDmaMap>),
+}
+
+impl<S: Simulator> Chosen<S> {
+    /// Registers the flavour that is asked for.
+    ///
+    /// Errors: `EINVAL` for parameters that no simulator can have, those of the registration.
+    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+        if params::max_iotlb_entries() < 2 || !params::queue_size().is_power_of_two() {
+            return Err(EINVAL);
+        }
+        Ok(match (params::use_va(), params::batch_mapping()) {
+            (false, true) => Self::Tables(S::register::<SetMap>(module)?),
+            (false, false) => Self::Ranges(S::register::<DmaMap>(module)?),
+            (true, true) => Self::VaTables(S::register::<VaSetMap>(module)?),
+            (true, false) => Self::VaRanges(S::register::<VaDmaMap>(module)?),
+        })
+    }
+}

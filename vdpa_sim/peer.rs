@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Cables between NICs: a frame that is sent into one arrives in a bounded inbox at its other end.
+//!
+//! Lock order: [`Links::ports`], then [`Port::peer`] of one port, then [`Inbox::frames`]. The
+//! threads that send and receive hold the lock of their own unit outside of these, and never one
+//! of the peer's.
+
+use crate::{
+    abstractions::worker::Waker,
+    faults::Files, //
+};
+use kernel::{
+    debugfs::{Reader, ScopedDir, Writer},
+    fmt,
+    new_mutex,
+    prelude::*,
+    str::{CStr, CString},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        Mutex,
+        SetOnce, //
+    },
+    uaccess::UserSliceReader, //
+};
+
+/// The size of an inbox in bytes, with four more for each frame.
+const INBOX_SIZE: usize = 256 * 1024;
+
+/// What waits in an inbox: a ring of bytes, in which each frame comes behind its length.
+struct Frames {
+    /// Whether the device takes frames: it runs, or is suspended.
+    open: bool,
+    /// Empty until there is a cable.
+    ring: KVVec<u8>,
+    /// Where the oldest frame begins.
+    start: usize,
+    /// The number of bytes that wait.
+    used: usize,
+}
+
+impl Frames {
+    /// Splits what comes `offset` bytes behind the start in the part up to the end of the ring,
+    /// and the rest.
+    fn split(&self, offset: usize, len: usize) -> Option<(usize, usize)> {
+        let size = self.ring.len();
+        let at = self.start.checked_add(offset)?.checked_rem(size)?;
+        Some((at, len.min(size - at)))
+    }
+
+    /// Writes behind what waits.
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let (at, first) = self.split(self.used, bytes.len())?;
+        let (first, second) = bytes.split_at_checked(first)?;
+        self.ring
+            .get_mut(at..at + first.len())?
+            .copy_from_slice(first);
+        self.ring.get_mut(..second.len())?.copy_from_slice(second);
+        self.used += bytes.len();
+        Some(())
+    }
+
+    /// Copies what comes `offset` bytes behind the start.
+    fn get(&self, offset: usize, into: &mut [u8]) -> Option<()> {
+        let (at, first) = self.split(offset, into.len())?;
+        let (first, second) = into.split_at_mut_checked(first)?;
+        first.copy_from_slice(self.ring.get(at..at + first.len())?);
+        second.copy_from_slice(self.ring.get(..second.len())?);
+        Some(())
+    }
+}
+
+/// Where the frames for one queue pair wait.
+#[pin_data]
+pub(crate) struct Inbox {
+    #[pin]
+    frames: Mutex<Frames>,
+    /// The number of frames that found it full.
+    overruns: Atomic<u64>,
+}
+
+impl Inbox {
+    /// One that takes nothing.
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                frames <- new_mutex!(Frames {
+                    open: false,
+                    ring: KVVec::new(),
+                    start: 0,
+                    used: 0,
+                }),
+                overruns: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Makes room for frames.
+    fn prepare(&self) -> Result {
+        let ring = KVVec::from_elem(0u8, INBOX_SIZE, GFP_KERNEL)?;
+        let mut frames = self.frames.lock();
+        if frames.ring.is_empty() {
+            frames.ring = ring;
+        }
+        Ok(())
+    }
+
+    /// Begins or ends to take frames; those that wait are forgotten at the end.
+    pub(crate) fn set_open(&self, open: bool) {
+        let mut frames = self.frames.lock();
+        frames.open = open;
+        if !open {
+            frames.used = 0;
+        }
+    }
+
+    /// Puts a frame in, if there is room.
+    fn send(&self, frame: &[u8]) {
+        let mut frames = self.frames.lock();
+        if !frames.open {
+            return;
+        }
+        let room = frames.ring.len() - frames.used;
+        let fits = frame.len().checked_add(4).is_some_and(|len| len <= room);
+        if !fits {
+            self.overruns.fetch_add(1, Relaxed);
+            return;
+        }
+        let _ = frames.put(&(frame.len() as u32).to_ne_bytes());
+        let _ = frames.put(frame);
+    }
+
+    /// Copies the oldest frame, and returns its length.
+    pub(crate) fn peek(&self, into: &mut [u8]) -> Option<usize> {
+        let frames = self.frames.lock();
+        if frames.used == 0 {
+            return None;
+        }
+        let mut len = [0u8; 4];
+        frames.get(0, &mut len)?;
+        let len = u32::from_ne_bytes(len) as usize;
+        frames.get(4, into.get_mut(..len)?)?;
+        Some(len)
+    }
+
+    /// Takes the oldest frame out, whose length is `len`.
+    pub(crate) fn forget(&self, len: usize) {
+        let mut frames = self.frames.lock();
+        if let Some((start, _)) = frames.split(4 + len, 0) {
+            frames.start = start;
+            frames.used = frames.used.saturating_sub(4 + len);
+        }
+    }
+
+    /// The number of frames that found it full.
+    pub(crate) fn overruns(&self) -> u64 {
+        self.overruns.load(Relaxed)
+    }
+}
+
+/// Where a cable ends: a NIC as others see it.
+#[pin_data]
+pub(crate) struct Port {
+    /// The name of the NIC.
+    name: CString,
+    /// One for each queue pair.
+    inboxes: KVec<Arc<Inbox>>,
+    /// The number of queue pairs in use.
+    pairs: Atomic<u32>,
+    /// The units, once they can be called for.
+    wakers: SetOnce<KVec<Waker>>,
+    /// The other end of the cable.
+    #[pin]
+    peer: Mutex<Option<Arc<Port>>>,
+}
+
+impl Port {
+    /// The inbox of a queue pair.
+    pub(crate) fn inbox(&self, pair: usize) -> Option<&Inbox> {
+        self.inboxes.get(pair).map(|inbox| &**inbox)
+    }
+
+    /// The number of queue pairs in use changed.
+    pub(crate) fn set_pairs(&self, pairs: u16) {
+        self.pairs.store(pairs.into(), Relaxed);
+    }
+
+    /// The units can be called for from now on.
+    pub(crate) fn set_wakers(&self, wakers: KVec<Waker>) {
+        self.wakers.populate(wakers);
+    }
+
+    /// Calls for a unit.
+    pub(crate) fn wake(&self, unit: usize) {
+        if let Some(waker) = self.wakers.as_ref().and_then(|wakers| wakers.get(unit)) {
+            waker.wake();
+        }
+    }
+
+    /// Calls for every unit.
+    pub(crate) fn wake_all(&self) {
+        for waker in self.wakers.as_ref().into_iter().flat_map(|all| all.iter()) {
+            waker.wake();
+        }
+    }
+
+    /// The other end of the cable.
+    pub(crate) fn peer(&self) -> Option<Arc<Self>> {
+        self.peer.lock().clone()
+    }
+
+    /// The queue pair that receives what the peer's pair of that number sends.
+    pub(crate) fn pair_for(&self, pair: usize) -> usize {
+        pair % (self.pairs.load(Relaxed).max(1) as usize)
+    }
+
+    /// Sends a frame to a queue pair of this port.
+    pub(crate) fn send(&self, pair: usize, frame: &[u8]) {
+        if let Some(inbox) = self.inbox(pair) {
+            inbox.send(frame);
+        }
+    }
+
+    /// Takes the cable off at both ends.
+    fn unplug(&self) {
+        let peer = self.peer.lock().take();
+        if let Some(peer) = peer {
+            let this = peer.peer.lock().take();
+            drop(this);
+        }
+    }
+}
+
+/// All ports there are.
+#[pin_data]
+pub(crate) struct Links {
+    #[pin]
+    ports: Mutex<KVec<Arc<Port>>>,
+}
+
+impl Links {
+    /// No ports yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let this = pin_init!(Self { ports <- new_mutex!(KVec::new()) });
+        Arc::pin_init(this, GFP_KERNEL)
+    }
+
+    /// Makes a port for a NIC with so many queue pairs.
+    pub(crate) fn add(&self, name: &CStr, pairs: u16) -> Result<Arc<Port>> {
+        let mut inboxes = KVec::new();
+        for _ in 0..pairs {
+            inboxes.push(Inbox::new()?, GFP_KERNEL)?;
+        }
+        let name = CString::try_from(name)?;
+        let port = Arc::pin_init(
+            pin_init!(Port {
+                name,
+                inboxes,
+                pairs: Atomic::new(1),
+                wakers: SetOnce::new(),
+                peer <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        self.ports.lock().push(port.clone(), GFP_KERNEL)?;
+        Ok(port)
+    }
+
+    /// Forgets a port, whose cable is taken off.
+    pub(crate) fn remove(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.lock();
+        port.unplug();
+        ports.retain(|other| !Arc::ptr_eq(other, port));
+    }
+
+    /// Connects a port to the one of that name; to none if the name is empty.
+    ///
+    /// Errors: `ENODEV` when there is no such port, `EINVAL` when it is the same one, `EBUSY` when
+    /// it has a cable to a third one, `ENOMEM`. Then nothing changed.
+    fn connect(&self, port: &Arc<Port>, name: &[u8]) -> Result {
+        let ports = self.ports.lock();
+        if name.is_empty() {
+            port.unplug();
+            return Ok(());
+        }
+        let mut named = ports.iter().filter(|other| other.name.to_bytes() == name);
+        let other = named.next_back().ok_or(ENODEV)?;
+        if Arc::ptr_eq(port, other) {
+            return Err(EINVAL);
+        }
+        match other.peer() {
+            Some(third) if Arc::ptr_eq(&third, port) => return Ok(()),
+            Some(_) => return Err(EBUSY),
+            None => {}
+        }
+        for end in [port, other] {
+            end.inboxes.iter().try_for_each(|inbox| inbox.prepare())?;
+        }
+        port.unplug();
+        *port.peer.lock() = Some(other.clone());
+        *other.peer.lock() = Some(port.clone());
+        port.wake_all();
+        other.wake_all();
+        Ok(())
+    }
+}
+
+/// The file `peer` of a NIC: the name of the NIC at the other end of its cable, which is written
+/// to connect it; an empty line takes the cable off.
+pub(crate) struct PeerFile {
+    /// Where the other NICs are found.
+    pub(crate) links: Arc<Links>,
+    /// The NIC's own end.
+    pub(crate) port: Arc<Port>,
+}
+
+impl Writer for PeerFile {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port.peer() {
+            Some(peer) => f.write_fmt(fmt!("{}\n", &*peer.name)),
+            None => writeln!(f),
+        }
+    }
+}
+
+impl Reader for PeerFile {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let mut buf = [0u8; 128];
+        let buf = buf.get_mut(..reader.len()).ok_or(EINVAL)?;
+        reader.read_slice(buf)?;
+        self.links.connect(&self.port, buf.trim_ascii())
+    }
+}
+
+/// The cable's file, where there can be one.
+pub(crate) struct NicFiles(pub(crate) Option<PeerFile>);
+
+impl Files for NicFiles {
+    fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
+        if let Some(file) = &self.0 {
+            dir.read_write_file(c"peer", file);
+        }
+    }
+}
+
+#[kunit_tests(rust_vdpa_sim_peer)]
+mod tests {
+    use super::*;
+
+    /// A frame that differs from those before it.
+    fn frame(number: usize) -> Result<KVVec<u8>> {
+        let len = 1 + number * 613 % 9000;
+        Ok(KVVec::from_elem(number as u8, len, GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn frames_come_out_as_they_went_in() -> Result {
+        let inbox = Inbox::new()?;
+        let mut into = KVVec::from_elem(0u8, 9000, GFP_KERNEL)?;
+        inbox.prepare()?;
+        inbox.set_open(true);
+        // So many that the ring goes round several times, with up to three frames in it.
+        for number in 0..1000 {
+            inbox.send(&frame(number)?);
+            if number < 2 {
+                continue;
+            }
+            let sent = frame(number - 2)?;
+            assert_eq!(inbox.peek(&mut into), Some(sent.len()));
+            assert!(into.get(..sent.len()) == Some(&sent[..]));
+            inbox.forget(sent.len());
+        }
+        assert_eq!(inbox.overruns(), 0);
+        inbox.set_open(false);
+        assert_eq!(inbox.peek(&mut into), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_inbox_loses_frames() -> Result {
+        let inbox = Inbox::new()?;
+        let mut into = KVVec::from_elem(0u8, 1020, GFP_KERNEL)?;
+        let sent = KVVec::from_elem(7u8, 1020, GFP_KERNEL)?;
+        // Without a cable nothing has room, and closed it takes nothing.
+        inbox.set_open(true);
+        inbox.send(&sent);
+        assert_eq!(inbox.overruns(), 1);
+        inbox.prepare()?;
+        inbox.set_open(false);
+        inbox.send(&sent);
+        assert_eq!((inbox.peek(&mut into), inbox.overruns()), (None, 1));
+        inbox.set_open(true);
+        for _ in 0..INBOX_SIZE / 1024 + 3 {
+            inbox.send(&sent);
+        }
+        assert_eq!(inbox.overruns(), 4);
+        for _ in 0..INBOX_SIZE / 1024 {
+            assert_eq!(inbox.peek(&mut into), Some(1020));
+            inbox.forget(1020);
+        }
+        assert_eq!(inbox.peek(&mut into), None);
+        Ok(())
+    }
+
+    #[test]
+    fn cables_have_two_ends() -> Result {
+        let links = Links::new()?;
+        let (a, b, c) = (
+            links.add(c"a", 1)?,
+            links.add(c"b", 2)?,
+            links.add(c"c", 1)?,
+        );
+        let peer_is = |port: &Port, other: &Arc<Port>| {
+            port.peer().is_some_and(|peer| Arc::ptr_eq(&peer, other))
+        };
+        assert_eq!(links.connect(&a, b"nobody"), Err(ENODEV));
+        assert_eq!(links.connect(&a, b"a"), Err(EINVAL));
+        links.connect(&a, b"b")?;
+        links.connect(&b, b"a")?;
+        assert!(peer_is(&a, &b) && peer_is(&b, &a));
+        assert_eq!(links.connect(&c, b"b"), Err(EBUSY));
+        links.connect(&a, b"c")?;
+        assert!(peer_is(&a, &c) && peer_is(&c, &a) && b.peer().is_none());
+        links.remove(&c);
+        assert!(a.peer().is_none());
+        assert_eq!(links.connect(&a, b"c"), Err(ENODEV));
+        links.connect(&a, b"b")?;
+        links.connect(&b, b"")?;
+        assert!(a.peer().is_none() && b.peer().is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Descriptors, and the chains that they form.
+
+use super::{Memory, RingError, RingFeatures, RingResult, Segment, Token};
+
+/// Descriptor: goes on.
+pub(super) const DESC_F_NEXT: u16 = 1;
+/// Descriptor: the device writes to the buffer.
+pub(super) const DESC_F_WRITE: u16 = 2;
+/// Descriptor: the buffer is a table of descriptors.
+const DESC_F_INDIRECT: u16 = 4;
+
+/// The size of a descriptor in bytes.
+pub(super) const DESC_SIZE: usize = 16;
+/// How many descriptors one access reads at most; a power of two.
+pub(super) const BLOCK: u16 = 8;
+/// How many are read of a split queue's table, where the next ones may belong to other chains.
+const BLOCK_SPLIT: u16 = 4;
+/// The largest indirect table we walk. Drivers use as many entries as the device has segments.
+const MAX_INDIRECT: u32 = 1024;
+
+/// A descriptor, decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Desc {
+    /// Where the buffer is.
+    pub(super) addr: u64,
+    /// Its length in bytes.
+    pub(super) len: u32,
+    /// `DESC_F_*`, and two more in a packed ring.
+    pub(super) flags: u16,
+    /// What follows it in a split queue, or the id in a packed ring.
+    pub(super) link: u16,
+}
+
+impl Desc {
+    /// Decodes one.
+    pub(super) fn new(raw: [u8; DESC_SIZE], features: RingFeatures) -> Self {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, x0, x1, y0, y1] = raw;
+        let x = features.u16(u16::from_ne_bytes([x0, x1]));
+        let y = features.u16(u16::from_ne_bytes([y0, y1]));
+        let (flags, link) = if features.packed { (y, x) } else { (x, y) };
+        Self {
+            addr: features.u64(u64::from_ne_bytes([a0, a1, a2, a3, a4, a5, a6, a7])),
+            len: features.u32(u32::from_ne_bytes([l0, l1, l2, l3])),
+            flags,
+            link,
+        }
+    }
+}
+
+/// Descriptors of one table that were read in one access.
+#[derive(Clone)]
+pub(super) struct Block {
+    first: u16,
+    count: u16,
+    raw: [[u8; DESC_SIZE]; BLOCK as usize],
+}
+
+impl Block {
+    /// Without descriptors.
+    pub(super) const fn new() -> Self {
+        Self {
+            first: 0,
+            count: 0,
+            raw: [[0; DESC_SIZE]; BLOCK as usize],
+        }
+    }
+
+    /// Reads up to `count` descriptors, from the one at `first` to the end of the table.
+    ///
+    /// Errors: `Invalid` when it is not in the table.
+    pub(super) fn read<M: Memory>(
+        &mut self,
+        mem: &M,
+        table: u64,
+        entries: u32,
+        first: u16,
+        count: u16,
+    ) -> RingResult {
+        let rest = entries
+            .checked_sub(first.into())
+            .filter(|rest| *rest > 0)
+            .ok_or(RingError::Invalid)?;
+        let rest = u16::try_from(rest).unwrap_or(u16::MAX);
+        let count = count.min(rest).min(BLOCK);
+        let offset = u64::from(first) * DESC_SIZE as u64;
+        let addr = table.checked_add(offset).ok_or(RingError::Invalid)?;
+        let into = self.raw.get_mut(..usize::from(count));
+        let into = into.ok_or(RingError::Invalid)?.as_flattened_mut();
+        // Nothing is in it if the access fails.
+        self.count = 0;
+        mem.read(addr, into)?;
+        self.first = first;
+        self.count = count;
+        Ok(())
+    }
+
+    /// The number of descriptors.
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// The descriptor at `index` of the table, if it was read.
+    pub(super) fn get(&self, index: u16, features: RingFeatures) -> Option<Desc> {
+        let at = index.checked_sub(self.first)?;
+        if at >= self.count {
+            return None;
+        }
+        let raw = self.raw.get(usize::from(at))?;
+        Some(Desc::new(*raw, features))
+    }
+}
+
+/// A chain of descriptors that the driver made available; walked once, as it is.
+#[derive(Clone)]
+pub(crate) struct Chain {
+    token: Token,
+    features: RingFeatures,
+    /// The table that is being walked.
+    table: u64,
+    /// The number of descriptors in it.
+    entries: u32,
+    /// The next one, unless the chain has ended.
+    next: Option<u16>,
+    /// How many more descriptors there can be, or there is a loop. In a packed ring and its
+    /// tables, how many there are.
+    left: u32,
+    /// Whether the table is an indirect one.
+    indirect: bool,
+    /// Whether a writable segment was seen: no readable one may follow.
+    writable: bool,
+    /// Descriptors of the table that were read ahead.
+    block: Block,
+}
+
+impl Chain {
+    /// A chain that begins at `head` of a table with `entries` descriptors, of which it has at
+    /// most, or in a packed ring exactly, `left`.
+    pub(super) fn new(
+        token: Token,
+        features: RingFeatures,
+        (table, entries): (u64, u32),
+        head: u16,
+        left: u32,
+        block: Block,
+    ) -> Self {
+        Self {
+            token,
+            features,
+            table,
+            entries,
+            next: Some(head),
+            left,
+            indirect: false,
+            writable: false,
+            block,
+        }
+    }
+
+    /// What to push when it is done.
+    pub(crate) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Reads a descriptor of the current table.
+    fn desc<M: Memory>(&mut self, mem: &M, index: u16) -> RingResult<Desc> {
+        if let Some(desc) = self.block.get(index, self.features) {
+            return Ok(desc);
+        }
+        let count = if self.indirect || self.features.packed {
+            // Those that are left lie behind it, or some of them at the start of the ring.
+            u16::try_from(self.left.saturating_add(1)).unwrap_or(BLOCK)
+        } else {
+            BLOCK_SPLIT
+        };
+        self.block
+            .read(mem, self.table, self.entries, index, count)?;
+        self.block
+            .get(index, self.features)
+            .ok_or(RingError::Invalid)
+    }
+
+    /// Goes on in an indirect table.
+    fn enter(&mut self, desc: Desc) -> RingResult {
+        let size = DESC_SIZE as u32;
+        let entries = desc.len / size;
+        if !self.features.indirect
+            || self.indirect
+            || desc.flags & DESC_F_NEXT != 0
+            || (self.features.packed && self.token.count != 1)
+            || desc.len % size != 0
+            || entries == 0
+            || entries > MAX_INDIRECT
+        {
+            return Err(RingError::Invalid);
+        }
+        self.indirect = true;
+        self.table = desc.addr;
+        self.entries = entries;
+        self.left = entries;
+        self.next = Some(0);
+        self.block = Block::new();
+        Ok(())
+    }
+
+    /// What follows the descriptor at `index`.
+    fn after(&self, index: u16, desc: &Desc) -> Option<u16> {
+        if self.features.packed {
+            // One lies behind the other, in a ring as in a table.
+            let next = index.wrapping_add(1);
+            let next = if u32::from(next) < self.entries {
+                next
+            } else {
+                0
+            };
+            (self.left > 0).then_some(next)
+        } else {
+            (desc.flags & DESC_F_NEXT != 0).then_some(desc.link)
+        }
+    }
+
+    /// The next segment, or `None` at the end. After an error the queue is broken.
+    pub(crate) fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
+        loop {
+            let Some(index) = self.next else {
+                return Ok(None);
+            };
+            self.left = self.left.checked_sub(1).ok_or(RingError::Invalid)?;
+            let desc = self.desc(mem, index)?;
+
+            // In a packed queue's table nothing but the direction is looked at.
+            let leaf = self.features.packed && self.indirect;
+            if desc.flags & DESC_F_INDIRECT != 0 && !leaf {
+                self.enter(desc)?;
+                continue;
+            }
+
+            self.next = self.after(index, &desc);
+            let writable = desc.flags & DESC_F_WRITE != 0;
+            if self.writable && !writable {
+                return Err(RingError::Invalid);
+            }
+            self.writable = writable;
+            if desc.len == 0 {
+                continue;
+            }
+            // The last byte must have an address.
+            if desc.addr.checked_add(u64::from(desc.len) - 1).is_none() {
+                return Err(RingError::Invalid);
+            }
+            return Ok(Some(Segment {
+                addr: desc.addr,
+                len: desc.len,
+                writable,
+            }));
+        }
+    }
+}

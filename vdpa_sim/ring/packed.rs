@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A packed virtqueue.
+//!
+//! virtio 1.3, section 2.8.
+
+use super::{
+    chain::{Block, Chain, Desc, BLOCK, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE},
+    fits, Batch, Layout, Memory, PackedPosition, RingError, RingFeatures, RingResult, Token, BATCH,
+};
+
+/// Descriptor: the driver's wrap counter when it was made available.
+const DESC_F_AVAIL: u16 = 1 << 7;
+/// Descriptor: as that when it is available no more; set by the device when it is used.
+const DESC_F_USED: u16 = 1 << 15;
+
+/// Events: none.
+const EVENT_F_DISABLE: u16 = 1;
+/// Events: when the other side comes to a certain descriptor.
+const EVENT_F_DESC: u16 = 2;
+
+/// The size of an event structure in bytes.
+const EVENT_SIZE: u32 = 4;
+/// Where its flags are; the place is before them.
+const EVENT_FLAGS: u64 = 2;
+
+/// A place in the ring, with the wrap counter there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    idx: u16,
+    wrap: bool,
+}
+
+impl Place {
+    /// The place `count` descriptors on. Neither is larger than `num`.
+    fn plus(self, count: u16, num: u32) -> Self {
+        let next = u32::from(self.idx) + u32::from(count);
+        match next.checked_sub(num) {
+            None => Self {
+                idx: next as u16,
+                ..self
+            },
+            Some(idx) => Self {
+                idx: idx as u16,
+                wrap: !self.wrap,
+            },
+        }
+    }
+
+    /// The number of the place among those of two rounds.
+    fn linear(self, num: u32) -> u32 {
+        u32::from(self.idx) + if self.wrap { 0 } else { num }
+    }
+
+    /// As an event structure has it.
+    fn encode(self) -> u16 {
+        self.idx | u16::from(self.wrap) << 15
+    }
+
+    /// The flags of a descriptor that is available here.
+    fn available(self) -> u16 {
+        if self.wrap {
+            DESC_F_AVAIL
+        } else {
+            DESC_F_USED
+        }
+    }
+
+    /// The flags of a descriptor that is used here.
+    fn used(self) -> u16 {
+        if self.wrap {
+            DESC_F_AVAIL | DESC_F_USED
+        } else {
+            0
+        }
+    }
+}
+
+/// What the device said about kicks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kicks {
+    /// Nothing yet.
+    Unsaid,
+    Always,
+    Never,
+    /// When the driver comes to a certain descriptor.
+    Event,
+}
+
+/// A packed virtqueue.
+pub(super) struct PackedQueue {
+    layout: Layout,
+    features: RingFeatures,
+    /// The next descriptor to look at.
+    avail: Place,
+    /// The next descriptor to write as used.
+    used: Place,
+    /// Descriptors that were read ahead.
+    block: Block,
+    /// How many of them, from `avail` on, are available.
+    ready: u16,
+    /// What was pushed and is not written.
+    batch: Batch,
+    /// The number of chains that were popped and not pushed.
+    in_flight: u32,
+    /// The number of their descriptors.
+    held: u32,
+    /// How many descriptors were written since the driver was last asked whether to signal.
+    since: u32,
+    /// Whether it was asked already. Before, nobody knows what it was told.
+    asked: bool,
+    kicks: Kicks,
+}
+
+impl PackedQueue {
+    /// A queue that stands at `start`, with nothing in flight.
+    ///
+    /// Errors: `Invalid` when the size is not from 1 to 32768, an area is misaligned or wraps
+    /// around, or `start` is not in the ring.
+    pub(super) fn new(
+        layout: Layout,
+        features: RingFeatures,
+        start: PackedPosition,
+    ) -> RingResult<Self> {
+        let num = layout.num;
+        let inside = |idx: u16| u32::from(idx) < num;
+        // When `num` is small, none of the sizes overflows.
+        if num == 0
+            || num > 1 << 15
+            || !inside(start.avail_idx)
+            || !inside(start.used_idx)
+            || !fits(layout.desc, 16, num * DESC_SIZE as u32)
+            || !fits(layout.driver, 4, EVENT_SIZE)
+            || !fits(layout.device, 4, EVENT_SIZE)
+        {
+            return Err(RingError::Invalid);
+        }
+        Ok(Self {
+            layout,
+            features,
+            avail: Place {
+                idx: start.avail_idx,
+                wrap: start.avail_wrap,
+            },
+            used: Place {
+                idx: start.used_idx,
+                wrap: start.used_wrap,
+            },
+            block: Block::new(),
+            ready: 0,
+            batch: Batch::new(),
+            in_flight: 0,
+            held: 0,
+            since: 0,
+            asked: false,
+            kicks: Kicks::Unsaid,
+        })
+    }
+
+    /// Where it is.
+    pub(super) fn position(&self) -> PackedPosition {
+        PackedPosition {
+            avail_idx: self.avail.idx,
+            avail_wrap: self.avail.wrap,
+            used_idx: self.used.idx,
+            used_wrap: self.used.wrap,
+        }
+    }
+
+    /// The number of chains that were popped and not pushed.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The address of a descriptor. `new` made sure that it does not wrap.
+    fn slot(&self, idx: u16) -> u64 {
+        let offset = u64::from(idx) * DESC_SIZE as u64;
+        self.layout.desc.wrapping_add(offset)
+    }
+
+    /// Reads a block of the ring.
+    fn read<M: Memory>(&self, mem: &M, block: &mut Block, first: u16, count: u16) -> RingResult {
+        block.read(mem, self.layout.desc, self.layout.num, first, count)
+    }
+
+    /// Looks for what the driver made available, and returns whether there is something.
+    fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        if self.ready > 0 {
+            return Ok(true);
+        }
+        let first = self.avail.idx;
+        let mut block = Block::new();
+        self.read(mem, &mut block, first, BLOCK)?;
+        // The driver changes one of the two bits, so a flag that is half written says nothing
+        // that is wrong. The chain's first descriptor gets its flags last, and all those before
+        // it are complete: only what has no gap before it counts.
+        let wanted = self.avail.available();
+        let is_available = |idx: u16| {
+            block
+                .get(idx, self.features)
+                .is_some_and(|desc| desc.flags & (DESC_F_AVAIL | DESC_F_USED) == wanted)
+        };
+        let ready = (first..first.saturating_add(block.count()))
+            .take_while(|idx| is_available(*idx))
+            .count() as u16;
+        if ready == 0 {
+            return Ok(false);
+        }
+        // The descriptors are read after the flags that cover them.
+        mem.read_barrier();
+        self.read(mem, &mut block, first, ready)?;
+        self.block = block;
+        self.ready = ready;
+        Ok(true)
+    }
+
+    /// Looks for the end of the chain that begins here: it has the id.
+    fn measure<M: Memory>(&self, mem: &M) -> RingResult<Token> {
+        let num = self.layout.num;
+        let mut ahead = Block::new();
+        let mut place = self.avail;
+        let (mut ready, mut count) = (self.ready, 0u16);
+        loop {
+            let known: Option<Desc> = if ready > 0 {
+                ready -= 1;
+                self.block.get(place.idx, self.features)
+            } else {
+                ahead.get(place.idx, self.features)
+            };
+            let desc = match known {
+                Some(desc) => desc,
+                None => {
+                    self.read(mem, &mut ahead, place.idx, BLOCK)?;
+                    ahead
+                        .get(place.idx, self.features)
+                        .ok_or(RingError::Invalid)?
+                }
+            };
+            // A ring has at most 32768 descriptors.
+            count += 1;
+            if self.held + u32::from(count) > num {
+                return Err(RingError::Invalid);
+            }
+            if desc.flags & DESC_F_NEXT == 0 {
+                return Ok(Token {
+                    id: desc.link,
+                    count,
+                });
+            }
+            place = place.plus(1, num);
+        }
+    }
+
+    /// Takes the next chain.
+    pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+        if !self.refresh(mem)? {
+            return Ok(None);
+        }
+        let token = self.measure(mem)?;
+        let chain = Chain::new(
+            token,
+            self.features,
+            (self.layout.desc, self.layout.num),
+            self.avail.idx,
+            token.count.into(),
+            self.block.clone(),
+        );
+        self.ready = self.ready.saturating_sub(token.count);
+        self.avail = self.avail.plus(token.count, self.layout.num);
+        self.in_flight += 1;
+        self.held += u32::from(token.count);
+        Ok(Some(chain))
+    }
+
+    /// Gives a chain back, with `len` bytes written to it.
+    pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
+        let held = self.held.checked_sub(token.count.into());
+        self.held = held.ok_or(RingError::Invalid)?;
+        self.in_flight = self.in_flight.checked_sub(1).ok_or(RingError::Invalid)?;
+        if self.batch.is_full() {
+            self.flush(mem)?;
+        }
+        self.batch.put(token, len);
+        Ok(())
+    }
+
+    /// Writes what was pushed. The driver looks at the first of it before all others, so that it
+    /// sees nothing until the first gets its flags, which is last.
+    pub(super) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
+        if self.batch.entries().is_empty() {
+            return Ok(());
+        }
+        let first = self.used;
+        let mut first_flags = 0;
+        let mut place = first;
+        // Descriptors that lie behind each other and are not written yet.
+        let mut raw = [[0u8; DESC_SIZE]; BATCH];
+        let (mut run, mut filled) = (first.idx, 0u16);
+        let write = |run: u16, filled: u16, raw: &[[u8; DESC_SIZE]]| {
+            let raw = raw.get(..usize::from(filled)).unwrap_or(&[]);
+            mem.write(self.slot(run), raw.as_flattened())
+        };
+        let mut written = 0;
+        for (token, len) in self.batch.entries() {
+            if run.checked_add(filled) != Some(place.idx) {
+                write(run, filled, &raw)?;
+                (run, filled) = (place.idx, 0);
+            }
+            let wrote = if *len > 0 { DESC_F_WRITE } else { 0 };
+            let mut flags = place.used() | wrote;
+            if written == 0 {
+                first_flags = flags;
+                flags = place.available();
+            }
+            if let Some(slot) = raw.get_mut(usize::from(filled)) {
+                *slot = self.used_desc(token.id, *len, flags);
+            }
+            filled += 1;
+            written += u32::from(token.count);
+            place = place.plus(token.count, self.layout.num);
+        }
+        write(run, filled, &raw)?;
+        // Data and descriptors are written before the flags that cover them.
+        mem.write_barrier();
+        let flags = self.slot(first.idx).wrapping_add(14);
+        mem.store_u16(flags, self.features.u16(first_flags))?;
+        self.used = place;
+        self.since = self.since.saturating_add(written);
+        self.batch.len = 0;
+        Ok(())
+    }
+
+    /// Whether the driver wants to hear of what was pushed since the last time.
+    pub(super) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        self.flush(mem)?;
+        // The used descriptors are visible before the driver's wish is read.
+        mem.full_barrier();
+        let since = core::mem::take(&mut self.since);
+        let first = !core::mem::replace(&mut self.asked, true);
+        let driver = self.layout.driver;
+        let flags = mem.load_u16(driver.wrapping_add(EVENT_FLAGS))?;
+        match self.features.u16(flags) & 3 {
+            EVENT_F_DISABLE => return Ok(false),
+            EVENT_F_DESC if self.features.event_idx => (),
+            _ => return Ok(true),
+        }
+        // The place is read after the flags that say that there is one.
+        mem.read_barrier();
+        let event = self.features.u16(mem.load_u16(driver)?);
+        if first {
+            return Ok(true);
+        }
+        let num = self.layout.num;
+        let event = Place {
+            idx: event & !(1 << 15),
+            wrap: event >> 15 != 0,
+        };
+        if u32::from(event.idx) >= num {
+            return Ok(true);
+        }
+        // Is it one of the last `since` descriptors? There are two rounds to tell apart.
+        let (new, event) = (self.used.linear(num), event.linear(num));
+        let behind = match new.checked_sub(event) {
+            Some(ahead) if ahead > 0 => ahead - 1,
+            _ => 2 * num + new - event - 1,
+        };
+        Ok(behind < since)
+    }
+
+    /// Asks the driver not to kick. It is a hint.
+    pub(super) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
+        if self.kicks == Kicks::Event {
+            // A place that was passed says the same.
+            return Ok(());
+        }
+        self.set_kicks(mem, Kicks::Never, EVENT_F_DISABLE)
+    }
+
+    /// Writes the flags of the device's events, unless they are so already.
+    fn set_kicks<M: Memory>(&mut self, mem: &M, kicks: Kicks, flags: u16) -> RingResult {
+        if self.kicks != kicks {
+            let addr = self.layout.device.wrapping_add(EVENT_FLAGS);
+            mem.store_u16(addr, self.features.u16(flags))?;
+            self.kicks = kicks;
+        }
+        Ok(())
+    }
+
+    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    pub(super) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        self.flush(mem)?;
+        if self.features.event_idx {
+            let event = self.features.u16(self.avail.encode());
+            mem.store_u16(self.layout.device, event)?;
+            // The place is written before the flags that say that there is one.
+            mem.write_barrier();
+            self.set_kicks(mem, Kicks::Event, EVENT_F_DESC)?;
+        } else {
+            self.set_kicks(mem, Kicks::Always, 0)?;
+        }
+        // The wish is visible before the ring is read once more.
+        mem.full_barrier();
+        self.refresh(mem)
+    }
+
+    /// A used descriptor, as it is in memory. The address means nothing there.
+    fn used_desc(&self, id: u16, len: u32, flags: u16) -> [u8; DESC_SIZE] {
+        let [l0, l1, l2, l3] = self.features.u32(len).to_ne_bytes();
+        let [i0, i1] = self.features.u16(id).to_ne_bytes();
+        let [f0, f1] = self.features.u16(flags).to_ne_bytes();
+        [0, 0, 0, 0, 0, 0, 0, 0, l0, l1, l2, l3, i0, i1, f0, f1]
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A split virtqueue.
+//!
+//! virtio 1.3, section 2.7.
+
+use super::{
+    chain::{Block, Chain, BLOCK, DESC_SIZE},
+    fits, Batch, Layout, Memory, RingError, RingFeatures, RingResult, Token, BATCH,
+};
+
+/// Available ring: the driver wants no interrupts.
+const AVAIL_F_NO_INTERRUPT: u16 = 1;
+/// Used ring: the device wants no kicks.
+const USED_F_NO_NOTIFY: u16 = 1;
+
+/// The size of an entry of the available ring in bytes.
+const AVAIL_SIZE: usize = 2;
+/// The size of an entry of the used ring in bytes.
+const USED_SIZE: usize = 8;
+/// How many entries of the available ring are read in one access.
+const HEADS: u16 = 16;
+
+/// A split virtqueue.
+pub(super) struct SplitQueue {
+    layout: Layout,
+    /// `layout.num`, which is a power of two, minus one.
+    mask: u16,
+    features: RingFeatures,
+    /// The next entry of the available ring to look at.
+    next_avail: u16,
+    /// The driver's index as last seen.
+    seen_avail: u16,
+    /// The entries of the available ring that were read ahead.
+    heads: [[u8; AVAIL_SIZE]; HEADS as usize],
+    /// How many of them were read, and how many of these were taken.
+    heads_read: u16,
+    heads_taken: u16,
+    /// Descriptors that were read since then: those of these chains do not change.
+    block: Block,
+    /// The next entry of the used ring to write.
+    next_used: u16,
+    /// What was pushed and is not written.
+    batch: Batch,
+    /// The number of chains that were popped and not pushed.
+    in_flight: u32,
+    /// How many entries were written since the driver was last asked whether to signal.
+    since: u32,
+    /// Whether it was asked already. Before, nobody knows what it was told.
+    asked: bool,
+    /// What the flags of the used ring are, once they were written.
+    kicks: Option<bool>,
+}
+
+impl SplitQueue {
+    /// A queue that begins at available index `start`, with nothing in flight.
+    ///
+    /// Errors: `Invalid` when the size is no power of two up to 32768, or an area is misaligned
+    /// or wraps around.
+    pub(super) fn new(layout: Layout, features: RingFeatures, start: u16) -> RingResult<Self> {
+        let num = layout.num;
+        if !num.is_power_of_two() || num > 1 << 15 {
+            return Err(RingError::Invalid);
+        }
+        // `num` is small, so none of the sizes overflows.
+        if !fits(layout.desc, 16, num * DESC_SIZE as u32)
+            || !fits(layout.driver, 2, 6 + num * AVAIL_SIZE as u32)
+            || !fits(layout.device, 4, 6 + num * USED_SIZE as u32)
+        {
+            return Err(RingError::Invalid);
+        }
+        Ok(Self {
+            layout,
+            mask: (num - 1) as u16,
+            features,
+            next_avail: start,
+            seen_avail: start,
+            heads: [[0; AVAIL_SIZE]; HEADS as usize],
+            heads_read: 0,
+            heads_taken: 0,
+            block: Block::new(),
+            next_used: start,
+            batch: Batch::new(),
+            in_flight: 0,
+            since: 0,
+            asked: false,
+            kicks: None,
+        })
+    }
+
+    /// The next available index to look at.
+    pub(super) fn position(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// The number of chains that were popped and not pushed.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The number of entries from that of an index to the end of the ring.
+    fn rest(&self, index: u16) -> u16 {
+        // At most 32768.
+        self.mask - (index & self.mask) + 1
+    }
+
+    /// Where the entry of an index is, in bytes from the start of a ring.
+    fn slot(&self, index: u16, size: usize) -> u64 {
+        // A ring's first entry is behind two 16-bit fields.
+        4 + u64::from(index & self.mask) * size as u64
+    }
+
+    /// The address of a field of the available ring. `new` made sure that it does not wrap.
+    fn driver(&self, offset: u64) -> u64 {
+        self.layout.driver.wrapping_add(offset)
+    }
+
+    /// The address of a field of the used ring. `new` made sure that it does not wrap.
+    fn device(&self, offset: u64) -> u64 {
+        self.layout.device.wrapping_add(offset)
+    }
+
+    /// Looks for what the driver made available, and returns whether there is something.
+    fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        let seen = self.features.u16(mem.load_u16(self.driver(2))?);
+        if u32::from(seen.wrapping_sub(self.next_avail)) > self.layout.num {
+            return Err(RingError::Invalid);
+        }
+        self.seen_avail = seen;
+        Ok(seen != self.next_avail)
+    }
+
+    /// Reads entries of the available ring ahead, and returns whether there are some.
+    fn read_heads<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        if self.seen_avail == self.next_avail && !self.refresh(mem)? {
+            return Ok(false);
+        }
+        // The entries and their descriptors are read after the index that covers them.
+        mem.read_barrier();
+        let count = self
+            .seen_avail
+            .wrapping_sub(self.next_avail)
+            .min(self.rest(self.next_avail))
+            .min(HEADS);
+        let from = self.driver(self.slot(self.next_avail, AVAIL_SIZE));
+        let into = self.heads.get_mut(..usize::from(count));
+        let into = into.ok_or(RingError::Invalid)?.as_flattened_mut();
+        mem.read(from, into)?;
+        self.heads_read = count;
+        self.heads_taken = 0;
+        self.block = Block::new();
+        Ok(true)
+    }
+
+    /// Takes the next chain.
+    pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+        if self.heads_taken >= self.heads_read && !self.read_heads(mem)? {
+            return Ok(None);
+        }
+        let raw = self.heads.get(usize::from(self.heads_taken));
+        let raw = raw.ok_or(RingError::Invalid)?;
+        let head = self.features.u16(u16::from_ne_bytes(*raw));
+        if u32::from(head) >= self.layout.num || self.in_flight >= self.layout.num {
+            return Err(RingError::Invalid);
+        }
+        if self.block.get(head, self.features).is_none() {
+            // Heads come in any order, and often lie together.
+            let first = head & !(BLOCK - 1);
+            let Layout { desc, num, .. } = self.layout;
+            self.block.read(mem, desc, num, first, BLOCK)?;
+        }
+        self.heads_taken += 1;
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.in_flight += 1;
+        Ok(Some(Chain::new(
+            Token { id: head, count: 1 },
+            self.features,
+            (self.layout.desc, self.layout.num),
+            head,
+            self.layout.num,
+            self.block.clone(),
+        )))
+    }
+
+    /// Gives a chain back, with `len` bytes written to it.
+    pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
+        self.in_flight = self.in_flight.checked_sub(1).ok_or(RingError::Invalid)?;
+        if self.batch.is_full() {
+            self.flush(mem)?;
+        }
+        self.batch.put(token, len);
+        Ok(())
+    }
+
+    /// Writes what was pushed.
+    pub(super) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
+        let entries = self.batch.entries();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut raw = [[0u8; USED_SIZE]; BATCH];
+        for ((token, len), slot) in entries.iter().zip(raw.iter_mut()) {
+            let [i0, i1, i2, i3] = self.features.u32(token.id.into()).to_ne_bytes();
+            let [l0, l1, l2, l3] = self.features.u32(*len).to_ne_bytes();
+            *slot = [i0, i1, i2, i3, l0, l1, l2, l3];
+        }
+        let mut left = raw.get(..entries.len()).unwrap_or(&[]);
+        let mut next = self.next_used;
+        while !left.is_empty() {
+            // Up to the end of the ring, then from its start.
+            let now = usize::from(self.rest(next));
+            let (now, later) = left.split_at_checked(now).unwrap_or((left, &[]));
+            mem.write(self.device(self.slot(next, USED_SIZE)), now.as_flattened())?;
+            next = next.wrapping_add(now.len() as u16);
+            left = later;
+        }
+        // Data and entries are written before the index that covers them.
+        mem.write_barrier();
+        mem.store_u16(self.device(2), self.features.u16(next))?;
+        self.next_used = next;
+        self.since = self.since.saturating_add(entries.len() as u32);
+        self.batch.len = 0;
+        Ok(())
+    }
+
+    /// Whether the driver wants to hear of what was pushed since the last time.
+    pub(super) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        self.flush(mem)?;
+        // The used index is visible before the driver's wish is read.
+        mem.full_barrier();
+        let since = core::mem::take(&mut self.since);
+        let first = !core::mem::replace(&mut self.asked, true);
+        if !self.features.event_idx {
+            let flags = self.features.u16(mem.load_u16(self.driver(0))?);
+            return Ok(flags & AVAIL_F_NO_INTERRUPT == 0);
+        }
+        let offset = 4 + u64::from(self.layout.num) * AVAIL_SIZE as u64;
+        let event = self.features.u16(mem.load_u16(self.driver(offset))?);
+        if first {
+            return Ok(true);
+        }
+        // Is `event` the index of one of the last `since` entries?
+        let behind = self.next_used.wrapping_sub(event).wrapping_sub(1);
+        Ok(u32::from(behind) < since)
+    }
+
+    /// Asks the driver not to kick. It is a hint.
+    pub(super) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
+        if self.features.event_idx {
+            // An index that was passed says the same.
+            return Ok(());
+        }
+        self.set_kicks(mem, false)
+    }
+
+    /// Writes the flags of the used ring, unless they are so already.
+    fn set_kicks<M: Memory>(&mut self, mem: &M, kicks: bool) -> RingResult {
+        if self.kicks != Some(kicks) {
+            let flags = if kicks { 0 } else { USED_F_NO_NOTIFY };
+            mem.store_u16(self.device(0), self.features.u16(flags))?;
+            self.kicks = Some(kicks);
+        }
+        Ok(())
+    }
+
+    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    pub(super) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        self.flush(mem)?;
+        if self.features.event_idx {
+            let offset = 4 + u64::from(self.layout.num) * USED_SIZE as u64;
+            mem.store_u16(self.device(offset), self.features.u16(self.next_avail))?;
+        } else {
+            self.set_kicks(mem, true)?;
+        }
+        // The wish is visible before the index is read once more.
+        mem.full_barrier();
+        self.refresh(mem)
+    }
+}

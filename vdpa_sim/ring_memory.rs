@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory and luck for the cases of `ring_cases.rs`.
+
+use crate::ring::{Layout, Memory, RingError, RingResult};
+use core::cell::Cell;
+
+/// The size of the memory in bytes.
+pub(crate) const SIZE: usize = 4096;
+/// Its first address.
+pub(crate) const BASE: u64 = 0x4000_0000;
+/// Where the areas of the queue are.
+pub(crate) const DESC: u64 = BASE;
+pub(crate) const DRIVER: u64 = BASE + 0x200;
+pub(crate) const DEVICE: u64 = BASE + 0x300;
+/// Where there is room for indirect tables.
+pub(crate) const TABLE: u64 = BASE + 0x400;
+
+/// Flags of descriptors.
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+
+/// The outcome of a case: what went wrong.
+pub(crate) type Outcome<T = ()> = core::result::Result<T, &'static str>;
+
+/// Fails a case unless something is so.
+macro_rules! ensure {
+    ($what:expr) => {
+        if !$what {
+            return Err(concat!(stringify!($what), " at line ", line!()));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// Where a queue of that size is.
+pub(crate) fn layout(num: u16) -> Layout {
+    Layout {
+        desc: DESC,
+        driver: DRIVER,
+        device: DEVICE,
+        num: num.into(),
+    }
+}
+
+/// Memory that counts and watches what is done to it.
+pub(crate) struct FakeMemory {
+    bytes: [Cell<u8>; SIZE],
+    /// How often the device reached for it.
+    pub(crate) accesses: Cell<u32>,
+    /// The device wrote to something that is not its own.
+    pub(crate) strayed: Cell<bool>,
+    /// How often the device ordered loads, stores, and both.
+    pub(crate) barriers: [Cell<u32>; 3],
+    /// A field that lets the driver see things, and what it was.
+    watched: Cell<(u64, u16)>,
+    /// The access that changed it, right behind a barrier.
+    pub(crate) changed: Cell<Option<u32>>,
+    /// The last thing was a barrier for stores.
+    fenced: Cell<bool>,
+    /// What the memory changes by, all by itself, if it is not 0.
+    turmoil: Cell<u64>,
+    /// Where the descriptors end that the device may write.
+    ring_end: Cell<u64>,
+    /// Where the device's area ends.
+    device_end: Cell<u64>,
+}
+
+impl FakeMemory {
+    /// Zeroes.
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: [const { Cell::new(0) }; SIZE],
+            accesses: Cell::new(0),
+            strayed: Cell::new(false),
+            barriers: [const { Cell::new(0) }; 3],
+            watched: Cell::new((0, 0)),
+            changed: Cell::new(None),
+            fenced: Cell::new(false),
+            turmoil: Cell::new(0),
+            ring_end: Cell::new(0),
+            device_end: Cell::new(0),
+        }
+    }
+
+    /// Zeroes again, for a queue of `num` descriptors.
+    pub(crate) fn clear(&self, num: u16, packed: bool) {
+        for byte in &self.bytes {
+            byte.set(0);
+        }
+        let num = u64::from(num);
+        let (ring, device) = if packed {
+            (16 * num, 4)
+        } else {
+            (0, 6 + 8 * num)
+        };
+        self.ring_end.set(DESC + ring);
+        self.device_end.set(DEVICE + device);
+        self.watch(BASE);
+        self.strayed.set(false);
+        self.turmoil.set(0);
+    }
+
+    /// From now on it changes while the device looks at it, as `seed` has it.
+    pub(crate) fn in_turmoil(&self, seed: u64) {
+        self.turmoil.set(seed);
+    }
+
+    /// Counts from here on, and watches a field.
+    pub(crate) fn watch(&self, addr: u64) {
+        self.watched.set((addr, self.get_u16(addr)));
+        self.changed.set(None);
+        self.accesses.set(0);
+        for barrier in &self.barriers {
+            barrier.set(0);
+        }
+    }
+
+    /// The device orders something.
+    fn barrier(&self, kind: usize) {
+        if let Some(barrier) = self.barriers.get(kind) {
+            barrier.set(barrier.get().saturating_add(1));
+        }
+    }
+
+    /// The bytes at an address, if they are all there.
+    fn at(&self, addr: u64, len: usize) -> RingResult<&[Cell<u8>]> {
+        let start = addr.checked_sub(BASE).ok_or(RingError::Unmapped)?;
+        let start = usize::try_from(start).map_err(|_| RingError::Unmapped)?;
+        let end = start.checked_add(len).ok_or(RingError::Unmapped)?;
+        self.bytes.get(start..end).ok_or(RingError::Unmapped)
+    }
+
+    /// Writes as the driver does.
+    pub(crate) fn put(&self, addr: u64, bytes: &[u8]) {
+        if let Ok(cells) = self.at(addr, bytes.len()) {
+            for (cell, byte) in cells.iter().zip(bytes) {
+                cell.set(*byte);
+            }
+        }
+    }
+
+    /// Writes a field as the driver does.
+    pub(crate) fn put_u16(&self, addr: u64, value: u16) {
+        self.put(addr, &value.to_le_bytes());
+    }
+
+    /// Writes a descriptor of the table at `table`: two fields of 16 bits come last.
+    pub(crate) fn desc(&self, table: u64, index: u16, segment: (u64, u32), x: u16, y: u16) {
+        let at = table + 16 * u64::from(index);
+        self.put(at, &segment.0.to_le_bytes());
+        self.put(at + 8, &segment.1.to_le_bytes());
+        self.put_u16(at + 12, x);
+        self.put_u16(at + 14, y);
+    }
+
+    /// Reads a number as the driver does.
+    pub(crate) fn get(&self, addr: u64, len: usize) -> u64 {
+        let mut value = 0;
+        if let Ok(cells) = self.at(addr, len) {
+            for cell in cells.iter().rev() {
+                value = value << 8 | u64::from(cell.get());
+            }
+        }
+        value
+    }
+
+    /// Reads a field as the driver does.
+    pub(crate) fn get_u16(&self, addr: u64) -> u16 {
+        self.get(addr, 2) as u16
+    }
+}
+
+impl Memory for FakeMemory {
+    fn read(&self, addr: u64, into: &mut [u8]) -> RingResult {
+        if self.turmoil.get() != 0 {
+            let mut random = Random(self.turmoil.get());
+            if random.once_in(8) {
+                // Mostly where the rings are.
+                let end = 1 + random.below(SIZE as u64 / 2);
+                self.put_u16(BASE + 2 * random.below(end), random.next() as u16);
+            }
+            self.turmoil.set(random.0);
+        }
+        self.accesses.set(self.accesses.get().saturating_add(1));
+        let cells = self.at(addr, into.len())?;
+        for (byte, cell) in into.iter_mut().zip(cells) {
+            *byte = cell.get();
+        }
+        Ok(())
+    }
+
+    fn write(&self, addr: u64, from: &[u8]) -> RingResult {
+        self.accesses.set(self.accesses.get().saturating_add(1));
+        let end = addr.saturating_add(from.len() as u64);
+        let in_ring = addr >= DESC && end <= self.ring_end.get();
+        if !in_ring && (addr < DEVICE || end > self.device_end.get()) {
+            self.strayed.set(true);
+        }
+        for (byte, cell) in from.iter().zip(self.at(addr, from.len())?) {
+            cell.set(*byte);
+        }
+        let (watched, was) = self.watched.get();
+        if self.changed.get().is_none() && self.get_u16(watched) != was {
+            // Without a barrier, it is too early whenever it was.
+            let when = if self.fenced.get() {
+                self.accesses.get()
+            } else {
+                0
+            };
+            self.changed.set(Some(when));
+        }
+        self.fenced.set(false);
+        Ok(())
+    }
+
+    fn load_u16(&self, addr: u64) -> RingResult<u16> {
+        if addr % 2 != 0 {
+            return Err(RingError::Unmapped);
+        }
+        let mut raw = [0; 2];
+        self.read(addr, &mut raw)?;
+        Ok(u16::from_ne_bytes(raw))
+    }
+
+    fn store_u16(&self, addr: u64, value: u16) -> RingResult {
+        if addr % 2 != 0 {
+            return Err(RingError::Unmapped);
+        }
+        self.write(addr, &value.to_ne_bytes())
+    }
+
+    fn read_barrier(&self) {
+        self.barrier(0);
+    }
+
+    fn write_barrier(&self) {
+        self.barrier(1);
+        self.fenced.set(true);
+    }
+
+    fn full_barrier(&self) {
+        self.barrier(2);
+    }
+}
+
+/// Pseudo-random numbers; the same for the same seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Neighbouring seeds have nothing in common.
+    pub(crate) fn new(seed: u64) -> Self {
+        // Zero is no state.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next one.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// The next one, below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 16) % limit.max(1)
+    }
+
+    /// True once in `times`.
+    pub(crate) fn once_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    /// An address: usually one that is there.
+    pub(crate) fn addr(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.next(),
+            1 => u64::MAX - self.below(64),
+            2 => BASE + SIZE as u64 - self.below(64),
+            _ => BASE + (self.below(SIZE as u64) & !15),
+        }
+    }
+}

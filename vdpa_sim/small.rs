@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What keeps small parents short: devices of one queue, requests one by one, and the ops that a
+//! parent leaves to the engine.
+
+use crate::{
+    abstractions::{guest_mem::GuestMemory, parent_device::Shape, worker::Again},
+    engine::{Class, Io, Setup, UnitSetup},
+    queue::Queue,
+    ring::{Chain, RingResult},
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The shape of a device from [`Setup::one_queue`].
+pub(crate) const ONE_QUEUE: Shape = Shape {
+    vqs: 1,
+    groups: 1,
+    address_spaces: 1,
+};
+
+impl<C: Class<Files = ()>> Setup<C> {
+    /// A device with one queue of at most `queue_max` entries, a power of two.
+    pub(crate) fn one_queue(class: C, unit: C::Unit, offered: u64, queue_max: u16) -> Result<Self> {
+        let mut units = KVec::new();
+        units.push(UnitSetup { queues: 1, unit }, GFP_KERNEL)?;
+        Ok(Self {
+            class: Arc::new(class, GFP_KERNEL)?,
+            units,
+            offered,
+            groups: ONE_QUEUE.groups,
+            address_spaces: ONE_QUEUE.address_spaces,
+            queue_max,
+            files: (),
+        })
+    }
+}
+
+impl Io<'_> {
+    /// Serves up to `budget` requests of the first queue, and asks to be called for the next.
+    ///
+    /// `request` gets the memory that the chain is walked in and the one that the buffers are in,
+    /// and returns how many bytes it wrote. If it fails, the queue is broken: it rests until the
+    /// driver stops it and starts it again.
+    pub(crate) fn serve(
+        &self,
+        queues: &mut [Queue],
+        budget: u32,
+        mut request: impl FnMut(&GuestMemory<'_>, Chain, &GuestMemory<'_>) -> RingResult<u32>,
+    ) -> Again {
+        let Some(queue) = queues.first_mut() else {
+            return Again::No;
+        };
+        let Some(mem) = self.memory(queue) else {
+            return Again::No;
+        };
+        let (ring_mem, buffers) = (mem.ring(), mem.buffers());
+        for _ in 0..budget {
+            let Some(Some(chain)) = queue.ring(|ring| ring.pop(ring_mem)) else {
+                break;
+            };
+            let token = chain.token();
+            let Some(len) = queue.ring(|_| request(ring_mem, chain, buffers)) else {
+                break;
+            };
+            queue.push(ring_mem, token, len);
+        }
+        match queue.ring(|ring| ring.ask_for_kicks(ring_mem)) {
+            Some(true) => Again::Yes,
+            _ => Again::No,
+        }
+    }
+}
+
+/// Implements, in an `impl VdpaConfigOps`, the ops that an [`crate::engine::Engine`] in the field
+/// `$engine` can do by itself for devices of the class `$class`. What is left to say is who has
+/// the maps.
+macro_rules! engine_ops {
+    ($engine:ident: $class:ty) => {
+        const HAS_GET_VENDOR_VQ_STATS: bool = true;
+        const HAS_GET_VQ_SIZE: bool = true;
+        const HAS_GET_VQ_GROUP: bool = true;
+        const HAS_SET_GROUP_ASID: bool = true;
+        const HAS_GET_BACKEND_FEATURES: bool = true;
+        const HAS_SUSPEND: bool = true;
+        const HAS_RESUME: bool = true;
+        const HAS_GET_GENERATION: bool = true;
+
+        fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
+            self.$engine.set_vq_address(idx, desc, driver, device)
+        }
+
+        fn set_vq_num(&self, idx: u16, num: u32) {
+            self.$engine.set_vq_num(idx, num);
+        }
+
+        fn kick_vq(&self, idx: u16) {
+            self.$engine.kick_vq(idx);
+        }
+
+        fn set_vq_cb(&self, idx: u16, cb: crate::parent_ops::Callback) {
+            self.$engine.set_vq_cb(idx, cb);
+        }
+
+        fn set_vq_ready(&self, idx: u16, ready: bool) {
+            self.$engine.set_vq_ready(idx, ready);
+        }
+
+        fn get_vq_ready(&self, idx: u16) -> bool {
+            self.$engine.get_vq_ready(idx)
+        }
+
+        fn set_vq_state(&self, idx: u16, state: &crate::parent_ops::VqState) -> Result {
+            self.$engine.set_vq_state(idx, state)
+        }
+
+        fn get_vq_state(&self, idx: u16) -> Result<crate::parent_ops::VqState> {
+            self.$engine.get_vq_state(idx)
+        }
+
+        fn get_vendor_vq_stats(
+            &self,
+            idx: u16,
+            stats: &mut crate::parent_ops::Stats<'_>,
+        ) -> Result {
+            self.$engine.get_vendor_vq_stats(idx, stats)
+        }
+
+        fn get_vq_size(&self, idx: u16) -> u16 {
+            self.$engine.get_vq_size(idx)
+        }
+
+        fn get_vq_align(&self) -> u32 {
+            kernel::page::PAGE_SIZE as u32
+        }
+
+        fn get_vq_group(&self, idx: u16) -> u32 {
+            self.$engine.get_vq_group(idx)
+        }
+
+        fn get_device_features(&self) -> u64 {
+            self.$engine.get_device_features()
+        }
+
+        fn get_backend_features(&self) -> u64 {
+            crate::abstractions::virtio_ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
+        }
+
+        fn set_driver_features(&self, features: u64) -> Result {
+            self.$engine.set_driver_features(features)
+        }
+
+        fn get_driver_features(&self) -> u64 {
+            self.$engine.get_driver_features()
+        }
+
+        fn set_config_cb(&self, cb: crate::parent_ops::Callback) {
+            self.$engine.set_config_cb(cb);
+        }
+
+        fn get_vq_num_max(&self) -> u16 {
+            self.$engine.get_vq_num_max()
+        }
+
+        fn get_device_id(&self) -> u32 {
+            <$class as crate::engine::Class>::DEVICE_ID
+        }
+
+        fn get_vendor_id(&self) -> u32 {
+            0
+        }
+
+        fn get_status(&self) -> u8 {
+            self.$engine.get_status()
+        }
+
+        fn set_status(&self, status: u8) {
+            self.$engine.set_status(status);
+        }
+
+        fn reset(&self) -> Result {
+            self.$engine.reset();
+            Ok(())
+        }
+
+        fn suspend(&self) -> Result {
+            self.$engine.suspend();
+            Ok(())
+        }
+
+        fn resume(&self) -> Result {
+            self.$engine.resume();
+            Ok(())
+        }
+
+        fn get_config_size(&self) -> usize {
+            self.$engine.get_config_size()
+        }
+
+        fn get_config(&self, offset: usize, buf: &mut [u8]) {
+            self.$engine.get_config(offset, buf);
+        }
+
+        fn set_config(&self, offset: usize, buf: &[u8]) {
+            self.$engine.set_config(offset, buf);
+        }
+
+        fn get_generation(&self) -> u32 {
+            self.$engine.get_generation()
+        }
+
+        fn set_group_asid(&self, group: c_uint, asid: c_uint) -> Result {
+            self.$engine.set_group_asid(group, asid)
+        }
+    };
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The address spaces of a device: shared by all that runs on it, each with a lock that is held
+//! for one lookup or one change.
+
+use crate::{
+    abstractions::{
+        guest_mem::{GuestMemory, Range, To, Translate, Translation},
+        mm::UserAccess, //
+    },
+    ring::{Memory, RingError, RingResult},
+};
+use kernel::{
+    fmt,
+    new_mutex,
+    prelude::*,
+    sync::{barrier, Arc, Mutex}, //
+};
+
+/// What an address space translates with.
+pub(crate) trait Table: Send + Unpin + 'static {
+    /// The contiguous range around an IOVA; `None` when nothing is mapped there.
+    fn find(&self, iova: u64) -> Option<Range>;
+
+    /// Shows every range, for the administrator.
+    fn show(&self, f: &mut dyn FnMut(Range));
+
+    /// Whether the queues in it can run at all. One that cannot rests, and goes on later.
+    fn is_usable(&self) -> bool {
+        true
+    }
+}
+
+/// One address space.
+///
+/// Who looks up a range keeps it no longer than the lock of the unit that it works for;
+/// [`crate::engine::Engine::change_maps`] takes that lock after each change.
+#[pin_data]
+pub(crate) struct AddressSpace<T> {
+    #[pin]
+    table: Mutex<T>,
+}
+
+impl<T: Table> AddressSpace<T> {
+    /// Changes the table.
+    pub(super) fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.table.lock())
+    }
+}
+
+impl<T: Table> Translate for AddressSpace<T> {
+    fn find(&self, iova: u64) -> Option<Range> {
+        self.table.lock().find(iova)
+    }
+}
+
+/// All address spaces of a device.
+pub(crate) struct AddressSpaces<T>(KVec<Arc<AddressSpace<T>>>);
+
+impl<T: Table> AddressSpaces<T> {
+    /// Address spaces with these tables.
+    pub(super) fn new(count: u32, mut table: impl FnMut() -> T) -> Result<Self> {
+        let mut all = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+        for _ in 0..count {
+            let table = table();
+            let space = Arc::pin_init(
+                pin_init!(AddressSpace { table <- new_mutex!(table) }),
+                GFP_KERNEL,
+            )?;
+            all.push(space, GFP_KERNEL)?;
+        }
+        Ok(Self(all))
+    }
+
+    /// Those with a number below that of the address spaces.
+    pub(super) fn get(&self, asid: u32) -> Result<&AddressSpace<T>> {
+        Ok(self.0.get(asid as usize).ok_or(EINVAL)?)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &AddressSpace<T>> {
+        self.0.iter().map(|space| &**space)
+    }
+}
+
+impl<T: Table> fmt::Debug for AddressSpaces<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut result = Ok(());
+        for (asid, space) in self.0.iter().enumerate() {
+            space.table.lock().show(&mut |range| {
+                let Range {
+                    start,
+                    last,
+                    to,
+                    perm,
+                } = range;
+                result = result.and_then(|()| match to {
+                    To::Address(addr) => {
+                        writeln!(f, "{asid} {start:#x} {last:#x} {addr:#x} {perm}")
+                    }
+                    To::Filler => writeln!(f, "{asid} {start:#x} {last:#x} - {perm}"),
+                });
+            });
+        }
+        result
+    }
+}
+
+/// Address spaces, whatever they translate with.
+pub(super) trait Spaces {
+    /// The memory that one of them makes visible, which is that of a process if there is one;
+    /// `None` when it cannot be used now.
+    fn memory<'a>(&'a self, asid: u32, user: Option<&'a UserAccess<'a>>)
+        -> Option<GuestMemory<'a>>;
+}
+
+impl<T: Table> Spaces for AddressSpaces<T> {
+    fn memory<'a>(
+        &'a self,
+        asid: u32,
+        user: Option<&'a UserAccess<'a>>,
+    ) -> Option<GuestMemory<'a>> {
+        let space = self.get(asid).ok()?;
+        if !space.change(|table| table.is_usable()) {
+            return None;
+        }
+        Some(GuestMemory::new(match user {
+            None => Translation::By(space),
+            Some(user) => Translation::User(space, user),
+        }))
+    }
+}
+
+impl Memory for GuestMemory<'_> {
+    fn read(&self, addr: u64, into: &mut [u8]) -> RingResult {
+        GuestMemory::read(self, addr, into).map_err(|_| RingError::Unmapped)
+    }
+
+    fn write(&self, addr: u64, from: &[u8]) -> RingResult {
+        GuestMemory::write(self, addr, from).map_err(|_| RingError::Unmapped)
+    }
+
+    fn load_u16(&self, addr: u64) -> RingResult<u16> {
+        GuestMemory::load_u16(self, addr).map_err(|_| RingError::Unmapped)
+    }
+
+    fn store_u16(&self, addr: u64, value: u16) -> RingResult {
+        GuestMemory::store_u16(self, addr, value).map_err(|_| RingError::Unmapped)
+    }
+
+    fn read_barrier(&self) {
+        barrier::smp_rmb();
+    }
+
+    fn write_barrier(&self) {
+        barrier::smp_wmb();
+    }
+
+    fn full_barrier(&self) {
+        barrier::smp_mb();
+    }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The positions of rings, as the vDPA bus saves and restores them.
+
+use crate::{
+    abstractions::parent_types::{PackedState, VqState},
+    ring::{PackedPosition, Position},
+};
+
+/// What `get_vq_state` gives.
+pub(crate) fn saved(position: Position) -> VqState {
+    match position {
+        Position::Split(index) => VqState::split(index),
+        Position::Packed(position) => VqState::packed(PackedState {
+            last_avail_counter: position.avail_wrap,
+            last_avail_idx: position.avail_idx,
+            last_used_counter: position.used_wrap,
+            last_used_idx: position.used_idx,
+        }),
+    }
+}
+
+/// What `set_vq_state` says, if `packed` was negotiated or not.
+pub(crate) fn restored(state: &VqState, packed: bool) -> Position {
+    if !packed {
+        return Position::Split(state.as_split());
+    }
+    let state = state.as_packed();
+    Position::Packed(PackedPosition {
+        avail_idx: state.last_avail_idx,
+        avail_wrap: state.last_avail_counter,
+        used_idx: state.last_used_idx,
+        used_wrap: state.last_used_counter,
+    })
+}
