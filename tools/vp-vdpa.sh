@@ -25,13 +25,13 @@ else
 fi
 
 # Only the tests that run here; in a place of their own, because others build too.
-bin=vp-vdpa-tests
+bin=vp-vdpa-tests-${VM_KERNEL:-stock}
 tests=${TESTS:-file device vring iotlb pin vp_vdpa matrix}
 targets=()
 for t in $tests; do targets+=("/cache/$bin/$t"); done
 step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
 	make -C /src/selftests KSRC=/cache/tree O=/cache/$bin "${targets[@]}"
-modules=/cache/$bin/modules-${VM_KERNEL:-stock}
+modules=/cache/$bin/modules
 step "the irq bypass consumer" "$PROJECT/tools/in-root.sh" sh -c "
 	mkdir -p $modules && cp /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] $modules/ &&
 	make -C $tree M=$modules $how modules"
