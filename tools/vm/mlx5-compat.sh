@@ -101,7 +101,7 @@ virtio() {
 		sleep 0.2
 	done
 	check 'a network interface' test -n "$iface"
-	sysctl -qw net.ipv6.conf.$iface.disable_ipv6=1
+	sysctl -eqw net.ipv6.conf.$iface.disable_ipv6=1
 	ip link set $iface up
 	check 'frames come back through the physical key' frames $iface 200 1514
 	check 'two pairs, by the control queue' ethtool -L $iface combined 2

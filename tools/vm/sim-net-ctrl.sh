@@ -77,8 +77,8 @@ for features in '' 0x738df0028 0x300c30028; do
 	A=$(iface a) B=$(iface b)
 	check 'interfaces' test -n "$A" -a -n "$B"
 	[ -z "$ns" ] || { ip netns add other; ip link set $B netns other; }
-	sysctl -qw net.ipv6.conf.$A.disable_ipv6=1
-	there sysctl -qw net.ipv6.conf.$B.disable_ipv6=1
+	sysctl -eqw net.ipv6.conf.$A.disable_ipv6=1
+	there sysctl -eqw net.ipv6.conf.$B.disable_ipv6=1
 	ip addr add 192.0.2.1/24 dev $A; ip link set $A up
 	there ip addr add 192.0.2.2/24 dev $B; there ip link set $B up
 	[ -z "$ns" ] || check 'no answer without a cable' no ping -c 1 -W 1 192.0.2.2

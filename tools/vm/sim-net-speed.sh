@@ -17,7 +17,7 @@ one() { # one MGMTDEV SIZE [RINGS FEATURES]: make a device, flood it, say how ma
 		iface=$(ls /sys/bus/vdpa/devices/speed/virtio*/net 2>/dev/null) && break
 		sleep 0.2
 	done
-	sysctl -qw "net.ipv6.conf.$iface.disable_ipv6=1"
+	sysctl -eqw "net.ipv6.conf.$iface.disable_ipv6=1"
 	ip link set "$iface" up
 	pg kpktgend_0 rem_device_all
 	pg kpktgend_0 "add_device $iface"

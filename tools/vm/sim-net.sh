@@ -84,7 +84,7 @@ for features in 0x7389f0028 0x700010028 "" 0x300010028; do
 	check 'a network interface' test -n "$iface"
 	wanted=$((${features:-0} >> 34 & 1))
 	check "packed rings: $wanted" test "$(cut -c 35 "/sys/bus/vdpa/devices/sim2/"virtio*/features)" = $wanted
-	sysctl -qw net.ipv6.conf.$iface.disable_ipv6=1
+	sysctl -eqw net.ipv6.conf.$iface.disable_ipv6=1
 	ip link set $iface up
 	ip addr add 192.0.2.1/24 dev $iface
 	check 'frames come back' frames $iface 300 60; cat $WORK/log
