@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check clients fuzz soak bench parity shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check clients fuzz soak bench speed parity shell fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -25,6 +25,7 @@ help:
 	@echo '  fuzz         fresh seeds of differential fuzzing against the C driver (SECONDS=300)'
 	@echo '  soak         removals under load, swapped eventfds, failing allocations: on the debug kernel (ROUNDS=1000)'
 	@echo '  bench        C driver and ours side by side: mapping, messages, ioctls (ROUNDS=5, CASES=)'
+	@echo '  speed        the simulators beside C'"'"'s: requests and frames a second (ROUNDS=5, TIME=3, COUNT=)'
 	@echo '  parity       the same selftests on the C driver and ours, compared'
 	@echo '  shell        the same VM with the modules loaded and a prompt'
 	@echo '  modules      build all modules (also with KDIR=)'
@@ -85,6 +86,9 @@ soak:
 
 bench:
 	@tools/bench.sh
+
+speed:
+	@tools/sim-speed.sh
 
 parity:
 	@tools/parity.sh

@@ -94,6 +94,18 @@ vhost_node() {
 	return 1
 }
 
+# disk_of NAME: the block device that virtio_vdpa made of a vdpa device.
+disk_of() {
+	local d
+	for _ in $(seq 100); do
+		for d in /sys/bus/vdpa/devices/"$1"/virtio*/block/*; do
+			[ -b "/dev/${d##*/}" ] && { echo "/dev/${d##*/}"; return; }
+		done
+		sleep 0.1
+	done
+	return 1
+}
+
 # pins: how many pages are pinned now.
 pins() {
 	# The parts of the counters that each CPU keeps have to be folded in first.

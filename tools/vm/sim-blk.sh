@@ -34,17 +34,6 @@ modprobe vhost_iotlb; modprobe vdpa
 # What C's disk offers; with indirect descriptors and event indices; and in packed rings.
 basic=0x308007646 split=0x338007646 packed=0x738007646
 
-# disk_of NAME: the block device that virtio_vdpa made of a vdpa device.
-disk_of() {
-	local d
-	for _ in $(seq 100); do
-		for d in /sys/bus/vdpa/devices/"$1"/virtio*/block/*; do
-			[ -b "/dev/${d##*/}" ] && { echo "/dev/${d##*/}"; return; }
-		done
-		sleep 0.1
-	done
-	return 1
-}
 management() {
 	echo "# == management"
 	load
