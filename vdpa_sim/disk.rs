@@ -10,14 +10,19 @@ use crate::{
     },
     backend::Backend,
     engine::{little_endian, Class, Io, Setup, UnitSetup},
-    parent_ops::Stats,
+    faults::Files,
     queue::Queue,
     request::{self, Abilities, Done, Kind, Status, Store, Table, SECTOR},
     ring::Segment,
 };
 use kernel::{
+    debugfs::{ScopedDir, Writer},
+    fmt,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
 };
 
 /// The features of a disk that is not asked for others.
@@ -59,45 +64,116 @@ const SEG_MAX: u32 = 126;
 /// The size of the buffer of a disk that needs one.
 const BUFFER: usize = 1 << 16;
 
-/// What happened on a queue.
-#[derive(Default)]
+/// A number that only the thread of a queue changes, and that others may look at meanwhile.
+struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// To be called by one thread only, so it need not be one step.
+    fn add(&self, more: u64) {
+        self.0.store(self.get().wrapping_add(more), Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What happened on a queue since the disk was made. A request is counted before the driver
+/// hears of it.
 struct Counters {
-    reads: u64,
-    read_bytes: u64,
-    writes: u64,
-    written_bytes: u64,
-    flushes: u64,
-    discards: u64,
-    zeroings: u64,
-    others: u64,
-    failed: u64,
-    unsupported: u64,
+    reads: Counter,
+    read_bytes: Counter,
+    writes: Counter,
+    written_bytes: Counter,
+    flushes: Counter,
+    discards: Counter,
+    zeroings: Counter,
+    others: Counter,
+    failed: Counter,
+    unsupported: Counter,
     /// Chains that are no requests, or have no place for a status.
-    bad: u64,
+    bad: Counter,
 }
 
 impl Counters {
+    const fn new() -> Self {
+        Self {
+            reads: Counter::new(),
+            read_bytes: Counter::new(),
+            writes: Counter::new(),
+            written_bytes: Counter::new(),
+            flushes: Counter::new(),
+            discards: Counter::new(),
+            zeroings: Counter::new(),
+            others: Counter::new(),
+            failed: Counter::new(),
+            unsupported: Counter::new(),
+            bad: Counter::new(),
+        }
+    }
+
     /// Counts a request.
-    fn count(&mut self, done: &Done) {
+    fn count(&self, done: &Done) {
         match done.kind {
-            Kind::Read => self.reads += 1,
-            Kind::Write => self.writes += 1,
-            Kind::Flush => self.flushes += 1,
-            Kind::Discard => self.discards += 1,
-            Kind::WriteZeroes => self.zeroings += 1,
-            Kind::GetId | Kind::Other => self.others += 1,
+            Kind::Read => self.reads.add(1),
+            Kind::Write => self.writes.add(1),
+            Kind::Flush => self.flushes.add(1),
+            Kind::Discard => self.discards.add(1),
+            Kind::WriteZeroes => self.zeroings.add(1),
+            Kind::GetId | Kind::Other => self.others.add(1),
         }
         match done.kind {
-            Kind::Read => self.read_bytes += done.bytes,
-            Kind::Write => self.written_bytes += done.bytes,
+            Kind::Read => self.read_bytes.add(done.bytes),
+            Kind::Write => self.written_bytes.add(done.bytes),
             _ => (),
         }
         match done.status {
             Some(Status::Ok) => (),
-            Some(Status::IoError) => self.failed += 1,
-            Some(Status::Unsupported) => self.unsupported += 1,
-            None => self.bad += 1,
+            Some(Status::IoError) => self.failed.add(1),
+            Some(Status::Unsupported) => self.unsupported.add(1),
+            None => self.bad.add(1),
         }
+    }
+
+    /// Writes them as lines, for queue `idx`.
+    fn show(&self, f: &mut fmt::Formatter<'_>, idx: usize) -> fmt::Result {
+        let all = [
+            ("reads", &self.reads),
+            ("read_bytes", &self.read_bytes),
+            ("writes", &self.writes),
+            ("written_bytes", &self.written_bytes),
+            ("flushes", &self.flushes),
+            ("discards", &self.discards),
+            ("write_zeroes", &self.zeroings),
+            ("others", &self.others),
+            ("failed", &self.failed),
+            ("unsupported", &self.unsupported),
+            ("bad", &self.bad),
+        ];
+        all.iter()
+            .try_for_each(|(name, counter)| writeln!(f, "q{idx}_{name} {}", counter.get()))
+    }
+}
+
+/// The counters of all queues, as a file.
+struct CountersFile(KVec<Arc<Counters>>);
+
+impl Writer for CountersFile {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0.iter().enumerate()).try_for_each(|(idx, counters)| counters.show(f, idx))
+    }
+}
+
+/// What a disk has in debugfs: the bus asks only NICs for the statistics of their queues.
+pub(crate) struct DiskFiles(CountersFile);
+
+impl Files for DiskFiles {
+    fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
+        dir.read_only_file(c"counters", &self.0);
     }
 }
 
@@ -107,7 +183,7 @@ pub(crate) struct Lane {
     slots: KVVec<Segment>,
     /// Where its data waits, on a disk that needs that.
     buffer: Option<KVVec<u8>>,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 /// The disk.
@@ -150,15 +226,17 @@ impl Disk {
         Ok(Lane {
             slots: KVVec::from_elem(Table::EMPTY, request::MAX_SEGMENTS, GFP_KERNEL)?,
             buffer,
-            counters: Counters::default(),
+            counters: Arc::new(Counters::new(), GFP_KERNEL)?,
         })
     }
 
     /// What it is made of, with queues of at most `queue_max` entries.
     pub(crate) fn setup(self, offered: u64, queue_max: u16) -> Result<Setup<Self>> {
         let mut units = KVec::with_capacity(self.queues.into(), GFP_KERNEL)?;
+        let mut counters = KVec::with_capacity(self.queues.into(), GFP_KERNEL)?;
         for _ in 0..self.queues {
             let unit = self.lane()?;
+            counters.push(unit.counters.clone(), GFP_KERNEL)?;
             units.push(UnitSetup { queues: 1, unit }, GFP_KERNEL)?;
         }
         Ok(Setup {
@@ -168,7 +246,7 @@ impl Disk {
             groups: GROUPS,
             address_spaces: ADDRESS_SPACES,
             queue_max,
-            files: (),
+            files: DiskFiles(CountersFile(counters)),
         })
     }
 }
@@ -177,7 +255,7 @@ impl Class for Disk {
     const DEVICE_ID: u32 = ids::ID_BLOCK;
     type Config = [u8; ids::BLK_CONFIG_SIZE];
     type Unit = Lane;
-    type Files = ();
+    type Files = DiskFiles;
 
     fn config(&self, features: u64) -> Self::Config {
         // Sizes are in sectors where nothing else is said; a block is a sector.
@@ -226,7 +304,7 @@ impl Class for Disk {
             };
             let token = chain.token();
             if queue.ring(|_| table.fill(ring_mem, chain)).is_none() {
-                lane.counters.bad += 1;
+                lane.counters.bad.add(1);
                 break;
             }
             let done = disk.serve(mem, table.segments());
@@ -244,20 +322,5 @@ impl Class for Disk {
             Some(true) => Again::Yes,
             _ => Again::No,
         }
-    }
-
-    fn stats(&self, lane: &Lane, _idx: u16, _features: u64, stats: &mut Stats<'_>) -> Result {
-        let counters = &lane.counters;
-        stats.put(c"reads", counters.reads)?;
-        stats.put(c"read bytes", counters.read_bytes)?;
-        stats.put(c"writes", counters.writes)?;
-        stats.put(c"written bytes", counters.written_bytes)?;
-        stats.put(c"flushes", counters.flushes)?;
-        stats.put(c"discards", counters.discards)?;
-        stats.put(c"write zeroes", counters.zeroings)?;
-        stats.put(c"others", counters.others)?;
-        stats.put(c"failed", counters.failed)?;
-        stats.put(c"unsupported", counters.unsupported)?;
-        stats.put(c"bad", counters.bad)
     }
 }
