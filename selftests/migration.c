@@ -3,15 +3,13 @@
  * What moving a guest relies on: two devices that were provisioned alike are the
  * same to the last byte, and what one device saved another one continues, while
  * the guest sends frames and gets each of them back once and in order.
- *
- * MGMTDEV makes the first device, MGMTDEV_B (default: the same) the second. The
- * tests want simulator NICs that loop frames back.
+ * The tests want simulator NICs that loop frames back; disks are in disk_migration.c.
  */
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
 #include <pthread.h>
 
-#include "mgmt.h"
+#include "pair.h"
 #include "queue.h"
 
 #define MAC		"52:54:00:6d:69:67"
@@ -26,8 +24,6 @@
 #define MOVES		24
 #define TEST_S		300
 
-static const char *const names[] = { "selftest_from", "selftest_to" };
-
 /* A guest: it has memory, two queues and a thread that knows of no move. */
 struct guest {
 	char *mem;
@@ -40,39 +36,10 @@ struct guest {
 	pthread_t thread;
 };
 
-static const char *mgmtdev(int i)
-{
-	const char *b = getenv("MGMTDEV_B");
-
-	return i && b ? b : getenv("MGMTDEV");
-}
-
-static int add(int i, const char *attributes, char *node)
-{
-	char cmd[256];
-	int r;
-
-	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", names[i],
-		 mgmtdev(i), attributes);
-	r = mgmt_run(cmd);
-	return r ?: mgmt_find_node(names[i], node);
-}
-
 FIXTURE(provisioned) {
 	char node[2][NODE_LEN];
 	int fd[2];
 };
-
-static void remove_both(int fd[2])
-{
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		if (fd[i] >= 0)
-			close(fd[i]);
-		mgmt_del_if_there(names[i]);
-	}
-}
 
 static bool can_make_nics(void)
 {
@@ -92,75 +59,6 @@ FIXTURE_SETUP(provisioned)
 FIXTURE_TEARDOWN(provisioned)
 {
 	remove_both(self->fd);
-}
-
-/* Everything that a guest can see of a device at rest. */
-struct image {
-	struct vdpa_caps caps;
-	uint32_t config_len;
-	unsigned char config[512];
-	uint32_t groups[16];
-	uint32_t sizes[16];
-};
-
-static int take_image(int fd, struct image *image)
-{
-	struct {
-		struct vhost_vdpa_config head;
-		unsigned char bytes[512];
-	} c;
-	uint32_t i, off;
-	int r;
-
-	memset(image, 0, sizeof(*image));
-	r = vdpa_get_caps(fd, &image->caps);
-	if (r)
-		return r;
-	image->config_len = image->caps.config_size;
-	if (image->config_len > sizeof(image->config))
-		return -E2BIG;
-	/* In pieces of each size, as drivers do. */
-	for (off = 0; off < image->config_len && !r; off += c.head.len) {
-		memset(&c, 0, sizeof(c));
-		c.head.off = off;
-		c.head.len = off % 7 + 1;
-		if (c.head.len > image->config_len - off)
-			c.head.len = image->config_len - off;
-		r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
-		memcpy(image->config + off, c.head.buf, c.head.len);
-	}
-	for (i = 0; i < image->caps.nvqs && i < 16 && !r; i++) {
-		image->groups[i] = vring_get(fd, VHOST_VDPA_GET_VRING_GROUP, i);
-		image->sizes[i] = vring_get(fd, VHOST_VDPA_GET_VRING_SIZE, i);
-	}
-	return r;
-}
-
-/* What "vdpa dev config show" says, without the name. */
-static int told(int i, char *text, size_t len)
-{
-	char cmd[128];
-	size_t n;
-	FILE *f;
-
-	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", names[i], names[i]);
-	f = popen(cmd, "r");
-	if (!f)
-		return -errno;
-	n = fread(text, 1, len - 1, f);
-	text[n] = 0;
-	pclose(f);
-	return n ? 0 : -ENODATA;
-}
-
-static int open_owned(const char *node)
-{
-	int r, fd = open(node, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	r = vioctl(fd, VHOST_SET_OWNER, NULL);
-	return r ?: fd;
 }
 
 TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
@@ -230,7 +128,7 @@ static uint64_t buffer_iova(struct guest *g, int i, uint32_t slot)
 
 static void post_rx(struct guest *g)
 {
-	uint32_t slot = g->q[RX].avail % g->q[RX].num;
+	uint32_t slot = vq_next_slot(&g->q[RX]);
 
 	memset(buffer(g, RX, slot), 0xee, BUF_SIZE);
 	vq_post(&g->q[RX], buffer_iova(g, RX, slot), BUF_SIZE, true);
@@ -238,7 +136,7 @@ static void post_rx(struct guest *g)
 
 static void post_tx(struct guest *g)
 {
-	uint32_t slot = g->q[TX].avail % g->q[TX].num;
+	uint32_t slot = vq_next_slot(&g->q[TX]);
 
 	vq_post(&g->q[TX], buffer_iova(g, TX, slot), frame(buffer(g, TX, slot), g->sent), false);
 	g->sent++;
@@ -341,20 +239,6 @@ static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t b
 	return r;
 }
 
-/* Stop a device, and say where its queues are. */
-static int outgoing(int fd, uint32_t base[2])
-{
-	struct vhost_vring_state s;
-	int i, r = vioctl(fd, VHOST_VDPA_SUSPEND, NULL);
-
-	for (i = 0; i < 2 && !r; i++) {
-		s = (struct vhost_vring_state){ .index = i };
-		r = vioctl(fd, VHOST_GET_VRING_BASE, &s);
-		base[i] = s.num;
-	}
-	return r;
-}
-
 FIXTURE(migration) {
 	char node[2][NODE_LEN];
 	int fd[2];
@@ -376,15 +260,6 @@ FIXTURE_VARIANT_ADD(migration, packed) {
 	/* VERSION_1, ACCESS_PLATFORM, RING_PACKED, MAC. */
 	.attributes = "mac " MAC " device_features 0x700000020",
 };
-
-/* Whether a device with packed rings can be made. */
-static bool has_packed(int i)
-{
-	char cmd[256];
-
-	snprintf(cmd, sizeof(cmd), "vdpa mgmtdev show %s | grep -q RING_PACKED", mgmtdev(i));
-	return !mgmt_run(cmd);
-}
 
 FIXTURE_SETUP(migration)
 {
@@ -430,7 +305,7 @@ TEST_F_TIMEOUT(migration, under_load, TEST_S)
 		while (__atomic_load_n(&g->received, __ATOMIC_RELAXED) - before < 2 * VQ_MAX &&
 		       !__atomic_load_n(&g->error, __ATOMIC_RELAXED))
 			usleep(1000);
-		ASSERT_OK(outgoing(self->fd[now], base));
+		ASSERT_OK(stop_at(self->fd[now], base, 2));
 		/* The guest goes on meanwhile, so some of this is there at once. */
 		usleep(2000);
 		loaded += vq_left(&g->q[TX], base[TX]) != 0;

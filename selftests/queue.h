@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The driver's side of one virtqueue, split or packed, with one descriptor a
- * buffer, for devices that use buffers in order.
+ * The driver's side of one virtqueue, split or packed, without indirect
+ * descriptors, for devices that use buffers in order.
  */
 #ifndef VDPA_TEST_QUEUE_H
 #define VDPA_TEST_QUEUE_H
@@ -26,6 +26,16 @@ struct vq {
 	bool used_wrap;
 	uint32_t posted;	/* buffers, ever */
 	uint32_t taken;
+	uint32_t descs_posted;	/* the descriptors that they were made of */
+	uint32_t descs_taken;
+	uint16_t chain[VQ_MAX];	/* how many the buffer has that begins in a slot */
+};
+
+/* A part of a buffer. */
+struct vq_seg {
+	uint64_t addr;
+	uint32_t len;
+	bool write;		/* for the device */
 };
 
 static inline struct vring_desc *vq_split_desc(struct vq *q)
@@ -65,60 +75,108 @@ static inline uint32_t vq_in_flight(struct vq *q)
 	return q->posted - q->taken;
 }
 
-/* Make a buffer available; its number is that of its slot. */
+/* How many more descriptors there is room for. */
+static inline uint32_t vq_room(struct vq *q)
+{
+	return q->num - (q->descs_posted - q->descs_taken);
+}
+
+/* The slot that the next buffer begins in. */
+static inline uint16_t vq_next_slot(struct vq *q)
+{
+	return q->descs_posted % q->num;
+}
+
+static inline uint16_t vq_packed_flags(uint16_t flags, bool wrap)
+{
+	return flags | wrap << VRING_PACKED_DESC_F_AVAIL | !wrap << VRING_PACKED_DESC_F_USED;
+}
+
+/* Make a buffer of several parts available; its number is that of its first slot. */
+static inline uint16_t vq_post_chain(struct vq *q, const struct vq_seg *segs, int n)
+{
+	uint16_t head = vq_next_slot(q), slot, flags, head_flags = 0;
+	int k;
+
+	for (k = 0; k < n; k++) {
+		slot = (head + k) % q->num;
+		flags = (segs[k].write ? VRING_DESC_F_WRITE : 0) |
+			(k + 1 < n ? VRING_DESC_F_NEXT : 0);
+		if (!q->packed) {
+			vq_split_desc(q)[slot] = (struct vring_desc){
+				.addr = segs[k].addr, .len = segs[k].len, .flags = flags,
+				.next = (slot + 1) % q->num,
+			};
+			continue;
+		}
+		vq_packed_desc(q)[slot].addr = segs[k].addr;
+		vq_packed_desc(q)[slot].len = segs[k].len;
+		vq_packed_desc(q)[slot].id = head;
+		flags = vq_packed_flags(flags, q->avail_wrap);
+		if (k == 0)
+			head_flags = flags;
+		else
+			vq_packed_desc(q)[slot].flags = flags;
+		if (++q->avail == q->num) {
+			q->avail = 0;
+			q->avail_wrap = !q->avail_wrap;
+		}
+	}
+	q->chain[head] = n;
+	q->posted++;
+	q->descs_posted += n;
+	/* The device looks at the rest once it has seen the head. */
+	if (q->packed) {
+		__atomic_store_n(&vq_packed_desc(q)[head].flags, head_flags, __ATOMIC_RELEASE);
+		return head;
+	}
+	vq_avail(q)->ring[q->avail % q->num] = head;
+	q->avail++;
+	__atomic_store_n(&vq_avail(q)->idx, q->avail, __ATOMIC_RELEASE);
+	return head;
+}
+
+/* The same for a buffer in one part. */
 static inline void vq_post(struct vq *q, uint64_t addr, uint32_t len, bool write)
 {
-	uint16_t slot = q->avail % q->num, flags = write ? VRING_DESC_F_WRITE : 0;
+	struct vq_seg seg = { addr, len, write };
 
-	q->posted++;
-	if (!q->packed) {
-		vq_split_desc(q)[slot] = (struct vring_desc){
-			.addr = addr, .len = len, .flags = flags,
-		};
-		vq_avail(q)->ring[slot] = slot;
-		q->avail++;
-		__atomic_store_n(&vq_avail(q)->idx, q->avail, __ATOMIC_RELEASE);
-		return;
-	}
-	vq_packed_desc(q)[slot].addr = addr;
-	vq_packed_desc(q)[slot].len = len;
-	vq_packed_desc(q)[slot].id = slot;
-	flags |= q->avail_wrap << VRING_PACKED_DESC_F_AVAIL |
-		 !q->avail_wrap << VRING_PACKED_DESC_F_USED;
-	__atomic_store_n(&vq_packed_desc(q)[slot].flags, flags, __ATOMIC_RELEASE);
-	if (++q->avail == q->num) {
-		q->avail = 0;
-		q->avail_wrap = !q->avail_wrap;
-	}
+	vq_post_chain(q, &seg, 1);
 }
 
 /* The next buffer that the device has used: its slot, -EAGAIN or what is wrong. */
 static inline int vq_take(struct vq *q, uint32_t *len)
 {
-	uint16_t slot = q->used % q->num, flags;
+	uint16_t head = q->descs_taken % q->num, flags;
 	uint32_t id;
 
 	if (!q->packed) {
+		struct vring_used_elem *e = &vq_used(q)->ring[q->used % q->num];
+
 		if (q->used == __atomic_load_n(&vq_used(q)->idx, __ATOMIC_ACQUIRE))
 			return -EAGAIN;
-		id = vq_used(q)->ring[slot].id;
-		*len = vq_used(q)->ring[slot].len;
+		id = e->id;
+		*len = e->len;
 		q->used++;
 	} else {
-		flags = __atomic_load_n(&vq_packed_desc(q)[slot].flags, __ATOMIC_ACQUIRE);
+		flags = __atomic_load_n(&vq_packed_desc(q)[head].flags, __ATOMIC_ACQUIRE);
 		if (!!(flags & 1 << VRING_PACKED_DESC_F_AVAIL) != q->used_wrap ||
 		    !!(flags & 1 << VRING_PACKED_DESC_F_USED) != q->used_wrap)
 			return -EAGAIN;
-		id = vq_packed_desc(q)[slot].id;
-		*len = vq_packed_desc(q)[slot].len;
-		if (++q->used == q->num) {
-			q->used = 0;
+		id = vq_packed_desc(q)[head].id;
+		*len = vq_packed_desc(q)[head].len;
+		q->used += q->chain[head];
+		if (q->used >= q->num) {
+			q->used -= q->num;
 			q->used_wrap = !q->used_wrap;
 		}
 	}
-	q->taken++;
 	/* In order, so nothing is used twice or before it is available. */
-	return id == slot && q->taken <= q->posted ? slot : -ERANGE;
+	if (id != head || q->taken == q->posted)
+		return -ERANGE;
+	q->taken++;
+	q->descs_taken += q->chain[head];
+	return head;
 }
 
 /* Where an empty queue begins, as VHOST_SET_VRING_BASE has it. */

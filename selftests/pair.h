@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Two devices of a test's own, between which a guest can move. MGMTDEV makes the
+ * first, MGMTDEV_B (default: the same) the second.
+ */
+#ifndef VDPA_TEST_PAIR_H
+#define VDPA_TEST_PAIR_H
+
+#include "mgmt.h"
+
+static const char *const names[] = { "selftest_from", "selftest_to" };
+
+static inline const char *mgmtdev(int i)
+{
+	const char *b = getenv("MGMTDEV_B");
+
+	return i && b ? b : getenv("MGMTDEV");
+}
+
+static inline int add(int i, const char *attributes, char *node)
+{
+	char cmd[256];
+	int r;
+
+	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", names[i],
+		 mgmtdev(i), attributes);
+	r = mgmt_run(cmd);
+	return r ?: mgmt_find_node(names[i], node);
+}
+
+static inline void remove_both(int fd[2])
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (fd[i] >= 0)
+			close(fd[i]);
+		mgmt_del_if_there(names[i]);
+	}
+}
+
+/* Everything that a guest can see of a device at rest. */
+struct image {
+	struct vdpa_caps caps;
+	uint32_t config_len;
+	unsigned char config[512];
+	uint32_t groups[16];
+	uint32_t sizes[16];
+};
+
+static inline int take_image(int fd, struct image *image)
+{
+	struct {
+		struct vhost_vdpa_config head;
+		unsigned char bytes[512];
+	} c;
+	uint32_t i, off;
+	int r;
+
+	memset(image, 0, sizeof(*image));
+	r = vdpa_get_caps(fd, &image->caps);
+	if (r)
+		return r;
+	image->config_len = image->caps.config_size;
+	if (image->config_len > sizeof(image->config))
+		return -E2BIG;
+	/* In pieces of each size, as drivers do. */
+	for (off = 0; off < image->config_len && !r; off += c.head.len) {
+		memset(&c, 0, sizeof(c));
+		c.head.off = off;
+		c.head.len = off % 7 + 1;
+		if (c.head.len > image->config_len - off)
+			c.head.len = image->config_len - off;
+		r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
+		memcpy(image->config + off, c.head.buf, c.head.len);
+	}
+	for (i = 0; i < image->caps.nvqs && i < 16 && !r; i++) {
+		image->groups[i] = vring_get(fd, VHOST_VDPA_GET_VRING_GROUP, i);
+		image->sizes[i] = vring_get(fd, VHOST_VDPA_GET_VRING_SIZE, i);
+	}
+	return r;
+}
+
+/* What "vdpa dev config show" says, without the name. */
+static inline int told(int i, char *text, size_t len)
+{
+	char cmd[128];
+	size_t n;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", names[i], names[i]);
+	f = popen(cmd, "r");
+	if (!f)
+		return -errno;
+	n = fread(text, 1, len - 1, f);
+	text[n] = 0;
+	pclose(f);
+	return n ? 0 : -ENODATA;
+}
+
+static inline int open_owned(const char *node)
+{
+	int r, fd = open(node, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	r = vioctl(fd, VHOST_SET_OWNER, NULL);
+	return r ?: fd;
+}
+
+/* Whether a device with packed rings can be made. */
+static inline bool has_packed(int i)
+{
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "vdpa mgmtdev show %s | grep -q RING_PACKED", mgmtdev(i));
+	return !mgmt_run(cmd);
+}
+
+/* Suspend a device, and say where its n queues are. */
+static inline int stop_at(int fd, uint32_t *base, int n)
+{
+	struct vhost_vring_state s;
+	int i, r = vioctl(fd, VHOST_VDPA_SUSPEND, NULL);
+
+	for (i = 0; i < n && !r; i++) {
+		s = (struct vhost_vring_state){ .index = i };
+		r = vioctl(fd, VHOST_GET_VRING_BASE, &s);
+		base[i] = s.num;
+	}
+	return r;
+}
+
+#endif
