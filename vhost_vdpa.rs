@@ -393,7 +393,7 @@ impl Node {
         for producer in &mut state.producers {
             *producer = None;
         }
-        let _ = self.reset_device(dev, !state.persistent());
+        let reset = self.reset_device(dev, !state.persistent());
         if state.mm_bound {
             dev.unbind_mm();
         }
@@ -415,7 +415,9 @@ impl Node {
                 "the parent did not unmap: {leaked} pages stay pinned for good\n"
             );
         }
-        if dev.has_reset_map() {
+        // A device that would not be reset may still be at its queues, whose addresses userspace
+        // chose: the next open finds it without maps, but not with the 1:1 map.
+        if reset.is_ok() && dev.has_reset_map() {
             for asid in 0..self.nas {
                 let _ = dev.reset_map(asid);
             }
