@@ -621,6 +621,132 @@ TEST_F(blk, suspend_and_resume)
 	EXPECT_TRUE(filled(b->mem + DATA, 512, 3));
 }
 
+/*
+ * Drivers that know nothing of virtio 1.0: they read the config space before they
+ * accept features, never accept VERSION_1, know no FEATURES_OK and one queue.
+ */
+#define LEGACY_FEATURES	(FEATURE(VIRTIO_F_ACCESS_PLATFORM) | FEATURE(VIRTIO_BLK_F_FLUSH))
+#define LEGACY_RUNNING	(STATUS_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK)
+
+/* Up to everything but DRIVER_OK. */
+static int legacy_begin(struct blk *b)
+{
+	int r = set_status(b->fd, 0);
+
+	b->nq = 1;
+	r = r ?: set_status(b->fd, STATUS_ACK);
+	r = r ?: set_status(b->fd, STATUS_DRIVER);
+	r = r ?: set_features(b->fd, LEGACY_FEATURES);
+	return r ?: blk_set_up(b, 0);
+}
+
+static int legacy_start(struct blk *b)
+{
+	return legacy_begin(b) ?: set_status(b->fd, LEGACY_RUNNING);
+}
+
+struct whole_config {
+	struct vhost_vdpa_config head;
+	struct virtio_blk_config blk;
+} __attribute__((packed));
+
+static int get_config(struct blk *b, struct whole_config *config)
+{
+	memset(config, 0, sizeof(*config));
+	config->head.len = sizeof(config->blk);
+	return vioctl(b->fd, VHOST_VDPA_GET_CONFIG, config);
+}
+
+TEST_F(blk, legacy_config_before_features)
+{
+	struct whole_config modern, before, again;
+	struct blk *b = &self->b;
+
+	ASSERT_OK(get_config(b, &modern));
+	ASSERT_OK(set_status(b->fd, 0));
+	ASSERT_OK(get_config(b, &before));
+	/* Fields are in the machine's own order, which is that of modern drivers, too. */
+	EXPECT_EQ(0, memcmp(&modern, &before, sizeof(before)));
+	EXPECT_EQ(0, get_status(b->fd));
+	/* It counts as a driver without features, and settles nothing. */
+	ASSERT_OK(blk_start(b, 0, 0));
+	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 0, 512, true));
+	ASSERT_OK(legacy_start(b));
+	ASSERT_OK(get_config(b, &again));
+	EXPECT_EQ(0, memcmp(&modern, &again, sizeof(again)));
+	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 0, 512, true));
+}
+
+TEST_F(blk, legacy_no_version_1)
+{
+	struct whole_config before, after;
+	struct blk *b = &self->b;
+	uint64_t features;
+
+	ASSERT_OK(legacy_start(b));
+	ASSERT_OK(vioctl(b->fd, VHOST_GET_FEATURES, &features));
+	EXPECT_EQ(b->caps.features, features);
+	EXPECT_EQ(LEGACY_RUNNING, get_status(b->fd));
+	fill(b->mem + DATA, 4096, 40);
+	EXPECT_END(1, OK, simple(b, 0, VIRTIO_BLK_T_OUT, 96, 4096, false));
+	EXPECT_END(1, OK, simple(b, 0, VIRTIO_BLK_T_FLUSH, 0, 0, true));
+	memset(b->mem + DATA, 0, 4096);
+	EXPECT_END(4097, OK, simple(b, 0, VIRTIO_BLK_T_IN, 96, 4096, true));
+	EXPECT_TRUE(filled(b->mem + DATA, 4096, 40));
+	EXPECT_END(21, OK, simple(b, 0, VIRTIO_BLK_T_GET_ID, 0, 20, true));
+	/* The SCSI commands of old are not known, and it has not accepted the others. */
+	EXPECT_END(1, b->c ? IOERR : UNSUPP,
+		   simple(b, 0, VIRTIO_BLK_T_SCSI_CMD, 0, 512, false));
+	EXPECT_END(1, b->c ? OK : UNSUPP, range(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0, 16));
+	/* It may write to the config space, where it finds nothing that can be written. */
+	ASSERT_OK(get_config(b, &before));
+	after = before;
+	memset(&after.blk, 0x77, sizeof(after.blk));
+	EXPECT_OK(vioctl(b->fd, VHOST_VDPA_SET_CONFIG, &after));
+	ASSERT_OK(get_config(b, &after));
+	EXPECT_EQ(0, memcmp(&before, &after, sizeof(after)));
+}
+
+/* What a legacy driver asks for before DRIVER_OK is done then, without another kick. */
+TEST_F(blk, legacy_before_driver_ok)
+{
+	struct blk *b = &self->b;
+	struct seg segs[] = {
+		{ HEAD, sizeof(struct virtio_blk_outhdr), false },
+		{ DATA, 512, true },
+		{ STATUS, 1, true },
+	};
+
+	if (b->c)
+		SKIP(return, "C waits for another kick");
+	ASSERT_OK(legacy_begin(b));
+	header(b, VIRTIO_BLK_T_IN, 0);
+	post(b, 0, segs, 3);
+	kick(&b->q[0]);
+	ASSERT_OK(set_status(b->fd, LEGACY_RUNNING));
+	EXPECT_OK(wait_all(&b->q[0]));
+	EXPECT_EQ(OK, b->mem[STATUS]);
+}
+
+TEST_F(blk, legacy_and_modern_in_turn)
+{
+	struct blk *b = &self->b;
+	int nq = b->nq, k;
+
+	for (k = 0; k < 6; k++) {
+		b->nq = nq;
+		ASSERT_OK(set_status(b->fd, 0));
+		ASSERT_OK(k % 2 ? legacy_start(b) : blk_start(b, 0, 0));
+		if (k) {
+			memset(b->mem + DATA, 0, 4096);
+			EXPECT_END(4097, OK, simple(b, 0, VIRTIO_BLK_T_IN, 200, 4096, true));
+			EXPECT_TRUE(filled(b->mem + DATA, 4096, 50 + k - 1));
+		}
+		fill(b->mem + DATA, 4096, 50 + k);
+		EXPECT_END(1, OK, simple(b, 0, VIRTIO_BLK_T_OUT, 200, 4096, false));
+	}
+}
+
 /* Full rings on every queue at the same time, each with sectors of its own. */
 TEST_F(blk, all_queues_at_once)
 {
