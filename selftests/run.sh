@@ -91,9 +91,13 @@ if [ -z "${MGMTDEV:-}" ]; then
 fi
 if [ -z "${VHOST_VDPA_DEV:-}" ]; then
 	[ -n "${MGMTDEV:-}" ] || bail "no simulator: load rust_vdpa_sim_net or vdpa_sim_net"
-	# Ours offers packed rings only to those who ask: all of its features, with one queue pair.
-	wanted=
-	[ "$MGMTDEV" != rust_vdpasim_net ] || wanted='device_features 0x7389f0028'
+	# Ours offer packed rings only to those who ask: all features, of a NIC with one queue pair and
+	# of a disk that can be written to.
+	case $MGMTDEV in
+	rust_vdpasim_net) wanted='device_features 0x7389f0028' ;;
+	rust_vdpasim_blk) wanted='device_features 0x738007646' ;;
+	*) wanted= ;;
+	esac
 	vdpa dev add name $name mgmtdev "$MGMTDEV" $wanted || bail "vdpa dev add failed on $MGMTDEV"
 	device=$name
 	VHOST_VDPA_DEV=$(wait_node $name) || bail "$name has no /dev/vhost-vdpa node"
@@ -105,7 +109,11 @@ if [ -z "${BIN:-}" ]; then
 	[ -d $BIN ] || BIN=$here/build
 fi
 if [ $# -eq 0 ]; then
-	set -- file device vring iotlb pin datapath legacy migration stress two removal parent device32 vring32 iotlb32
+	set -- file device vring iotlb pin two removal device32 vring32 iotlb32
+	case ${MGMTDEV:-} in
+	*sim_blk) set -- "$@" blk disk_migration sim_faults ;;
+	*) set -- "$@" datapath legacy migration stress parent sim_faults ;;
+	esac
 	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
 fi
 

@@ -49,6 +49,14 @@ if [ -e /src/selftests/run.sh ]; then
 	load_driver && load_sim_net || report 1 "modules load a second time"
 	bash -c '. /src/tools/vm/guest.sh; . /src/selftests/run.sh' selftests
 	echo "# selftests ended with $?"
+	if [ "$MODULES" = rust ] && [ -e "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko" ]; then
+		insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim.ko" use_va=0 &&
+			insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_net.ko"
+		MGMTDEV=vdpasim_net MGMTDEV_B=rust_vdpasim_net TEST_ARGS="-V packed -f migration" \
+			bash -c '. /src/tools/vm/guest.sh; shift; . /src/selftests/run.sh "$@"' selftests x migration
+		rmmod vdpa_sim_net vdpa_sim
+		report $? "C's simulator, from which a guest moved to ours, unloads"
+	fi
 	unload_driver && rmmod "$(sim_net_module)"
 	report $? "modules unload after the selftests"
 fi

@@ -2,8 +2,8 @@
 # Reset and persistence, for every kind of parent that this VM has: selftests/matrix.
 # Usage: tools/vm.sh tools/vm/matrix.sh [PARENT...]	(MODULES=c for the C driver)
 #
-# Parents: c-set_map c-dma_map c-va c-va_dma_map (C's simulator NIC), rust-... (ours), vduse,
-# sample; and vp_vdpa on the disk VP_BLK in a machine of its own: TESTS=matrix tools/vp-vdpa.sh.
+# Parents: c-set_map c-dma_map c-va c-va_dma_map (C's simulator NIC), rust-... (ours), blk-...
+# (our disk), vduse, sample; and vp_vdpa on the disk VP_BLK in a machine of its own: TESTS=matrix tools/vp-vdpa.sh.
 # TEST_ARGS is passed to the test.
 
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
@@ -51,7 +51,7 @@ run() {
 
 for parent; do
 	case $parent in
-	c-*|rust-*) [ "${parent#*-}" = set_map ] && va=0 batch=1
+	c-*|rust-*|blk-*) [ "${parent#*-}" = set_map ] && va=0 batch=1
 		[ "${parent#*-}" = dma_map ] && va=0 batch=0
 		[ "${parent#*-}" = va ] && va=1 batch=1
 		[ "${parent#*-}" = va_dma_map ] && va=1 batch=0 ;;
@@ -72,6 +72,9 @@ for parent; do
 		insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" $parameters
 		run $parent rust_vdpasim_net ${parent#*-} legacy
 		rmmod rust_vdpa_sim_net ;;
+	blk-*)	insmod_file "$KO_DIR/rust_vdpa_sim_blk.ko" use_va=$va batch_mapping=$batch
+		run $parent rust_vdpasim_blk ${parent#*-} legacy
+		rmmod rust_vdpa_sim_blk ;;
 	sample)	insmod_file "$KO_DIR/rust_vdpa_sample.ko"
 		run $parent rust_vdpa_sample set_map persistent
 		rmmod rust_vdpa_sample ;;

@@ -142,13 +142,18 @@ disks() {
 }
 
 requests() {
-	local params
+	local params tests
 	echo "# == requests"
 	load_driver
 	for params in num_queues=4 use_va=0 "batch_mapping=0 num_queues=2" "use_va=0 batch_mapping=0" \
 		"shared_backend=1 num_queues=4"; do
+		case $params in
+		num_queues=4) tests='blk disk_migration sim_faults' ;;
+		shared*) tests='blk disk_migration' ;;
+		*) tests='blk sim_faults' ;;
+		esac
 		load $params
-		try "ours, $params: requests" env MGMTDEV=$mgmt bash /src/selftests/run.sh blk
+		try "ours, $params: requests" env MGMTDEV=$mgmt bash /src/selftests/run.sh $tests
 		grep -E '^(not )?ok|^# .*(Expected|blk)' $WORK/log
 		unload
 	done
@@ -156,6 +161,10 @@ requests() {
 	insmod_file "${C_SIM_DIR:-/cache/csim}/vdpa_sim_blk.ko"
 	try 'C'\''s: the same requests' env MGMTDEV=vdpasim_blk bash /src/selftests/run.sh blk
 	grep -E '^(not )?ok|^# .*(Expected|blk)' $WORK/log
+	load use_va=0
+	try 'a guest moves between C'\''s and ours' env MGMTDEV=vdpasim_blk MGMTDEV_B=$mgmt \
+		TEST_ARGS="-V packed -f disk_migration" bash /src/selftests/run.sh disk_migration
+	unload
 	rmmod vdpa_sim_blk vdpa_sim
 	unload_driver
 }
