@@ -365,7 +365,8 @@ impl Node {
     fn set_config_call(&self, user: Arg) -> Result {
         let ctx = EventFd::from_user(user.read::<i32>()?)?;
         let (_state, dev) = self.enter()?;
-        self.config_call.as_ref().install(&dev, ctx);
+        let running = dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        self.config_call.as_ref().install(&dev, ctx, running);
         Ok(())
     }
 
@@ -487,8 +488,9 @@ impl Node {
         if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
             *producer = None;
         }
-        call.as_ref().install(&dev, ctx);
-        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
+        let running = dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        call.as_ref().install(&dev, ctx, running);
+        if running {
             self.offer_irq(&mut state, &dev, idx);
         }
         Ok(())

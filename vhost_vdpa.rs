@@ -372,6 +372,10 @@ impl Node {
         state.batch = None;
         let clean = !state.persistent();
         self.reset_device(dev, clean)?;
+        self.config_call.as_ref().withdraw(dev);
+        for call in &self.calls {
+            call.as_ref().withdraw(dev);
+        }
         state.vq_num_max = dev.get_vq_num_max();
         if clean && dev.has_compat_reset() {
             // The parent is back at its 1:1 map, which is not for userspace.
@@ -397,9 +401,9 @@ impl Node {
         if state.mm_bound {
             dev.unbind_mm();
         }
-        self.config_call.as_ref().install(dev, None);
+        self.config_call.as_ref().install(dev, None, false);
         for call in &self.calls {
-            call.as_ref().install(dev, None);
+            call.as_ref().install(dev, None, false);
         }
         let mut spaces = core::mem::replace(&mut state.spaces, RBTree::new());
         let target = Target::new(dev, state.domain.as_ref());

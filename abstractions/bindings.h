@@ -56,7 +56,7 @@ int rvv_max_iotlb_entries(void);
 
 /* helpers/driver.c: the driver */
 void rvv_call_slot_signal(void *slot); /* in Rust: eventfd.rs */
-void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
+void rvv_call_slot_callback(struct vdpa_callback *cb, bool callback, void *private,
 			    struct eventfd_ctx *trigger);
 int rvv_vdpa_reset(struct vdpa_device *vdev, u32 flags);
 int rvv_vdpa_set_features(struct vdpa_device *vdev, u64 features);

@@ -93,9 +93,9 @@ pub(crate) enum Source {
 #[pin_data]
 pub(crate) struct CallSlot {
     source: Source,
-    /// Serialises `install`.
+    /// Serialises `install`: whether the parent has the callback.
     #[pin]
-    registration: Mutex<()>,
+    registration: Mutex<bool>,
     #[pin]
     ctx: IrqSpinLock<Option<EventFd>>,
     signalled: Atomic<u64>,
@@ -106,7 +106,7 @@ impl CallSlot {
     pub(crate) fn new(source: Source) -> impl PinInit<Self> {
         pin_init!(Self {
             source,
-            registration <- new_mutex!((), "CallSlot::registration"),
+            registration <- new_mutex!(false, "CallSlot::registration"),
             ctx <- IrqSpinLock::new(None, c"CallSlot::ctx", kernel::static_lock_class!()),
             signalled: Atomic::new(0),
         })
@@ -114,13 +114,38 @@ impl CallSlot {
 
     /// Makes callbacks signal `new`, and tells the parent; `None` takes the callback away.
     ///
+    /// A device that is `running` keeps it: parents copy callbacks while their interrupt handlers
+    /// look at them, and one that is half there must not be called. One that finds no eventfd does
+    /// nothing. [`CallSlot::withdraw`] takes it away after the reset.
+    ///
     /// The order is what keeps the old eventfd alive as long as anyone can signal it: callbacks
     /// see the new one, then the parent gets it as its trigger, then the old one is put.
     ///
     /// A slot must stay where it is until it has been installed with `None`, or the device is
     /// gone: that is why it is pinned and why [`Drop`] of its owner comes after removal.
-    pub(crate) fn install(self: Pin<&Self>, dev: &vdpa::Device, new: Option<EventFd>) {
-        let _guard = self.registration.lock();
+    pub(crate) fn install(
+        self: Pin<&Self>,
+        dev: &vdpa::Device,
+        new: Option<EventFd>,
+        running: bool,
+    ) {
+        let mut registered = self.registration.lock();
+        *registered = new.is_some() || running && *registered;
+        self.tell(dev, new, *registered);
+    }
+
+    /// Takes the callback away from a parent that kept it without an eventfd.
+    pub(crate) fn withdraw(self: Pin<&Self>, dev: &vdpa::Device) {
+        let mut registered = self.registration.lock();
+        if *registered && !self.is_set() {
+            *registered = false;
+            self.tell(dev, None, false);
+        }
+    }
+
+    /// Replaces the eventfd and tells the parent, with the callback or without. Callers hold
+    /// `registration`.
+    fn tell(self: Pin<&Self>, dev: &vdpa::Device, new: Option<EventFd>, callback: bool) {
         let trigger = new
             .as_ref()
             .map_or(core::ptr::null_mut(), |ctx| ctx.token());
@@ -130,7 +155,7 @@ impl CallSlot {
         let old = core::mem::replace(&mut *self.ctx.lock(), new);
         let mut cb = bindings::vdpa_callback::default();
         // SAFETY: Only fills in `cb`.
-        unsafe { bindings::rvv_call_slot_callback(&mut cb, private, trigger) };
+        unsafe { bindings::rvv_call_slot_callback(&mut cb, callback, private, trigger) };
         match self.source {
             // SAFETY: The slot is pinned and outlives the registration; `ctx` holds the trigger
             // until the next `install`, which replaces the parent's copy before it is put.

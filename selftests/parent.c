@@ -566,6 +566,37 @@ TEST_F(parent, h05_16_callbacks_are_taken_back)
 	EXPECT_EQ(0, TOLD("config_callback"));
 }
 
+/*
+ * A parent copies the callback while its interrupt handler looks at it, so it must not change
+ * between none and some while interrupts come.
+ */
+TEST_F(parent, h05_01_callback_stays_while_running)
+{
+	int call = eventfd(0, EFD_NONBLOCK), none = -1;
+
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, 0, call));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &call));
+	ASSERT_OK(negotiate(self->fd));
+	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, 0, none));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &none));
+	EXPECT_EQ(0, TOLD("trigger0"));
+	if (on_c_driver()) {
+		EXPECT_EQ(0, TOLD("callback0"));
+		C_DIFFERS("item 5.1");
+		return;
+	}
+	EXPECT_EQ(1, TOLD("callback0"));
+	EXPECT_EQ(1, TOLD("config_callback"));
+	/* One that was never given is not given for nothing. */
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, 1, none));
+	EXPECT_EQ(0, TOLD("callback1"));
+	/* After the reset there is none that userspace did not ask for. */
+	ASSERT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(0, TOLD("callback0"));
+	EXPECT_EQ(0, TOLD("config_callback"));
+}
+
 TEST_F(parent, h04_06_doorbell_fault)
 {
 	volatile uint32_t *bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);

@@ -71,10 +71,10 @@ static irqreturn_t rvv_call_slot_cb(void *private)
 	return IRQ_HANDLED;
 }
 
-void rvv_call_slot_callback(struct vdpa_callback *cb, void *private,
+void rvv_call_slot_callback(struct vdpa_callback *cb, bool callback, void *private,
 			    struct eventfd_ctx *trigger)
 {
-	cb->callback = trigger ? rvv_call_slot_cb : NULL;
+	cb->callback = callback ? rvv_call_slot_cb : NULL;
 	cb->private = private;
 	cb->trigger = trigger;
 }
