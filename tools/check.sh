@@ -148,7 +148,7 @@ if [ -z "$built" ]; then
 	finish
 fi
 
-# --- in VMs: two at a time, of the stock kernel and of the debug kernel
+# --- in VMs: two at a time, in two lanes that take about as long; the debug kernel is in the second
 # suite NAME COMMAND...: run what prints TAP, its words to a log, "# " lines to the user.
 suite() {
 	local name=$1 rc
@@ -175,28 +175,28 @@ vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	shift
 	tools/vm.sh -n "check-$(basename "$1" .sh)" -t "$limit" "$@"
 }
-stock_lane() {
+first_lane() {
 	suite compile-fail tools/compile-fail.sh
 	suite selftests tools/vm.sh -n check -t 3000 tools/vm/check.sh
 	suite fuzz fuzz_corpus
 	suite clients vm 1800 tools/vm/clients-short.sh
 	suite libblkio vm 1800 tools/vm/vduse-blkio.sh
-	suite matrix vm 2400 tools/vm/matrix.sh
 	suite simulators vm 1800 tools/vm/sim-net.sh
 	suite disks vm 1800 tools/vm/sim-blk.sh management requests
+}
+second_lane() {
+	suite debug env VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh
+	suite vp_vdpa-debug env VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
+		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust
+	suite matrix vm 2400 tools/vm/matrix.sh
 	suite mlx5 vm 1800 tools/vm/mlx5-compat.sh provision rust
 	suite sample vm 1800 tools/vm/sample.sh
 	suite vp_vdpa env RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust
 }
-debug_lane() {
-	suite debug env VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh
-	suite vp_vdpa-debug env VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
-		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust
-}
 echo "# VMs boot now, two at a time (about half a minute each under emulation, debug ones two)"
-stock_lane &
+first_lane &
 lanes+=($!)
-debug_lane &
+second_lane &
 lanes+=($!)
 wait "${lanes[@]}"
 lanes=()
