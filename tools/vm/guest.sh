@@ -127,6 +127,19 @@ pins_at_rest() {
 	echo "$now"
 }
 
+# check WHAT COMMAND...: a line that tells whether the command succeeded, and else its words.
+# The caller sets fail=0 first and looks at it last.
+check() {
+	local what=$1
+	shift
+	if "$@" >$WORK/log 2>&1; then echo "ok    $what"; else
+		echo "FAIL  $what"; sed 's/^/      | /' $WORK/log; fail=1
+	fi
+}
+no() { ! "$@"; }
+# has PATTERN TEXT: the text is shown where it does not match.
+has() { grep -q "$1" <<<"$2" || { echo "$2"; false; }; }
+
 # run_script SCRIPT [ARG...]: what tools/vm.sh asks for; leaves status and dmesg in $OUT.
 run_script() {
 	local rc=0

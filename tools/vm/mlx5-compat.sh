@@ -8,14 +8,6 @@
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
 [ $# -gt 0 ] || set -- kunit provision virtio rust c
 fail=0
-check() { # check WHAT COMMAND...
-	local what=$1
-	shift
-	if "$@" >$WORK/log 2>&1; then echo "ok    $what"; else
-		echo "FAIL  $what"; sed 's/^/      | /' $WORK/log; fail=1
-	fi
-}
-no() { ! "$@"; }
 refused() { # refused WORDS COMMAND...: fails, and says so
 	local words=$1
 	shift

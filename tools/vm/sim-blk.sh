@@ -22,8 +22,6 @@ try() { # try NAME COMMAND...
 	ok $? "$name"
 }
 skip() { n=$((n + 1)) skipped=$((skipped + 1)); echo "ok $n - $1 # SKIP $2"; }
-no() { ! "$@"; }
-has() { grep -q "$1" <<<"$2" || { echo "$2"; false; }; }
 
 mgmt=rust_vdpasim_blk
 load() { insmod_file "$KO_DIR/rust_vdpa_sim_blk.ko" "$@"; }

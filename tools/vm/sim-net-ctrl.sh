@@ -4,15 +4,6 @@
 # Usage: tools/vm.sh tools/vm/sim-net-ctrl.sh
 
 fail=0
-check() { # check WHAT COMMAND...
-	local what=$1
-	shift
-	if "$@" >$WORK/log 2>&1; then echo "ok    $what"; else
-		echo "FAIL  $what"; sed 's/^/      | /' $WORK/log; fail=1
-	fi
-}
-no() { ! "$@"; }
-has() { grep -q "$1" <<<"$2"; }
 D=/sys/kernel/debug/rust_vdpa_sim_net
 add() { vdpa dev add mgmtdev rust_vdpasim_net name "$@"; }
 # iface NAME: the network interface of a device, once it is there.

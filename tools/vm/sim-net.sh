@@ -4,15 +4,6 @@
 # Usage: tools/vm.sh tools/vm/sim-net.sh
 
 fail=0
-check() { # check WHAT COMMAND...
-	local what=$1
-	shift
-	if "$@" >$WORK/log 2>&1; then echo "ok    $what"; else
-		echo "FAIL  $what"; sed 's/^/      | /' $WORK/log; fail=1
-	fi
-}
-no() { ! "$@"; }
-has() { grep -q "$1" <<<"$2"; }
 
 modprobe vhost_iotlb; modprobe vdpa
 insmod_file "$KO_DIR/rust_vdpa_sim_net.ko" use_va=0
