@@ -10,7 +10,7 @@ use super::{
     iotlb::Iotlb,
     mm::UserAccess, //
 };
-use core::{cell::Cell, ptr::NonNull};
+use core::{cell::Cell, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
@@ -97,16 +97,6 @@ struct Slot {
     at: At,
 }
 
-impl Slot {
-    /// Contains no IOVA.
-    const EMPTY: Self = Self {
-        start: 1,
-        last: 0,
-        perm: 0,
-        at: At::Filler,
-    };
-}
-
 /// Where the first bytes of an access lie.
 enum Place<'a> {
     /// In the direct map.
@@ -124,11 +114,13 @@ enum Place<'a> {
 ///
 /// # Invariants
 ///
-/// The pointer of a slot is valid for reads and writes of as many bytes as the slot has IOVAs.
-/// The guest does the same at the same time.
+/// The first `filled` slots are initialised. The pointer of such a slot is valid for reads and
+/// writes of as many bytes as the slot has IOVAs. The guest does the same at the same time.
 pub(crate) struct GuestMemory<'a> {
     translation: Translation<'a>,
-    slots: [Cell<Slot>; SLOTS],
+    slots: [Cell<MaybeUninit<Slot>>; SLOTS],
+    /// The number of slots with a range.
+    filled: Cell<usize>,
     /// The slots that were used since the hand passed them, as bits.
     used: Cell<u32>,
     /// Where the search for a slot to replace goes on.
@@ -146,12 +138,13 @@ fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
 
 impl<'a> GuestMemory<'a> {
     /// The memory seen through a translation.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(translation: Translation<'a>) -> Self {
         // INVARIANT: There are no slots yet.
         Self {
             translation,
-            slots: [const { Cell::new(Slot::EMPTY) }; SLOTS],
+            slots: [const { Cell::new(MaybeUninit::uninit()) }; SLOTS],
+            filled: Cell::new(0),
             used: Cell::new(0),
             hand: Cell::new(0),
         }
@@ -217,8 +210,12 @@ impl<'a> GuestMemory<'a> {
         })
     }
 
-    /// The slot to replace: the next one that was not used since the last time round.
+    /// The slot to fill: a free one, or the next one that was not used since the last time round.
     fn victim(&self) -> usize {
+        let filled = self.filled.get();
+        if filled < SLOTS {
+            return filled;
+        }
         let mut hand = self.hand.get();
         let mut used = self.used.get();
         while used & (1 << hand) != 0 {
@@ -230,27 +227,48 @@ impl<'a> GuestMemory<'a> {
         hand
     }
 
+    /// The slot at a place, if it is filled.
+    #[inline]
+    fn slot(&self, at: usize) -> Option<Slot> {
+        let slot = self.slots.get(at).filter(|_| at < self.filled.get())?;
+        // SAFETY: It is one of the first `filled`, which are initialised by the invariant.
+        Some(unsafe { slot.get().assume_init() })
+    }
+
+    /// The slot that contains `iova`, if there is one.
+    #[inline]
+    fn known(&self, iova: u64) -> Option<Slot> {
+        // The loop is short: every access to guest memory goes through it.
+        let mut at = 0;
+        loop {
+            let slot = self.slot(at)?;
+            if iova.wrapping_sub(slot.start) <= slot.last.wrapping_sub(slot.start) {
+                self.used.set(self.used.get() | 1 << at);
+                return Some(slot);
+            }
+            at += 1;
+        }
+    }
+
+    /// Puts what [`Self::fill`] found into a slot.
+    fn remember(&self, slot: Slot) -> Slot {
+        let at = self.victim();
+        if let Some(place) = self.slots.get(at) {
+            // INVARIANT: That is what `fill` vouches for. It is one of the first `filled` slots,
+            // or the one behind them.
+            place.set(MaybeUninit::new(slot));
+            self.filled.set(self.filled.get().max(at + 1));
+        }
+        slot
+    }
+
     /// Says where the first of `len` bytes (not 0) at `iova` lie, and how many they are.
     ///
     /// Errors: `EFAULT` when nothing is mapped there with this permission.
     fn locate(&self, iova: u64, len: usize, perm: u32) -> Result<(Place<'a>, usize)> {
-        let known = self.slots.iter().enumerate().find_map(|(i, slot)| {
-            let slot = slot.get();
-            (slot.start <= iova && iova <= slot.last).then_some((i, slot))
-        });
-        let slot = match known {
-            Some((i, slot)) => {
-                self.used.set(self.used.get() | 1 << i);
-                slot
-            }
-            None => {
-                let slot = self.fill(iova, len)?;
-                if let Some(place) = self.slots.get(self.victim()) {
-                    // INVARIANT: That is what `fill` vouches for.
-                    place.set(slot);
-                }
-                slot
-            }
+        let slot = match self.known(iova) {
+            Some(slot) => slot,
+            None => self.remember(self.fill(iova, len)?),
         };
         if slot.perm & perm != perm {
             return Err(EFAULT);

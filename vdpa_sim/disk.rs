@@ -9,7 +9,7 @@ use crate::{
         worker::Again, //
     },
     backend::Backend,
-    engine::{little_endian, Class, Io, Setup, UnitSetup},
+    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
     faults::Files,
     queue::Queue,
     request::{self, Abilities, Done, Kind, Status, Store, Table, SECTOR},
@@ -282,15 +282,28 @@ impl Class for Disk {
         if !queue.is_active() {
             return Again::No;
         }
-        let Some(memory) = io.memory(queue) else {
+        let Some(view) = io.view(queue) else {
             return Again::No;
         };
-        let (mem, ring_mem) = (memory.buffers(), memory.ring());
+        view.with(|mem| self.serve(lane, queue, mem, io.features))
+    }
+}
+
+impl Disk {
+    /// Serves some requests of a queue.
+    fn serve(
+        &self,
+        lane: &mut Lane,
+        queue: &mut Queue,
+        mem: &QueueMemory<'_, '_>,
+        features: u64,
+    ) -> Again {
+        let (mem, ring_mem) = (mem.buffers, mem.ring);
         let abilities = Abilities {
-            little_endian: little_endian(io.features),
+            little_endian: little_endian(features),
             read_only: self.read_only,
-            discard: io.features & ids::F_BLK_DISCARD != 0,
-            write_zeroes: io.features & ids::F_BLK_WRITE_ZEROES != 0,
+            discard: features & ids::F_BLK_DISCARD != 0,
+            write_zeroes: features & ids::F_BLK_WRITE_ZEROES != 0,
         };
         let buffer = lane.buffer.as_deref_mut();
         let mut disk = request::Disk::new(&*self.backend, abilities, buffer);
@@ -318,9 +331,6 @@ impl Class for Disk {
                 break;
             }
         }
-        match queue.ring(|ring| ring.ask_for_kicks(ring_mem)) {
-            Some(true) => Again::Yes,
-            _ => Again::No,
-        }
+        queue.end_run(ring_mem)
     }
 }

@@ -14,7 +14,7 @@
 
 use crate::{
     abstractions::{
-        guest_mem::GuestMemory,
+        guest_mem::{GuestMemory, Translation},
         mm::{BoundMm, UserAccess},
         parent_config,
         virtio_ids as ids,
@@ -120,36 +120,53 @@ pub(crate) struct Io<'a> {
     generation: &'a Atomic<u32>,
 }
 
-/// The memory of a queue.
-pub(crate) struct QueueMemory<'a> {
-    ring: GuestMemory<'a>,
+/// What the memory of a queue is seen through.
+pub(crate) struct View<'a> {
+    ring: Translation<'a>,
     /// Unless they are where the ring is.
-    buffers: Option<GuestMemory<'a>>,
+    buffers: Option<Translation<'a>>,
 }
 
-impl<'a> QueueMemory<'a> {
-    /// The memory that its ring is in.
-    pub(crate) fn ring(&self) -> &GuestMemory<'a> {
-        &self.ring
+impl<'a> View<'a> {
+    /// Does a run of work with the memory that is seen.
+    ///
+    /// That remembers what it found. It is large, and is therefore made where it stays.
+    #[inline(always)]
+    pub(crate) fn with<R>(self, f: impl FnOnce(&QueueMemory<'_, 'a>) -> R) -> R {
+        let ring = GuestMemory::new(self.ring);
+        let other;
+        let buffers = match self.buffers {
+            None => &ring,
+            Some(translation) => {
+                other = GuestMemory::new(translation);
+                &other
+            }
+        };
+        f(&QueueMemory {
+            ring: &ring,
+            buffers,
+        })
     }
+}
 
+/// The memory of a queue.
+pub(crate) struct QueueMemory<'m, 'a> {
+    /// The memory that its ring is in.
+    pub(crate) ring: &'m GuestMemory<'a>,
     /// The memory that its buffers are in.
-    pub(crate) fn buffers(&self) -> &GuestMemory<'a> {
-        self.buffers.as_ref().unwrap_or(&self.ring)
-    }
+    pub(crate) buffers: &'m GuestMemory<'a>,
 }
 
 impl<'a> Io<'a> {
-    /// The memory of a queue. Make one for a run, as it remembers what it found. `None`: the
-    /// queue rests.
-    pub(crate) fn memory(&self, queue: &Queue) -> Option<QueueMemory<'a>> {
-        let ring = self.spaces.memory(queue.ring_asid(), self.user)?;
+    /// What the memory of a queue is seen through. `None`: the queue rests.
+    pub(crate) fn view(&self, queue: &Queue) -> Option<View<'a>> {
+        let ring = self.spaces.translation(queue.ring_asid(), self.user)?;
         let buffers = if queue.asid() == queue.ring_asid() {
             None
         } else {
-            Some(self.spaces.memory(queue.asid(), self.user)?)
+            Some(self.spaces.translation(queue.asid(), self.user)?)
         };
-        Some(QueueMemory { ring, buffers })
+        Some(View { ring, buffers })
     }
 
     /// The work changed what is in the config space.
@@ -276,8 +293,8 @@ impl<C: Class, T: Table> Unit<C, T> {
             .class
             .run(&mut state.own, &mut state.queues, &io);
         for queue in state.queues.iter_mut().filter(|queue| queue.wants_signal()) {
-            if let Some(mem) = io.memory(queue) {
-                queue.signal(mem.ring());
+            if let Some(view) = io.view(queue) {
+                view.with(|mem| queue.signal(mem.ring));
             }
         }
         again

@@ -235,7 +235,7 @@ impl NicUnit {
     fn receive(
         &mut self,
         queue: &mut Queue,
-        mem: &QueueMemory<'_>,
+        mem: &QueueMemory<'_, '_>,
         now: &Now,
         len: usize,
     ) -> Received {
@@ -255,20 +255,20 @@ impl NicUnit {
             *byte = u8::from(at == ids::NET_HDR_NUM_BUFFERS);
         }
 
-        let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring())) else {
+        let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
             return Received::NoBuffer;
         };
         let token = chain.token();
         let bytes = self.buffer.get(..len).unwrap_or(&[]);
-        match queue.ring(|_| scatter(mem.ring(), mem.buffers(), &mut chain, bytes)) {
+        match queue.ring(|_| scatter(mem.ring, mem.buffers, &mut chain, bytes)) {
             Some(true) => {
-                queue.push(mem.ring(), token, len as u32);
+                queue.push(mem.ring, token, len as u32);
                 self.rx.packets += 1;
                 self.rx.bytes += len as u64;
             }
             Some(false) => {
                 // Too small or not mapped: the frame is lost, the buffer goes back unused.
-                queue.push(mem.ring(), token, 0);
+                queue.push(mem.ring, token, 0);
                 self.rx.errors += 1;
             }
             None => self.rx.errors += 1,
@@ -280,7 +280,7 @@ impl NicUnit {
     fn receive_all(
         &mut self,
         queue: &mut Queue,
-        mem: &QueueMemory<'_>,
+        mem: &QueueMemory<'_, '_>,
         now: &Now,
         inbox: &Inbox,
     ) -> bool {
@@ -291,7 +291,7 @@ impl NicUnit {
             };
             while self.receive(queue, mem, now, now.header + len) == Received::NoBuffer {
                 // It waits until the driver says that there are buffers.
-                if queue.ring(|ring| ring.ask_for_kicks(mem.ring())) != Some(true) {
+                if queue.ring(|ring| ring.ask_for_kicks(mem.ring)) != Some(true) {
                     return false;
                 }
             }
@@ -304,8 +304,8 @@ impl NicUnit {
     /// returns whether there is more.
     fn transmit_all(
         &mut self,
-        tx: (&mut Queue, &QueueMemory<'_>),
-        rx: (&mut Queue, &QueueMemory<'_>),
+        tx: (&mut Queue, &QueueMemory<'_, '_>),
+        rx: (&mut Queue, &QueueMemory<'_, '_>),
         now: &Now,
         peer: Option<&Port>,
     ) -> bool {
@@ -313,14 +313,14 @@ impl NicUnit {
         let (rx, rx_mem) = rx;
         let to = peer.map(|peer| (peer, peer.pair_for(self.number)));
         let mut sent = false;
-        tx.ring(|ring| ring.suppress_kicks(mem.ring()));
+        tx.ring(|ring| ring.suppress_kicks(mem.ring));
         for _ in 0..BUDGET {
-            let Some(Some(mut chain)) = tx.ring(|ring| ring.pop(mem.ring())) else {
+            let Some(Some(mut chain)) = tx.ring(|ring| ring.pop(mem.ring)) else {
                 break;
             };
             let token = chain.token();
             let buffer = &mut self.buffer;
-            let Some(gathered) = tx.ring(|_| gather(mem.ring(), mem.buffers(), &mut chain, buffer))
+            let Some(gathered) = tx.ring(|_| gather(mem.ring, mem.buffers, &mut chain, buffer))
             else {
                 self.tx.errors += 1;
                 break;
@@ -343,12 +343,12 @@ impl NicUnit {
                 }
                 _ => self.tx.errors += 1,
             }
-            tx.push(mem.ring(), token, 0);
+            tx.push(mem.ring, token, 0);
         }
         if let Some((peer, pair)) = to.filter(|_| sent) {
             peer.wake(pair);
         }
-        tx.ring(|ring| ring.ask_for_kicks(mem.ring())) == Some(true)
+        tx.ring(|ring| ring.ask_for_kicks(mem.ring)) == Some(true)
     }
 }
 
@@ -442,22 +442,32 @@ impl Nic {
 
     /// Executes what is in the control queue.
     fn control(&self, unit: &mut NicUnit, queue: &mut Queue, io: &Io<'_>) -> Again {
-        let Some(mem) = io.memory(queue).filter(|_| queue.is_active()) else {
+        let Some(view) = io.view(queue).filter(|_| queue.is_active()) else {
             return Again::No;
         };
         if io.features & ids::F_NET_CTRL_VQ == 0 {
             return Again::No;
         }
+        view.with(|mem| self.commands(unit, queue, mem, io))
+    }
+
+    /// Executes them in the memory of that queue.
+    fn commands(
+        &self,
+        unit: &mut NicUnit,
+        queue: &mut Queue,
+        mem: &QueueMemory<'_, '_>,
+        io: &Io<'_>,
+    ) -> Again {
         for _ in 0..BUDGET {
-            let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring())) else {
+            let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
                 break;
             };
             unit.control.requests += 1;
             let mut answers = chain.clone();
             let (token, buffer) = (chain.token(), &mut unit.buffer);
             let buffer = buffer.get_mut(..COMMAND_MAX).unwrap_or(&mut []);
-            let Some(gathered) =
-                queue.ring(|_| gather(mem.ring(), mem.buffers(), &mut chain, buffer))
+            let Some(gathered) = queue.ring(|_| gather(mem.ring, mem.buffers, &mut chain, buffer))
             else {
                 unit.control.errors += 1;
                 break;
@@ -474,18 +484,12 @@ impl Nic {
                 Ok(()) => unit.control.successes += 1,
                 Err(_) => unit.control.errors += 1,
             }
-            if let Some(told) =
-                queue.ring(|_| scatter(mem.ring(), mem.buffers(), &mut answers, &[ack]))
+            if let Some(told) = queue.ring(|_| scatter(mem.ring, mem.buffers, &mut answers, &[ack]))
             {
-                queue.push(mem.ring(), token, told.into());
+                queue.push(mem.ring, token, told.into());
             }
         }
-        let again = queue.ring(|ring| ring.ask_for_kicks(mem.ring()));
-        queue.signal(mem.ring());
-        match again {
-            Some(true) => Again::Yes,
-            _ => Again::No,
-        }
+        queue.end_run(mem.ring)
     }
 
     /// Executes a command.
@@ -595,22 +599,27 @@ impl Class for Nic {
         let [rx, tx, ..] = queues else {
             return Again::No;
         };
-        let (Some(rx_mem), Some(tx_mem)) = (io.memory(rx), io.memory(tx)) else {
+        let (Some(rx_view), Some(tx_view)) = (io.view(rx), io.view(tx)) else {
             return Again::No;
         };
         if !rx.is_active() || !tx.is_active() {
             return Again::No;
         }
         let peer = self.port.peer();
-        let more_received = unit.receive_all(rx, &rx_mem, &now, inbox);
-        let more_to_send = unit.transmit_all((tx, &tx_mem), (rx, &rx_mem), &now, peer.as_deref());
-        rx.signal(rx_mem.ring());
-        tx.signal(tx_mem.ring());
-        if more_received || more_to_send {
-            Again::Yes
-        } else {
-            Again::No
-        }
+        rx_view.with(|rx_mem| {
+            tx_view.with(|tx_mem| {
+                let more_received = unit.receive_all(rx, rx_mem, &now, inbox);
+                let more_to_send =
+                    unit.transmit_all((tx, tx_mem), (rx, rx_mem), &now, peer.as_deref());
+                rx.signal(rx_mem.ring);
+                tx.signal(tx_mem.ring);
+                if more_received || more_to_send {
+                    Again::Yes
+                } else {
+                    Again::No
+                }
+            })
+        })
     }
 
     fn reset_unit(&self, unit: &mut NicUnit) {

@@ -3,6 +3,7 @@
 //! One queue of a simulated device: what the driver said about it, and its ring while it runs.
 
 use crate::{
+    abstractions::worker::Again,
     parent_ops::Callback,
     ring::{Layout, Memory, Position, RingFeatures, RingResult, Token, VirtQueue},
 };
@@ -99,6 +100,17 @@ impl Queue {
         // A driver whose ring broke meanwhile is told, too.
         if self.ring(|ring| ring.needs_signal(mem)).unwrap_or(true) {
             self.callback.call();
+        }
+    }
+
+    /// Ends a run: asks the driver to kick, and tells it what was pushed. Says whether it made
+    /// something available meanwhile.
+    pub(crate) fn end_run<M: Memory>(&mut self, mem: &M) -> Again {
+        let more = self.ring(|ring| ring.ask_for_kicks(mem));
+        self.signal(mem);
+        match more {
+            Some(true) => Again::Yes,
+            _ => Again::No,
         }
     }
 

@@ -171,40 +171,6 @@ fn fits(addr: u64, align: u64, size: u32) -> bool {
     addr % align == 0 && addr.checked_add(u64::from(size)).is_some()
 }
 
-/// Chains that were given back and are not yet written.
-struct Batch {
-    entries: [(Token, u32); BATCH],
-    len: usize,
-}
-
-impl Batch {
-    /// Nothing.
-    const fn new() -> Self {
-        Self {
-            entries: [(Token { id: 0, count: 0 }, 0); BATCH],
-            len: 0,
-        }
-    }
-
-    /// Whether there is no room left.
-    fn is_full(&self) -> bool {
-        self.len >= BATCH
-    }
-
-    /// Adds one; the caller made sure that there is room.
-    fn put(&mut self, token: Token, len: u32) {
-        if let Some(entry) = self.entries.get_mut(self.len) {
-            *entry = (token, len);
-            self.len += 1;
-        }
-    }
-
-    /// What there is.
-    fn entries(&self) -> &[(Token, u32)] {
-        self.entries.get(..self.len).unwrap_or(&[])
-    }
-}
-
 /// The two kinds of queues.
 enum Kind {
     Split(split::SplitQueue),

@@ -53,24 +53,22 @@ impl Io<'_> {
         let Some(queue) = queues.first_mut() else {
             return Again::No;
         };
-        let Some(mem) = self.memory(queue) else {
+        let Some(view) = self.view(queue) else {
             return Again::No;
         };
-        let (ring_mem, buffers) = (mem.ring(), mem.buffers());
-        for _ in 0..budget {
-            let Some(Some(chain)) = queue.ring(|ring| ring.pop(ring_mem)) else {
-                break;
-            };
-            let token = chain.token();
-            let Some(len) = queue.ring(|_| request(ring_mem, chain, buffers)) else {
-                break;
-            };
-            queue.push(ring_mem, token, len);
-        }
-        match queue.ring(|ring| ring.ask_for_kicks(ring_mem)) {
-            Some(true) => Again::Yes,
-            _ => Again::No,
-        }
+        view.with(|mem| {
+            for _ in 0..budget {
+                let Some(Some(chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
+                    break;
+                };
+                let token = chain.token();
+                let Some(len) = queue.ring(|_| request(mem.ring, chain, mem.buffers)) else {
+                    break;
+                };
+                queue.push(mem.ring, token, len);
+            }
+            queue.end_run(mem.ring)
+        })
     }
 }
 

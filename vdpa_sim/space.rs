@@ -108,26 +108,29 @@ impl<T: Table> fmt::Debug for AddressSpaces<T> {
 
 /// Address spaces, whatever they translate with.
 pub(super) trait Spaces {
-    /// The memory that one of them makes visible, which is that of a process if there is one;
-    /// `None` when it cannot be used now.
-    fn memory<'a>(&'a self, asid: u32, user: Option<&'a UserAccess<'a>>)
-        -> Option<GuestMemory<'a>>;
-}
-
-impl<T: Table> Spaces for AddressSpaces<T> {
-    fn memory<'a>(
+    /// What one of them translates with, for a process if there is one; `None` when it cannot be
+    /// used now.
+    fn translation<'a>(
         &'a self,
         asid: u32,
         user: Option<&'a UserAccess<'a>>,
-    ) -> Option<GuestMemory<'a>> {
+    ) -> Option<Translation<'a>>;
+}
+
+impl<T: Table> Spaces for AddressSpaces<T> {
+    fn translation<'a>(
+        &'a self,
+        asid: u32,
+        user: Option<&'a UserAccess<'a>>,
+    ) -> Option<Translation<'a>> {
         let space = self.get(asid).ok()?;
         if !space.change(|table| table.is_usable()) {
             return None;
         }
-        Some(GuestMemory::new(match user {
+        Some(match user {
             None => Translation::By(space),
             Some(user) => Translation::User(space, user),
-        }))
+        })
     }
 }
 

@@ -13,10 +13,10 @@ const DESC_F_INDIRECT: u16 = 4;
 
 /// The size of a descriptor in bytes.
 pub(super) const DESC_SIZE: usize = 16;
-/// How many descriptors one access reads at most; a power of two.
-pub(super) const BLOCK: u16 = 8;
-/// How many are read of a split queue's table, where the next ones may belong to other chains.
-const BLOCK_SPLIT: u16 = 4;
+/// How many descriptors one access of a ring reads at most; a power of two.
+pub(super) const RING_BLOCK: usize = 8;
+/// How many one access of a chain does. Chains are moved around, so it is small.
+const CHAIN_BLOCK: usize = 4;
 /// The largest indirect table we walk. Drivers use as many entries as the device has segments.
 const MAX_INDIRECT: u32 = 1024;
 
@@ -49,22 +49,30 @@ impl Desc {
     }
 }
 
-/// Descriptors of one table that were read in one access.
+/// Up to `N` descriptors of one table that were read in one access.
 #[derive(Clone)]
-pub(super) struct Block {
+pub(super) struct Block<const N: usize> {
     first: u16,
     count: u16,
-    raw: [[u8; DESC_SIZE]; BLOCK as usize],
+    raw: [[u8; DESC_SIZE]; N],
 }
 
-impl Block {
+impl<const N: usize> Block<N> {
+    /// How many there can be.
+    pub(super) const MAX: u16 = N as u16;
+
     /// Without descriptors.
     pub(super) const fn new() -> Self {
         Self {
             first: 0,
             count: 0,
-            raw: [[0; DESC_SIZE]; BLOCK as usize],
+            raw: [[0; DESC_SIZE]; N],
         }
+    }
+
+    /// Forgets them.
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
     }
 
     /// Reads up to `count` descriptors, from the one at `first` to the end of the table.
@@ -83,17 +91,33 @@ impl Block {
             .filter(|rest| *rest > 0)
             .ok_or(RingError::Invalid)?;
         let rest = u16::try_from(rest).unwrap_or(u16::MAX);
-        let count = count.min(rest).min(BLOCK);
+        let count = count.min(rest).min(Self::MAX);
         let offset = u64::from(first) * DESC_SIZE as u64;
         let addr = table.checked_add(offset).ok_or(RingError::Invalid)?;
+        // Nothing is in it if the access fails.
+        self.clear();
         let into = self.raw.get_mut(..usize::from(count));
         let into = into.ok_or(RingError::Invalid)?.as_flattened_mut();
-        // Nothing is in it if the access fails.
-        self.count = 0;
         mem.read(addr, into)?;
         self.first = first;
         self.count = count;
         Ok(())
+    }
+
+    /// The descriptors from the one at `first` on, as many as there is room for.
+    #[inline]
+    fn part<const M: usize>(&self, first: u16) -> Block<M> {
+        let mut part = Block::new();
+        let Some(from) = first.checked_sub(self.first).filter(|at| *at < self.count) else {
+            return part;
+        };
+        part.first = first;
+        part.count = (self.count - from).min(Block::<M>::MAX);
+        // A copy of a number of bytes that is not known would be a call.
+        for (to, raw) in part.raw.iter_mut().zip(self.raw.iter().skip(from.into())) {
+            *to = *raw;
+        }
+        part
     }
 
     /// The number of descriptors.
@@ -131,19 +155,20 @@ pub(crate) struct Chain {
     /// Whether a writable segment was seen: no readable one may follow.
     writable: bool,
     /// Descriptors of the table that were read ahead.
-    block: Block,
+    block: Block<CHAIN_BLOCK>,
 }
 
 impl Chain {
     /// A chain that begins at `head` of a table with `entries` descriptors, of which it has at
-    /// most, or in a packed ring exactly, `left`.
+    /// most, or in a packed ring exactly, `left`. Those in `block` were read already.
+    #[inline(always)]
     pub(super) fn new(
         token: Token,
         features: RingFeatures,
         (table, entries): (u64, u32),
         head: u16,
         left: u32,
-        block: Block,
+        block: &Block<RING_BLOCK>,
     ) -> Self {
         Self {
             token,
@@ -154,7 +179,7 @@ impl Chain {
             left,
             indirect: false,
             writable: false,
-            block,
+            block: block.part(head),
         }
     }
 
@@ -170,9 +195,9 @@ impl Chain {
         }
         let count = if self.indirect || self.features.packed {
             // Those that are left lie behind it, or some of them at the start of the ring.
-            u16::try_from(self.left.saturating_add(1)).unwrap_or(BLOCK)
+            u16::try_from(self.left.saturating_add(1)).unwrap_or(u16::MAX)
         } else {
-            BLOCK_SPLIT
+            u16::MAX
         };
         self.block
             .read(mem, self.table, self.entries, index, count)?;
@@ -200,7 +225,7 @@ impl Chain {
         self.entries = entries;
         self.left = entries;
         self.next = Some(0);
-        self.block = Block::new();
+        self.block.clear();
         Ok(())
     }
 

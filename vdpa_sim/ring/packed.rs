@@ -5,8 +5,8 @@
 //! virtio 1.3, section 2.8.
 
 use super::{
-    chain::{Block, Chain, Desc, BLOCK, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE},
-    fits, Batch, Layout, Memory, PackedPosition, RingError, RingFeatures, RingResult, Token, BATCH,
+    chain::{Block, Chain, Desc, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE, RING_BLOCK},
+    fits, Layout, Memory, PackedPosition, RingError, RingFeatures, RingResult, Token, BATCH,
 };
 
 /// Descriptor: the driver's wrap counter when it was made available.
@@ -87,6 +87,40 @@ enum Kicks {
     Event,
 }
 
+/// Chains that were given back and are not yet written.
+struct Batch {
+    entries: [(Token, u32); BATCH],
+    len: usize,
+}
+
+impl Batch {
+    /// Nothing.
+    const fn new() -> Self {
+        Self {
+            entries: [(Token { id: 0, count: 0 }, 0); BATCH],
+            len: 0,
+        }
+    }
+
+    /// Whether there is no room left.
+    fn is_full(&self) -> bool {
+        self.len >= BATCH
+    }
+
+    /// Adds one; the caller made sure that there is room.
+    fn put(&mut self, token: Token, len: u32) {
+        if let Some(entry) = self.entries.get_mut(self.len) {
+            *entry = (token, len);
+            self.len += 1;
+        }
+    }
+
+    /// What there is.
+    fn entries(&self) -> &[(Token, u32)] {
+        self.entries.get(..self.len).unwrap_or(&[])
+    }
+}
+
 /// A packed virtqueue.
 pub(super) struct PackedQueue {
     layout: Layout,
@@ -96,7 +130,7 @@ pub(super) struct PackedQueue {
     /// The next descriptor to write as used.
     used: Place,
     /// Descriptors that were read ahead.
-    block: Block,
+    block: Block<RING_BLOCK>,
     /// How many of them, from `avail` on, are available.
     ready: u16,
     /// What was pushed and is not written.
@@ -179,7 +213,13 @@ impl PackedQueue {
     }
 
     /// Reads a block of the ring.
-    fn read<M: Memory>(&self, mem: &M, block: &mut Block, first: u16, count: u16) -> RingResult {
+    fn read<M: Memory>(
+        &self,
+        mem: &M,
+        block: &mut Block<RING_BLOCK>,
+        first: u16,
+        count: u16,
+    ) -> RingResult {
         block.read(mem, self.layout.desc, self.layout.num, first, count)
     }
 
@@ -190,7 +230,7 @@ impl PackedQueue {
         }
         let first = self.avail.idx;
         let mut block = Block::new();
-        self.read(mem, &mut block, first, BLOCK)?;
+        self.read(mem, &mut block, first, RING_BLOCK as u16)?;
         // The driver changes one of the two bits, so a flag that is half written says nothing
         // that is wrong. The chain's first descriptor gets its flags last, and all those before
         // it are complete: only what has no gap before it counts.
@@ -230,7 +270,7 @@ impl PackedQueue {
             let desc = match known {
                 Some(desc) => desc,
                 None => {
-                    self.read(mem, &mut ahead, place.idx, BLOCK)?;
+                    self.read(mem, &mut ahead, place.idx, RING_BLOCK as u16)?;
                     ahead
                         .get(place.idx, self.features)
                         .ok_or(RingError::Invalid)?
@@ -263,7 +303,7 @@ impl PackedQueue {
             (self.layout.desc, self.layout.num),
             self.avail.idx,
             token.count.into(),
-            self.block.clone(),
+            &self.block,
         );
         self.ready = self.ready.saturating_sub(token.count);
         self.avail = self.avail.plus(token.count, self.layout.num);

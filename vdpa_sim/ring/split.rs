@@ -5,8 +5,8 @@
 //! virtio 1.3, section 2.7.
 
 use super::{
-    chain::{Block, Chain, BLOCK, DESC_SIZE},
-    fits, Batch, Layout, Memory, RingError, RingFeatures, RingResult, Token, BATCH,
+    chain::{Block, Chain, DESC_SIZE, RING_BLOCK},
+    fits, Layout, Memory, RingError, RingFeatures, RingResult, Token, BATCH,
 };
 
 /// Available ring: the driver wants no interrupts.
@@ -37,11 +37,13 @@ pub(super) struct SplitQueue {
     heads_read: u16,
     heads_taken: u16,
     /// Descriptors that were read since then: those of these chains do not change.
-    block: Block,
+    block: Block<RING_BLOCK>,
     /// The next entry of the used ring to write.
     next_used: u16,
-    /// What was pushed and is not written.
-    batch: Batch,
+    /// What was pushed and is not written, as it will be in memory.
+    pushed: [[u8; USED_SIZE]; BATCH],
+    /// How many entries that is.
+    pushed_count: usize,
     /// The number of chains that were popped and not pushed.
     in_flight: u32,
     /// How many entries were written since the driver was last asked whether to signal.
@@ -80,7 +82,8 @@ impl SplitQueue {
             heads_taken: 0,
             block: Block::new(),
             next_used: start,
-            batch: Batch::new(),
+            pushed: [[0; USED_SIZE]; BATCH],
+            pushed_count: 0,
             in_flight: 0,
             since: 0,
             asked: false,
@@ -148,7 +151,7 @@ impl SplitQueue {
         mem.read(from, into)?;
         self.heads_read = count;
         self.heads_taken = 0;
-        self.block = Block::new();
+        self.block.clear();
         Ok(true)
     }
 
@@ -165,9 +168,10 @@ impl SplitQueue {
         }
         if self.block.get(head, self.features).is_none() {
             // Heads come in any order, and often lie together.
-            let first = head & !(BLOCK - 1);
+            let count = RING_BLOCK as u16;
+            let first = head & !(count - 1);
             let Layout { desc, num, .. } = self.layout;
-            self.block.read(mem, desc, num, first, BLOCK)?;
+            self.block.read(mem, desc, num, first, count)?;
         }
         self.heads_taken += 1;
         self.next_avail = self.next_avail.wrapping_add(1);
@@ -178,33 +182,30 @@ impl SplitQueue {
             (self.layout.desc, self.layout.num),
             head,
             self.layout.num,
-            self.block.clone(),
+            &self.block,
         )))
     }
 
     /// Gives a chain back, with `len` bytes written to it.
     pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         self.in_flight = self.in_flight.checked_sub(1).ok_or(RingError::Invalid)?;
-        if self.batch.is_full() {
+        if self.pushed_count >= BATCH {
             self.flush(mem)?;
         }
-        self.batch.put(token, len);
+        let entry = self.pushed.get_mut(self.pushed_count);
+        let [i0, i1, i2, i3] = self.features.u32(token.id.into()).to_ne_bytes();
+        let [l0, l1, l2, l3] = self.features.u32(len).to_ne_bytes();
+        *entry.ok_or(RingError::Invalid)? = [i0, i1, i2, i3, l0, l1, l2, l3];
+        self.pushed_count += 1;
         Ok(())
     }
 
     /// Writes what was pushed.
     pub(super) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
-        let entries = self.batch.entries();
-        if entries.is_empty() {
+        if self.pushed_count == 0 {
             return Ok(());
         }
-        let mut raw = [[0u8; USED_SIZE]; BATCH];
-        for ((token, len), slot) in entries.iter().zip(raw.iter_mut()) {
-            let [i0, i1, i2, i3] = self.features.u32(token.id.into()).to_ne_bytes();
-            let [l0, l1, l2, l3] = self.features.u32(*len).to_ne_bytes();
-            *slot = [i0, i1, i2, i3, l0, l1, l2, l3];
-        }
-        let mut left = raw.get(..entries.len()).unwrap_or(&[]);
+        let mut left = self.pushed.get(..self.pushed_count).unwrap_or(&[]);
         let mut next = self.next_used;
         while !left.is_empty() {
             // Up to the end of the ring, then from its start.
@@ -218,8 +219,8 @@ impl SplitQueue {
         mem.write_barrier();
         mem.store_u16(self.device(2), self.features.u16(next))?;
         self.next_used = next;
-        self.since = self.since.saturating_add(entries.len() as u32);
-        self.batch.len = 0;
+        self.since = self.since.saturating_add(self.pushed_count as u32);
+        self.pushed_count = 0;
         Ok(())
     }
 
