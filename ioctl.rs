@@ -217,10 +217,15 @@ impl FileIoctls for OpenFile {
     }
 }
 
+/// Whether the driver said that it is set up.
+fn driver_ok(dev: &gate::Guard<'_>) -> bool {
+    dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0
+}
+
 impl State {
     /// Whether queues are running, so that their addresses and positions are the device's.
     fn running(&self, dev: &gate::Guard<'_>) -> bool {
-        dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 && !self.suspended
+        driver_ok(dev) && !self.suspended
     }
 }
 
@@ -365,7 +370,7 @@ impl Node {
     fn set_config_call(&self, user: Arg) -> Result {
         let ctx = EventFd::from_user(user.read::<i32>()?)?;
         let (_state, dev) = self.enter()?;
-        let running = dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        let running = driver_ok(&dev);
         self.config_call.as_ref().install(&dev, ctx, running);
         Ok(())
     }
@@ -388,7 +393,7 @@ impl Node {
     /// Suspends a running device; one that does not run is left alone.
     fn suspend(&self) -> Result {
         let (mut state, dev) = self.enter()?;
-        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK == 0 {
+        if !driver_ok(&dev) {
             return Ok(());
         }
         dev.suspend()?;
@@ -399,7 +404,7 @@ impl Node {
     /// Resumes a device; one that does not run is left alone.
     fn resume(&self) -> Result {
         let (mut state, dev) = self.enter()?;
-        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK == 0 {
+        if !driver_ok(&dev) {
             return Ok(());
         }
         dev.resume()?;
@@ -488,7 +493,7 @@ impl Node {
         if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
             *producer = None;
         }
-        let running = dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0;
+        let running = driver_ok(&dev);
         call.as_ref().install(&dev, ctx, running);
         if running {
             self.offer_irq(&mut state, &dev, idx);
@@ -541,7 +546,7 @@ impl Node {
         if group >= self.ngroups || asid >= self.nas {
             return Err(EINVAL);
         }
-        if dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
+        if driver_ok(&dev) {
             return Err(EBUSY);
         }
         if !dev.has_set_group_asid() {

@@ -160,7 +160,7 @@ suite() {
 	echo $rc >"$CACHE/logs/check-$name.status"
 	echo "# $name: ended with $rc after $((SECONDS - began)) s"
 }
-suites=(compile-fail selftests fuzz clients libblkio matrix simulators disks mlx5 sample vp_vdpa debug vp_vdpa-debug)
+suites=(compile-fail selftests fuzz clients libblkio matrix simulators disks cables hostile mlx5 sample vp_vdpa debug vp_vdpa-debug)
 for name in "${suites[@]}"; do rm -f "$CACHE/logs/check-$name".{log,status}; done
 
 fuzz_corpus() {
@@ -182,7 +182,9 @@ first_lane() {
 	suite clients vm 1800 tools/vm/clients-short.sh
 	suite libblkio vm 1800 tools/vm/vduse-blkio.sh
 	suite simulators vm 1800 tools/vm/sim-net.sh
-	suite disks vm 1800 tools/vm/sim-blk.sh management requests
+	suite disks vm 2400 tools/vm/sim-blk.sh management disks requests
+	suite cables vm 1800 tools/vm/sim-net-ctrl.sh
+	suite hostile vm 1200 tools/vm/sim-net-hostile.sh
 }
 second_lane() {
 	suite debug env VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh
@@ -210,7 +212,6 @@ for name in "${suites[@]}"; do
 		case $line in
 		ok*|'not ok'*) ;;
 		'Bail out!'*) line="not ok - $line" ;;
-		'FAIL '*) line="not ok - ${line#FAIL }" ;;
 		*) continue ;;
 		esac
 		seen=$((seen + 1))

@@ -17,7 +17,7 @@ export HOME=$WORK
 cd $WORK || exit 1
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 
-vm_die() { printf 'FAIL: %s\n' "$*"; exit 1; }
+vm_die() { printf 'Bail out! %s\n' "$*"; exit 1; }
 
 # insmod_file FILE [PARAM...]: insmod with the modules it depends on, which
 # insmod alone does not look for.
@@ -106,6 +106,15 @@ disk_of() {
 	return 1
 }
 
+# iface_of NAME: the network interface that virtio_vdpa made of a vdpa device.
+iface_of() {
+	for _ in $(seq 100); do
+		ls /sys/bus/vdpa/devices/"$1"/virtio*/net 2>/dev/null && return
+		sleep 0.1
+	done
+	return 1
+}
+
 # pins: how many pages are pinned now.
 pins() {
 	# The parts of the counters that each CPU keeps have to be folded in first.
@@ -127,13 +136,13 @@ pins_at_rest() {
 	echo "$now"
 }
 
-# check WHAT COMMAND...: a line that tells whether the command succeeded, and else its words.
+# check WHAT COMMAND...: a line of TAP that tells whether the command succeeded, and else its words.
 # The caller sets fail=0 first and looks at it last.
 check() {
 	local what=$1
 	shift
-	if "$@" >$WORK/log 2>&1; then echo "ok    $what"; else
-		echo "FAIL  $what"; sed 's/^/      | /' $WORK/log; fail=1
+	if "$@" >$WORK/log 2>&1; then echo "ok - $what"; else
+		echo "not ok - $what"; sed 's/^/# | /' $WORK/log; fail=1
 	fi
 }
 no() { ! "$@"; }

@@ -88,10 +88,7 @@ virtio() {
 	modprobe virtio_net
 	modprobe virtio_vdpa
 	check 'add under virtio_vdpa' add v0 max_vqp 2
-	for _ in $(seq 50); do
-		iface=$(ls /sys/bus/vdpa/devices/v0/virtio*/net 2>/dev/null) && break
-		sleep 0.2
-	done
+	iface=$(iface_of v0)
 	check 'a network interface' test -n "$iface"
 	sysctl -eqw net.ipv6.conf.$iface.disable_ipv6=1
 	ip link set $iface up
@@ -118,9 +115,9 @@ selftests() {
 	shift
 	load_driver
 	if MGMTDEV=rust_mlx5_compat bash -c '. /src/selftests/run.sh "$@"' selftests "$@"; then
-		echo "ok    selftests under $MODULES"
+		echo "ok - selftests under $MODULES"
 	else
-		echo "FAIL  selftests under $MODULES"; fail=1
+		echo "not ok - selftests under $MODULES"; fail=1
 	fi
 	unload_driver
 }

@@ -6,15 +6,6 @@
 fail=0
 D=/sys/kernel/debug/rust_vdpa_sim_net
 add() { vdpa dev add mgmtdev rust_vdpasim_net name "$@"; }
-# iface NAME: the network interface of a device, once it is there.
-iface() {
-	local i
-	for i in $(seq 100); do
-		ls /sys/bus/vdpa/devices/$1/virtio*/net 2>/dev/null && return
-		sleep 0.1
-	done
-	return 1
-}
 # count DEVICE QUEUE WHAT: one number of its statistics.
 count() { vdpa dev vstats show $1 qidx $2 | sed -n "s/.*$3 \([0-9]*\).*/\1/p" | head -n 1; }
 # send IFACE DEST [VLAN]: ten frames.
@@ -65,7 +56,7 @@ for features in '' 0x738df0028 0x300c30028; do
 	check 'their size' has 'max_vq_size 64' "$(vdpa dev show a)"
 	check 'their number' has 'max_vqs 9' "$(vdpa dev show a)"
 	check 'their threads' test $(pgrep -c '^vdpa-[ab]/') = 8
-	A=$(iface a) B=$(iface b)
+	A=$(iface_of a) B=$(iface_of b)
 	check 'interfaces' test -n "$A" -a -n "$B"
 	[ -z "$ns" ] || { ip netns add other; ip link set $B netns other; }
 	sysctl -eqw net.ipv6.conf.$A.disable_ipv6=1
@@ -77,17 +68,17 @@ for features in '' 0x738df0028 0x300c30028; do
 	check 'nor to itself' no sh -c "echo a >$D/a/peer"
 	check 'a cable' sh -c "echo b >$D/a/peer"
 	check 'with two ends' test "$(cat $D/a/peer) $(cat $D/b/peer)" = 'b a'
-	pings 'ping' -c 5 -i 0.2
-	pings 'large packets' -c 5 -i 0.2 -s 20000
-	pings 'flood' -f -c 2000
+	pings 'ping' -c 3 -i 0.1
+	pings 'large packets' -c 3 -i 0.1 -s 20000
+	pings 'flood' -f -c 500
 	check 'commands' test "$(count a 8 requests)" -gt 0
 	check 'none failed' test "$(count a 8 errors)" = 0
 	check 'pairs' ethtool -L $A combined 4
 	check 'all of them' has 'Combined:.*4' "$(ethtool -l $A | sed '1,/Current/d')"
-	pings 'ping over them' -c 3 -i 0.2
+	pings 'ping over them' -c 3 -i 0.1
 	check 'another address' ip link set dev $A address 02:00:00:00:00:0c
 	check 'in its config' has 02:00:00:00:00:0c "$(vdpa dev config show a)"
-	pings 'ping with it' -c 3 -i 0.2
+	pings 'ping with it' -c 3 -i 0.1
 	for who in 02:00:00:00:00:0c:to-it 02:00:00:00:00:77:to-another 33:33:00:00:00:77:to-a-group; do
 		dest=${who:0:17} before=$(($(count a 0 'rx drops') + $(count a 2 'rx drops') + 10))
 		received=$(($(cat /sys/class/net/$A/statistics/rx_packets) + 10))

@@ -3,6 +3,7 @@
 # opens it, so every address is a physical one. None of these may be touched.
 # Usage: tools/vm.sh tools/vm/sim-net-hostile.sh
 
+fail=0
 MODULES=c load_driver || exit 4
 MODULES=rust load_sim_net
 vdpa dev add name bad mgmtdev rust_vdpasim_net || exit 1
@@ -50,5 +51,6 @@ for desc in holes:
 print(f'{runs} hostile layouts')
 PY
 rc=$?
-vdpa dev del bad
-exit $rc
+check 'no ring where no memory is was touched' test $rc -eq 0
+check 'the NIC can be deleted' vdpa dev del bad
+exit $fail

@@ -68,10 +68,7 @@ for features in 0x7389f0028 0x700010028 "" 0x300010028; do
 	modprobe virtio_vdpa
 	check "add ${features:-default features}" vdpa dev add name sim2 mgmtdev rust_vdpasim_net \
 		${features:+device_features $features}
-	for _ in $(seq 50); do
-		iface=$(ls /sys/bus/vdpa/devices/sim2/virtio*/net 2>/dev/null) && break
-		sleep 0.2
-	done
+	iface=$(iface_of sim2)
 	check 'a network interface' test -n "$iface"
 	wanted=$((${features:-0} >> 34 & 1))
 	check "packed rings: $wanted" test "$(cut -c 35 "/sys/bus/vdpa/devices/sim2/"virtio*/features)" = $wanted

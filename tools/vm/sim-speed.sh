@@ -101,7 +101,7 @@ net() { # net WHO: for $size
 }
 
 nics() {
-	local who size i
+	local who size
 	declare -A nic mgmtdev=([c]=vdpasim_net [split]=rust_vdpasim_net [packed]=rust_vdpasim_net) \
 		features=([packed]=0x7389f0028)
 	load net
@@ -109,11 +109,7 @@ nics() {
 	for who in c split packed; do
 		vdpa dev add name "speed-$who" mgmtdev "${mgmtdev[$who]}" mac 52:54:00:11:22:33 \
 			${features[$who]:+device_features ${features[$who]}} || vm_die "no NIC of $who"
-		for i in $(seq 50); do
-			nic[$who]=$(ls "/sys/bus/vdpa/devices/speed-$who/"virtio*/net 2>/dev/null) && break
-			sleep 0.2
-		done
-		[ -n "${nic[$who]}" ] || vm_die "no interface of $who"
+		nic[$who]=$(iface_of "speed-$who") || vm_die "no interface of $who"
 		sysctl -eqw "net.ipv6.conf.${nic[$who]}.disable_ipv6=1"
 		ip link set "${nic[$who]}" up
 	done
