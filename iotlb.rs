@@ -16,6 +16,7 @@
 //! the space is *stale*: its table is pushed again with the next message. C ignores such failures.
 
 use crate::abstractions::{
+    few::Few,
     iommu::Domain,
     iotlb::{Iotlb, Map, OwnedIotlb},
     mapping::{Mapping, Table},
@@ -155,7 +156,7 @@ impl AddressSpace {
         &mut self,
         target: &Target<'_>,
         (start, last): (u64, u64),
-        maps: KVVec<Mapping>,
+        maps: Few<Mapping>,
         batch: bool,
     ) -> Result {
         if self.overlaps(start, last) {
@@ -242,9 +243,11 @@ impl AddressSpace {
     /// Removes mappings one by one from a device that is told of each.
     fn withdraw(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
         let mut n = 0u64;
-        while let Some(map) = self.table.iotlb().first(start, last) {
-            target.unmap(self.asid, &map)?;
-            drop(self.table.take(map.start, map.last));
+        let asid = self.asid;
+        let unmap = |map: &Map| target.unmap(asid, map);
+        // The device first, then the memory.
+        while let Some(mapping) = self.table.take_if(start, last, unmap)? {
+            drop(mapping);
             n = n.wrapping_add(1);
         }
         Ok(n)

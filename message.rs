@@ -10,6 +10,7 @@
 
 use crate::{
     abstractions::{
+        few::Few,
         gup::{self, Charge},
         mapping::Mapping,
         params, trace, usermap,
@@ -88,12 +89,10 @@ impl Update {
 }
 
 impl State {
-    /// Whether the caller may map memory: only the owner, whose address space it is.
-    fn owner_mm(&self) -> Result<ARef<Mm>> {
-        match &self.owner {
-            Some(mm) if gup::is_current_mm(mm) => Ok(mm.clone()),
-            _ => Err(EPERM),
-        }
+    /// The address space of the caller, who may map memory: only the owner.
+    fn owner_mm(&self) -> Result<&ARef<Mm>> {
+        let owner = self.owner.as_ref().filter(|mm| gup::is_current_mm(mm));
+        owner.ok_or(EPERM)
     }
 
     /// Finds an address space that `UPDATE` or `BATCH_BEGIN` may create.
@@ -180,21 +179,22 @@ impl Node {
     }
 
     /// The checks that every message starts with: the owner, the address space, the batch.
-    fn check(&self, state: &mut State, asid: u32, create: bool) -> Result<ARef<Mm>> {
-        let mm = state.owner_mm()?;
+    fn check(&self, state: &mut State, asid: u32, create: bool) -> Result {
+        state.owner_mm()?;
         if create {
             state.space_or_new(asid, self.nas)?;
         }
         if state.spaces.get(&asid).is_none() || state.batch.is_some_and(|batch| batch != asid) {
             return Err(EINVAL);
         }
-        Ok(mm)
+        Ok(())
     }
 
     /// Maps a range of the owner's memory; the number of ranges it became.
     fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
         let mut state = self.state.lock();
-        let mm = self.check(&mut state, asid, true)?;
+        self.check(&mut state, asid, true)?;
+        let mm = state.owner_mm()?.clone();
         let update = Update::new(msg, state.range, !self.use_va)?;
         let space = state.space_or_new(asid, self.nas)?;
         if space.overlaps(update.iova, update.last) {
@@ -227,7 +227,7 @@ impl Node {
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.
-    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<KVVec<Mapping>> {
+    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<Few<Mapping>> {
         let npages = update.size >> PAGE_SHIFT;
         let mut charge = match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,
@@ -240,13 +240,13 @@ impl Node {
         };
         let write = update.perm & VHOST_ACCESS_WO != 0;
         let runs = gup::pin(update.uaddr, npages, write, room)?;
-        let mut maps = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
+        let mut maps = Few::with_capacity(runs.len())?;
         let mut iova = update.iova;
         for pages in runs {
             let size = pages.size();
             let paid = charge.split(pages.npages());
             let map = Mapping::pinned(iova, u32::from(update.perm), pages, paid);
-            maps.push(map, GFP_KERNEL)?;
+            maps.push(map)?;
             iova = iova.wrapping_add(size);
         }
         Ok(maps)
@@ -268,34 +268,37 @@ impl Node {
     /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
-    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<KVVec<Mapping>> {
-        let (pieces, unshared) = usermap::lookup(
-            mm,
-            update.uaddr,
-            update.size,
+    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<Few<Mapping>> {
+        let mut maps = Few::new();
+        let (write, read) = (
             update.perm & VHOST_ACCESS_WO != 0,
             update.perm & VHOST_ACCESS_RO != 0,
-            room,
-        )?;
-        self.stats.unshared_bytes.add(unshared, Relaxed);
-        let mut maps = KVVec::with_capacity(pieces.len(), GFP_KERNEL)?;
-        for piece in pieces {
+        );
+        let range = (update.uaddr, update.size);
+        let unshared = usermap::lookup(mm, range, write, read, |offset, size, file| {
+            if maps.len() >= room {
+                return Err(ENOSPC);
+            }
             let map = Mapping::file(
-                update.iova.wrapping_add(piece.offset),
-                piece.size,
-                update.uaddr.wrapping_add(piece.offset),
+                update.iova.wrapping_add(offset),
+                size,
+                update.uaddr.wrapping_add(offset),
                 u32::from(update.perm),
-                piece.file,
+                file,
             );
-            maps.push(map, GFP_KERNEL)?;
-        }
+            maps.push(map)
+        })?;
+        self.stats.unshared_bytes.add(unshared, Relaxed);
         Ok(maps)
     }
 
     /// Notes how much is mapped, for debugfs.
     pub(crate) fn account(&self, state: &State) {
-        let entries = state.spaces.values().map(|s| u64::from(s.len())).sum();
-        let pinned = state.spaces.values().map(AddressSpace::pinned).sum();
+        let (mut entries, mut pinned) = (0u64, 0u64);
+        for space in state.spaces.values() {
+            entries = entries.wrapping_add(space.len().into());
+            pinned = pinned.wrapping_add(space.pinned());
+        }
         self.stats.note(entries, pinned);
     }
 }

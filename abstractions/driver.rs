@@ -9,6 +9,7 @@ pub(crate) mod bindings;
 pub(crate) mod chardev;
 pub(crate) mod doorbell;
 pub(crate) mod eventfd;
+pub(crate) mod few;
 pub(crate) mod gate;
 pub(crate) mod gup;
 pub(crate) mod iommu;

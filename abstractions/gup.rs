@@ -4,7 +4,7 @@
 //!
 //! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
 
-use super::bindings;
+use super::{bindings, few::Few};
 use core::ptr::NonNull;
 use kernel::{
     error::to_result,
@@ -157,20 +157,29 @@ impl Drop for Pages {
 
 /// How many pages one call into GUP pins. 64 KiB of page pointers.
 const BATCH: usize = 8192;
+/// For how many pages the pointers are kept on the stack.
+const SMALL: usize = 16;
 
 /// Pins `npages` pages of the calling process from `uaddr` on (page aligned), as runs.
 ///
 /// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
 /// nothing is mapped or permission is missing, `ENOSPC` for more than `max_runs` runs, `ENOMEM`.
 /// On an error nothing stays pinned. `EINTR` when the process is being killed meanwhile.
-pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Result<KVVec<Pages>> {
+pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Result<Few<Pages>> {
     let mut flags = bindings::FOLL_LONGTERM;
     if write {
         flags |= bindings::FOLL_WRITE;
     }
     let batch = usize::try_from(npages)?.min(BATCH);
-    let mut list = KVVec::<*mut bindings::page>::with_capacity(batch, GFP_KERNEL)?;
-    let mut runs = KVVec::<Pages>::new();
+    let mut small = [core::ptr::null_mut::<bindings::page>(); SMALL];
+    let mut large = KVVec::<*mut bindings::page>::new();
+    let list = if batch <= SMALL {
+        small.as_mut_ptr()
+    } else {
+        large.reserve(batch, GFP_KERNEL)?;
+        large.as_mut_ptr()
+    };
+    let mut runs = Few::new();
     let mut addr = uaddr;
     let mut left = npages;
     while left > 0 {
@@ -180,9 +189,8 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
         }
         let want = left.min(batch as u64) as c_int;
         // SAFETY: `list` has room for `batch` pointers.
-        let got = unsafe {
-            bindings::pin_user_pages_fast(addr as c_ulong, want, flags as c_uint, list.as_mut_ptr())
-        };
+        let got =
+            unsafe { bindings::pin_user_pages_fast(addr as c_ulong, want, flags as c_uint, list) };
         to_result(got)?;
         if got == 0 {
             return Err(EFAULT);
@@ -190,7 +198,7 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
         let mut at = 0;
         while at < got {
             // SAFETY: `at` is below `got`, and GUP wrote that many pointers.
-            let first = unsafe { list.as_mut_ptr().add(at as usize) };
+            let first = unsafe { list.add(at as usize) };
             // SAFETY: As above: `got - at` pointers from `first` are there.
             let n = unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at)) };
             // SAFETY: As above; the page is pinned.
@@ -206,7 +214,7 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
                 // SAFETY: The rest of the list, pinned but not yet owned by a run.
                 unsafe {
                     bindings::unpin_user_pages(
-                        list.as_mut_ptr().add(at as usize),
+                        list.add(at as usize),
                         got.wrapping_sub(at) as c_ulong,
                     )
                 };
@@ -220,7 +228,7 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
 }
 
 /// Appends a run, or lengthens the last one by it.
-fn push(runs: &mut KVVec<Pages>, run: Pages, max_runs: usize) -> Result {
+fn push(runs: &mut Few<Pages>, run: Pages, max_runs: usize) -> Result {
     if let Some(last) = runs.last_mut() {
         if last.pfn.wrapping_add(last.npages) == run.pfn {
             // INVARIANT: The pins move from `run`, which must not give them up.
@@ -232,5 +240,5 @@ fn push(runs: &mut KVVec<Pages>, run: Pages, max_runs: usize) -> Result {
     if runs.len() >= max_runs {
         return Err(ENOSPC);
     }
-    Ok(runs.push(run, GFP_KERNEL)?)
+    runs.push(run)
 }

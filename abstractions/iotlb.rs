@@ -146,18 +146,27 @@ impl Iotlb {
         unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
     }
 
-    /// Takes out the first range that intersects `[start, last]`.
-    pub(crate) fn take(&mut self, start: u64, last: u64) -> Option<Map> {
+    /// Takes out the first range that intersects `[start, last]`, if `f` lets it go.
+    pub(crate) fn take_if(
+        &mut self,
+        start: u64,
+        last: u64,
+        f: impl FnOnce(&Map) -> Result,
+    ) -> Result<Option<Map>> {
         if start > last {
-            return None;
+            return Ok(None);
         }
         // SAFETY: Initialised by the invariant.
         let node = unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) };
+        let Some(found) = NonNull::new(node) else {
+            return Ok(None);
+        };
         // SAFETY: A node of this IOTLB, which nobody else changes.
-        let map = Map::from_node(unsafe { NonNull::new(node)?.as_ref() });
+        let map = Map::from_node(unsafe { found.as_ref() });
+        f(&map)?;
         // SAFETY: As above; the node is not used any more.
         unsafe { bindings::vhost_iotlb_map_free(self.as_raw(), node) };
-        Some(map)
+        Ok(Some(map))
     }
 
     /// Removes every range.

@@ -138,7 +138,22 @@ impl Table {
 
     /// Takes out the first mapping that intersects `[start, last]`.
     pub(crate) fn take(&mut self, start: u64, last: u64) -> Option<Mapping> {
-        let map = self.iotlb.take(start, last)?;
+        self.take_if(start, last, |_| Ok(())).ok().flatten()
+    }
+
+    /// As `take`, if `f` lets it go; else its error.
+    pub(crate) fn take_if(
+        &mut self,
+        start: u64,
+        last: u64,
+        f: impl FnOnce(&Map) -> Result,
+    ) -> Result<Option<Mapping>> {
+        let map = self.iotlb.take_if(start, last, f)?;
+        Ok(map.and_then(|map| self.give_back(map)))
+    }
+
+    /// Makes a mapping of a range that is no longer there.
+    fn give_back(&mut self, map: Map) -> Option<Mapping> {
         let backing = if map.opaque().is_null() {
             // SAFETY: By the invariant, the pins of these pages were the range's.
             let pages = unsafe {

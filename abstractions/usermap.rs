@@ -72,32 +72,22 @@ impl Drop for MapFile {
     }
 }
 
-/// A part of a user address range that one shared mapping of a file covers.
-pub(crate) struct Piece {
-    /// Bytes from the start of the range.
-    pub(crate) offset: u64,
-    /// Bytes.
-    pub(crate) size: u64,
-    /// What is mapped there.
-    pub(crate) file: MapFile,
-}
-
-/// Finds the files behind `[uaddr, uaddr + size)` of `mm`.
+/// Finds the files behind `size` bytes at `uaddr` of `mm`, for a parent that will read or write.
 ///
-/// Returns the pieces, and how many bytes lie in private or device memory, which parents that use
-/// virtual addresses cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping
-/// lacks the permission asked for, `ENOSPC` for more than `max` pieces, `ESRCH` for a dead process.
+/// `each` gets every part that one shared mapping of a file covers: its offset from `uaddr` and its
+/// size, both in bytes, and the file. It is called with `mmap_lock` held, and its errors end the search.
+/// Returns how many bytes lie in private or device memory, which parents that use virtual addresses
+/// cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping lacks the permission
+/// asked for, `ESRCH` for a dead process.
 pub(crate) fn lookup(
     mm: &Mm,
-    uaddr: u64,
-    size: u64,
+    (uaddr, size): (u64, u64),
     write: bool,
     read: bool,
-    max: usize,
-) -> Result<(KVVec<Piece>, u64)> {
+    mut each: impl FnMut(u64, u64, MapFile) -> Result,
+) -> Result<u64> {
     let mm = mm.mmget_not_zero().ok_or(ESRCH)?;
     let lock = mm.mmap_read_lock();
-    let mut pieces = KVVec::new();
     let mut unshared = 0u64;
     let mut offset = 0u64;
     while offset < size {
@@ -112,22 +102,11 @@ pub(crate) fn lookup(
             if (write && has & flags::WRITE == 0) || (read && has & flags::READ == 0) {
                 return Err(EACCES);
             }
-            if pieces.len() >= max {
-                return Err(ENOSPC);
-            }
-            let file = MapFile::new(vma, addr)?;
-            pieces.push(
-                Piece {
-                    offset,
-                    size: len,
-                    file,
-                },
-                GFP_KERNEL,
-            )?;
+            each(offset, len, MapFile::new(vma, addr)?)?;
         } else {
             unshared = unshared.saturating_add(len);
         }
         offset = offset.wrapping_add(len);
     }
-    Ok((pieces, unshared))
+    Ok(unshared)
 }
