@@ -39,6 +39,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -1479,6 +1480,10 @@ int main(int argc, char **argv)
 	uint64_t first;
 	int c;
 
+	/* With a random layout, the heap lies where the arena is to be once in some 200 runs. */
+	c = personality(0xffffffff);
+	if (!(c & ADDR_NO_RANDOMIZE) && personality(c | ADDR_NO_RANDOMIZE) >= 0)
+		execv("/proc/self/exe", argv);
 	while ((c = getopt(argc, argv, "dvm:t:")) != -1) {
 		switch (c) {
 		case 'd':
