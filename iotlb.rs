@@ -16,10 +16,9 @@
 //! the space is *stale*: its table is pushed again with the next message. C ignores such failures.
 
 use crate::abstractions::{
-    few::Few,
     iommu::Domain,
     iotlb::{Iotlb, Map, OwnedIotlb},
-    mapping::{Mapping, Table},
+    mapping::{Mappings, Table},
     trace,
     vdpa::{Device, IovaRange, MapStyle},
 };
@@ -89,20 +88,13 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How much room for held mappings is kept. A batch may need room for millions, but only once.
-const HELD_ROOM: usize = 256;
-
 /// An address space.
 pub(crate) struct AddressSpace {
     asid: u32,
-    /// What parents see; it owns the memory it maps.
+    /// What parents see; it owns the memory it maps, and what it holds for the device.
     table: Table,
     /// What the device is given in the end, which must not fail for want of memory.
     empty: OwnedIotlb,
-    /// Mappings that are out of `table` but that the device may still reach.
-    held: KVVec<Mapping>,
-    /// Pages pinned by `held`.
-    held_pages: u64,
     /// `table` has changes that a batch has yet to push.
     dirty: bool,
     /// The last push failed.
@@ -116,8 +108,6 @@ impl AddressSpace {
             asid,
             table: Table::new(limit)?,
             empty: OwnedIotlb::new(1)?,
-            held: KVVec::new(),
-            held_pages: 0,
             dirty: false,
             stale: false,
         })
@@ -135,12 +125,12 @@ impl AddressSpace {
 
     /// How many pages are pinned.
     pub(crate) fn pinned(&self) -> u64 {
-        self.table.pinned().wrapping_add(self.held_pages)
+        self.table.pinned()
     }
 
     /// Whether pins wait for a push.
     pub(crate) fn holds(&self) -> bool {
-        !self.held.is_empty()
+        self.table.held() > 0
     }
 
     /// Whether any range intersects `[start, last]`.
@@ -156,7 +146,7 @@ impl AddressSpace {
         &mut self,
         target: &Target<'_>,
         (start, last): (u64, u64),
-        maps: Few<Mapping>,
+        maps: Mappings,
         batch: bool,
     ) -> Result {
         if self.overlaps(start, last) {
@@ -170,21 +160,20 @@ impl AddressSpace {
         }
         // For undoing, which must not fail for want of memory.
         if target.whole_table() {
-            self.held.reserve(maps.len(), GFP_KERNEL)?;
+            self.table.reserve_held(maps.len())?;
         }
-        for mapping in maps {
-            if let Err(e) = self.insert_one(target, mapping) {
-                if target.whole_table() {
-                    // The device has not seen these; what was held before stays held.
-                    let mark = self.held.len();
-                    self.take_out(start, last);
-                    self.drop_held(mark);
-                } else {
-                    // What the parent refuses to give back stays in the space, and so pinned.
-                    let _ = self.withdraw(target, start, last);
-                }
-                return Err(e);
+        let inserted = self.insert_each(target, maps);
+        if inserted.is_err() {
+            if target.whole_table() {
+                // The device has not seen these; what was held before stays held.
+                let mark = self.table.held();
+                self.table.hold(start, last);
+                self.table.drop_held(mark);
+            } else {
+                // What the parent refuses to give back stays in the space, and so pinned.
+                let _ = self.withdraw(target, start, last);
             }
+            return inserted;
         }
         if !target.whole_table() {
             return Ok(());
@@ -195,22 +184,25 @@ impl AddressSpace {
         }
         let pushed = self.push(target);
         if pushed.is_err() {
-            self.take_out(start, last);
+            self.table.hold(start, last);
             // The table as it was; if that fails too, the pins stay held.
             let _ = self.push(target);
         }
         pushed
     }
 
-    /// Adds one mapping to the table and, unless it takes whole tables, to the device.
-    fn insert_one(&mut self, target: &Target<'_>, mapping: Mapping) -> Result {
-        let map = mapping.as_map();
-        self.table.add(mapping).map_err(|(e, _)| e)?;
-        let mapped = target.map(self.asid, &map);
-        if mapped.is_err() {
-            drop(self.table.take(map.start, map.last));
+    /// Adds mappings to the table and, unless it takes whole tables, to the device, up to the first
+    /// that fails.
+    fn insert_each(&mut self, target: &Target<'_>, maps: Mappings) -> Result {
+        for mapping in self.table.pay(maps) {
+            let map = mapping.as_map();
+            self.table.add(mapping)?;
+            if let Err(e) = target.map(self.asid, &map) {
+                let _ = self.table.remove(map.start, map.last, |_| Ok(()));
+                return Err(e);
+            }
         }
-        mapped
+        Ok(())
     }
 
     /// Removes every mapping that intersects `[start, last]`, whole; the number removed.
@@ -227,13 +219,13 @@ impl AddressSpace {
             return self.withdraw(target, start, last);
         }
         let n = self.table.iotlb().iter(start, last).count();
-        self.held.reserve(n, GFP_KERNEL)?;
-        let mark = self.held.len();
-        self.take_out(start, last);
+        self.table.reserve_held(n)?;
+        let mark = self.table.held();
+        self.table.hold(start, last);
         self.dirty = true;
         if !batch {
             if let Err(e) = self.push(target) {
-                self.put_back(mark);
+                self.table.put_back(mark);
                 return Err(e);
             }
         }
@@ -242,47 +234,10 @@ impl AddressSpace {
 
     /// Removes mappings one by one from a device that is told of each.
     fn withdraw(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
-        let mut n = 0u64;
         let asid = self.asid;
-        let unmap = |map: &Map| target.unmap(asid, map);
         // The device first, then the memory.
-        while let Some(mapping) = self.table.take_if(start, last, unmap)? {
-            drop(mapping);
-            n = n.wrapping_add(1);
-        }
-        Ok(n)
-    }
-
-    /// Holds a mapping that the device may still reach. Callers reserved room.
-    fn hold(&mut self, mapping: Mapping) {
-        let pages = mapping.npages();
-        match self.held.push_within_capacity(mapping) {
-            Ok(()) => self.held_pages = self.held_pages.wrapping_add(pages),
-            // Not reached; a leak is the safe way out.
-            Err(e) => core::mem::forget(e),
-        }
-    }
-
-    /// Moves the mappings of a range from the table to `held`, which must have room.
-    fn take_out(&mut self, start: u64, last: u64) {
-        while let Some(mapping) = self.table.take(start, last) {
-            self.hold(mapping);
-        }
-    }
-
-    /// Moves the mappings that `take_out` appended after `mark` back into the table. Those for
-    /// which there is no memory stay held.
-    fn put_back(&mut self, mark: usize) {
-        while self.held.len() > mark {
-            let Some(mapping) = self.held.pop() else {
-                return;
-            };
-            self.held_pages = self.held_pages.wrapping_sub(mapping.npages());
-            if let Err((_, mapping)) = self.table.add(mapping) {
-                self.hold(mapping);
-                return;
-            }
-        }
+        self.table
+            .remove(start, last, |map| target.unmap(asid, map))
     }
 
     /// Gives the parent the table as it is. What was held for it can then go.
@@ -298,7 +253,7 @@ impl AddressSpace {
         }
         self.dirty = false;
         self.stale = false;
-        self.drop_held(0);
+        self.table.drop_held(0);
         Ok(())
     }
 
@@ -318,19 +273,7 @@ impl AddressSpace {
     pub(crate) fn forgotten_by_device(&mut self) {
         self.dirty = false;
         self.stale = false;
-        self.drop_held(0);
-    }
-
-    /// Drops what was held after `mark`; the device must not reach it.
-    fn drop_held(&mut self, mark: usize) {
-        while self.held.len() > mark {
-            if let Some(mapping) = self.held.pop() {
-                self.held_pages = self.held_pages.wrapping_sub(mapping.npages());
-            }
-        }
-        if mark == 0 && self.held.capacity() > HELD_ROOM {
-            self.held = KVVec::new();
-        }
+        self.table.drop_held(0);
     }
 
     /// Ends the space: the device first, then the memory. Call after a reset of the device.
@@ -342,20 +285,14 @@ impl AddressSpace {
             let emptied = target.forbid_all(self.asid, IovaRange::ALL, &mut self.empty);
             if emptied.is_err() {
                 self.table.leak();
-                core::mem::forget(self.held);
                 return pinned;
             }
             return 0;
         }
         let mut leaked = 0u64;
-        while let Some(map) = self.table.iotlb().first(0, u64::MAX) {
-            let unmapped = target.unmap(self.asid, &map);
-            if let Some(mapping) = self.table.take(map.start, map.last) {
-                if unmapped.is_err() {
-                    leaked = leaked.wrapping_add(mapping.npages());
-                    core::mem::forget(mapping);
-                }
-            }
+        while self.withdraw(target, 0, u64::MAX).is_err() {
+            // The first that is left is the one that it refused.
+            leaked = leaked.wrapping_add(self.table.leak_first());
         }
         leaked
     }

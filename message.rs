@@ -10,9 +10,8 @@
 
 use crate::{
     abstractions::{
-        few::Few,
         gup::{self, Charge},
-        mapping::Mapping,
+        mapping::{Mapping, Mappings},
         params, trace, usermap,
         vdpa::{Device, IovaRange},
         vhost::Message,
@@ -227,9 +226,9 @@ impl Node {
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.
-    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<Few<Mapping>> {
+    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<Mappings> {
         let npages = update.size >> PAGE_SHIFT;
-        let mut charge = match Charge::new(mm.clone(), npages) {
+        let charge = match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,
             Err(e) => {
                 // Pins of ranges that the batch removed count until the device has let go of
@@ -240,13 +239,11 @@ impl Node {
         };
         let write = update.perm & VHOST_ACCESS_WO != 0;
         let runs = gup::pin(update.uaddr, npages, write, room)?;
-        let mut maps = Few::with_capacity(runs.len())?;
+        let mut maps = Mappings::new(Some(charge), runs.len())?;
         let mut iova = update.iova;
         for pages in runs {
             let size = pages.size();
-            let paid = charge.split(pages.npages());
-            let map = Mapping::pinned(iova, u32::from(update.perm), pages, paid);
-            maps.push(map)?;
+            maps.push(Mapping::pinned(iova, u32::from(update.perm), pages))?;
             iova = iova.wrapping_add(size);
         }
         Ok(maps)
@@ -268,8 +265,8 @@ impl Node {
     /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
-    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<Few<Mapping>> {
-        let mut maps = Few::new();
+    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<Mappings> {
+        let mut maps = Mappings::new(None, 1)?;
         let (write, read) = (
             update.perm & VHOST_ACCESS_WO != 0,
             update.perm & VHOST_ACCESS_RO != 0,

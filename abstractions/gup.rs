@@ -73,6 +73,11 @@ impl Charge {
         }
     }
 
+    /// Gives back all but `pages`.
+    pub(crate) fn limit(&mut self, pages: u64) {
+        drop(self.split(self.pages.saturating_sub(pages)));
+    }
+
     /// Splits off `pages` of the charge, at most all of it.
     pub(crate) fn split(&mut self, pages: u64) -> Self {
         let pages = pages.min(self.pages);

@@ -27,6 +27,11 @@ pub(crate) struct Map {
     opaque: *mut c_void,
 }
 
+// SAFETY: A value. Nothing here follows the pointer; who does vouches for what is behind it.
+unsafe impl Send for Map {}
+// SAFETY: As above.
+unsafe impl Sync for Map {}
+
 impl Map {
     /// A range as a value; see the fields.
     pub(crate) fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {

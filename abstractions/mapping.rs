@@ -8,16 +8,17 @@
 
 use super::{
     bindings,
+    few::Few,
     gup::{Charge, Pages},
     iotlb::{Iotlb, Map, OwnedIotlb},
     usermap::MapFile,
 };
-use kernel::prelude::*;
+use kernel::{page::PAGE_SHIFT, prelude::*};
 
-/// What keeps a mapping's memory. Pins are dropped before the charge that pays for them.
-pub(crate) enum Backing {
-    /// Physical memory, pinned and charged.
-    Pinned(Pages, Charge),
+/// What keeps a mapping's memory.
+enum Backing {
+    /// Physical memory, pinned.
+    Pinned(Pages),
     /// A shared mapping of a file, for parents that use virtual addresses.
     File(MapFile),
 }
@@ -33,13 +34,13 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Pinned memory at `iova`.
-    pub(crate) fn pinned(iova: u64, perm: u32, pages: Pages, charge: Charge) -> Self {
+    pub(crate) fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
         Self {
             iova,
             size: pages.size(),
             addr: pages.phys(),
             perm,
-            backing: Backing::Pinned(pages, charge),
+            backing: Backing::Pinned(pages),
         }
     }
 
@@ -54,39 +55,76 @@ impl Mapping {
         }
     }
 
-    /// The last IOVA.
-    pub(crate) fn last(&self) -> u64 {
-        self.iova.wrapping_add(self.size).wrapping_sub(1)
-    }
-
-    /// How many pages are pinned.
-    pub(crate) fn npages(&self) -> u64 {
-        match &self.backing {
-            Backing::Pinned(pages, _) => pages.npages(),
-            Backing::File(_) => 0,
-        }
-    }
-
     /// What parents are told of it.
     pub(crate) fn as_map(&self) -> Map {
         let opaque = match &self.backing {
-            Backing::Pinned(..) => core::ptr::null_mut(),
+            Backing::Pinned(_) => core::ptr::null_mut(),
             Backing::File(file) => file.opaque(),
         };
-        Map::new(self.iova, self.last(), self.addr, self.perm, opaque)
+        let last = self.iova.wrapping_add(self.size).wrapping_sub(1);
+        Map::new(self.iova, last, self.addr, self.perm, opaque)
     }
 }
 
-/// An IOTLB whose ranges own the memory they point to.
+/// Mappings that are to be added together, and what pays for their pins. The pins are dropped
+/// first.
+pub(crate) struct Mappings {
+    list: Few<Mapping>,
+    charge: Option<Charge>,
+}
+
+impl Mappings {
+    /// None yet, but room for `n`.
+    pub(crate) fn new(charge: Option<Charge>, n: usize) -> Result<Self> {
+        Ok(Self {
+            list: Few::with_capacity(n)?,
+            charge,
+        })
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&mut self, mapping: Mapping) -> Result {
+        self.list.push(mapping)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// How much room for held ranges is kept. A batch may need room for millions, but only once.
+const HELD_ROOM: usize = 256;
+
+/// An IOTLB whose ranges own the memory they point to; and ranges that are *held*: they are out of
+/// the IOTLB, but the device may still reach them.
+///
+/// What pays for the pins is counted once for all of them.
 ///
 /// # Invariants
 ///
-/// Every range of `iotlb` came from `add`. One without an opaque pointer owns one pin on each of
-/// its pages, and as many pages of `charge`; one with an opaque pointer owns that `vdpa_map_file`.
+/// Every range of `iotlb` and of `held` came from `add`. One without an opaque pointer owns one pin
+/// on each of its pages, one with an opaque pointer owns that `vdpa_map_file`. The pages are
+/// `pinned` altogether, and `charge` counts no fewer.
 pub(crate) struct Table {
     iotlb: OwnedIotlb,
+    held: KVVec<Map>,
     charge: Option<Charge>,
     pinned: u64,
+}
+
+/// The number of pages that a range has pinned.
+fn pages_of(map: &Map) -> u64 {
+    if map.opaque().is_null() {
+        map.size() >> PAGE_SHIFT
+    } else {
+        0
+    }
 }
 
 impl Table {
@@ -95,6 +133,7 @@ impl Table {
         // INVARIANT: No ranges.
         Ok(Self {
             iotlb: OwnedIotlb::new(limit)?,
+            held: KVVec::new(),
             charge: None,
             pinned: 0,
         })
@@ -105,79 +144,140 @@ impl Table {
         &self.iotlb
     }
 
-    /// How many pages its ranges have pinned.
+    /// How many pages its ranges have pinned, the held ones too.
     pub(crate) fn pinned(&self) -> u64 {
         self.pinned
     }
 
-    /// Adds a mapping; on an error it is given back. See [`Iotlb::add`] for the errors.
-    pub(crate) fn add(&mut self, mapping: Mapping) -> Result<(), (Error, Mapping)> {
-        let map = mapping.as_map();
-        if let Err(e) = self
-            .iotlb
-            .add(map.start, map.last, map.addr, map.perm, map.opaque())
-        {
-            return Err((e, mapping));
+    /// Takes over what pays for mappings that are to be added now. When that is over, or has failed,
+    /// one of the functions that give something back must be called if not all were added.
+    pub(crate) fn pay(&mut self, maps: Mappings) -> Few<Mapping> {
+        match (&mut self.charge, maps.charge) {
+            (Some(all), Some(charge)) => all.merge(charge),
+            (none, charge) => *none = charge.or(none.take()),
         }
-        self.pinned = self.pinned.wrapping_add(mapping.npages());
+        maps.list
+    }
+
+    /// Adds a mapping that was paid for. On an error it is dropped; see [`Iotlb::add`].
+    pub(crate) fn add(&mut self, mapping: Mapping) -> Result {
+        let map = mapping.as_map();
+        self.add_range(&map)?;
         // INVARIANT: What the mapping owned is now the range's.
         match mapping.backing {
-            Backing::Pinned(pages, charge) => {
+            Backing::Pinned(pages) => {
+                self.pinned = self.pinned.wrapping_add(pages.npages());
                 pages.into_pins();
-                match &mut self.charge {
-                    Some(all) => all.merge(charge),
-                    none => *none = Some(charge),
-                }
             }
-            Backing::File(file) => {
-                file.into_opaque();
-            }
+            Backing::File(file) => file.into_opaque(),
         }
         Ok(())
     }
 
-    /// Takes out the first mapping that intersects `[start, last]`.
-    pub(crate) fn take(&mut self, start: u64, last: u64) -> Option<Mapping> {
-        self.take_if(start, last, |_| Ok(())).ok().flatten()
+    /// Adds a range.
+    fn add_range(&mut self, map: &Map) -> Result {
+        let (start, last) = (map.start, map.last);
+        (self.iotlb).add(start, last, map.addr, map.perm, map.opaque())
     }
 
-    /// As `take`, if `f` lets it go; else its error.
-    pub(crate) fn take_if(
+    /// Gives back what a range owns.
+    ///
+    /// # Safety
+    ///
+    /// The range was in `iotlb` or `held` and is there no more.
+    unsafe fn give_back(&mut self, map: Map) {
+        if map.opaque().is_null() {
+            let write = map.perm & bindings::VHOST_ACCESS_WO != 0;
+            // SAFETY: By the invariant, the pins of these pages were the range's.
+            let pages = unsafe { Pages::from_pins(map.addr, map.size(), write) };
+            self.pinned = self.pinned.wrapping_sub(pages.npages());
+        } else {
+            // SAFETY: By the invariant, the file was the range's.
+            drop(unsafe { MapFile::from_opaque(map.opaque()) });
+        }
+    }
+
+    /// Pays no longer for pages that are not pinned.
+    fn trim(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            // INVARIANT: No fewer than there are.
+            charge.limit(self.pinned);
+        }
+    }
+
+    /// Gives back every range that intersects `[start, last]` and that `f` lets go; their number.
+    ///
+    /// Errors: that of `f`. Its range, and those behind it, stay.
+    pub(crate) fn remove(
         &mut self,
         start: u64,
         last: u64,
-        f: impl FnOnce(&Map) -> Result,
-    ) -> Result<Option<Mapping>> {
-        let map = self.iotlb.take_if(start, last, f)?;
-        Ok(map.and_then(|map| self.give_back(map)))
+        mut f: impl FnMut(&Map) -> Result,
+    ) -> Result<u64> {
+        let mut n = 0u64;
+        let done = loop {
+            match self.iotlb.take_if(start, last, &mut f) {
+                Ok(Some(map)) => {
+                    // SAFETY: It was just taken out.
+                    unsafe { self.give_back(map) };
+                    n = n.wrapping_add(1);
+                }
+                Ok(None) => break Ok(n),
+                Err(e) => break Err(e),
+            }
+        };
+        self.trim();
+        done
     }
 
-    /// Makes a mapping of a range that is no longer there.
-    fn give_back(&mut self, map: Map) -> Option<Mapping> {
-        let backing = if map.opaque().is_null() {
-            // SAFETY: By the invariant, the pins of these pages were the range's.
-            let pages = unsafe {
-                Pages::from_pins(
-                    map.addr,
-                    map.size(),
-                    map.perm & bindings::VHOST_ACCESS_WO != 0,
-                )
+    /// Makes room for holding `n` more ranges.
+    pub(crate) fn reserve_held(&mut self, n: usize) -> Result {
+        Ok(self.held.reserve(n, GFP_KERNEL)?)
+    }
+
+    /// How many ranges are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Holds every range that intersects `[start, last]`, as many as there is room for.
+    pub(crate) fn hold(&mut self, start: u64, last: u64) {
+        while self.held.len() < self.held.capacity() {
+            let Ok(Some(map)) = self.iotlb.take_if(start, last, |_| Ok(())) else {
+                return;
             };
-            let charge = self.charge.as_mut()?.split(pages.npages());
-            Backing::Pinned(pages, charge)
-        } else {
-            // SAFETY: By the invariant, the file was the range's.
-            Backing::File(unsafe { MapFile::from_opaque(map.opaque()) })
-        };
-        let mapping = Mapping {
-            iova: map.start,
-            size: map.size(),
-            addr: map.addr,
-            perm: map.perm,
-            backing,
-        };
-        self.pinned = self.pinned.wrapping_sub(mapping.npages());
-        Some(mapping)
+            // INVARIANT: It goes from one to the other. There is room.
+            let _ = self.held.push_within_capacity(map);
+        }
+    }
+
+    /// Puts back what was held after the first `mark`. That for which there is no memory stays held.
+    pub(crate) fn put_back(&mut self, mark: usize) {
+        while self.held.len() > mark {
+            let Some(map) = self.held.pop() else {
+                return;
+            };
+            if self.add_range(&map).is_err() {
+                // There is the room that it was in.
+                let _ = self.held.push_within_capacity(map);
+                return;
+            }
+        }
+    }
+
+    /// Gives back what was held after the first `mark`; the device must not reach it.
+    pub(crate) fn drop_held(&mut self, mark: usize) {
+        while self.held.len() > mark {
+            let Some(map) = self.held.pop() else {
+                break;
+            };
+            // SAFETY: It was just taken out.
+            unsafe { self.give_back(map) };
+        }
+        self.trim();
+        if mark == 0 && self.held.capacity() > HELD_ROOM {
+            self.held = KVVec::new();
+        }
     }
 
     /// Calls `f` with the IOTLB as a parent is given it.
@@ -185,17 +285,34 @@ impl Table {
         f(&mut self.iotlb)
     }
 
-    /// Forgets everything without giving it back: for memory that a device may still reach.
+    /// Forgets the first range without giving anything back, because a device may still reach it;
+    /// the number of its pages.
+    pub(crate) fn leak_first(&mut self) -> u64 {
+        let Ok(Some(map)) = self.iotlb.take_if(0, u64::MAX, |_| Ok(())) else {
+            return 0;
+        };
+        let pages = pages_of(&map);
+        if let Some(charge) = &mut self.charge {
+            core::mem::forget(charge.split(pages));
+        }
+        self.pinned = self.pinned.wrapping_sub(pages);
+        pages
+    }
+
+    /// As `leak_first`, for everything.
     pub(crate) fn leak(mut self) {
         if let Some(charge) = self.charge.take() {
             core::mem::forget(charge);
         }
+        // A range by itself gives nothing back.
+        self.held = KVVec::new();
         self.iotlb.clear();
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        while self.take(0, u64::MAX).is_some() {}
+        self.drop_held(0);
+        let _ = self.remove(0, u64::MAX, |_| Ok(()));
     }
 }
