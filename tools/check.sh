@@ -184,7 +184,6 @@ first_lane() {
 	suite simulators vm 1800 tools/vm/sim-net.sh
 	suite disks vm 2400 tools/vm/sim-blk.sh management disks requests
 	suite cables vm 1800 tools/vm/sim-net-ctrl.sh
-	suite hostile vm 1200 tools/vm/sim-net-hostile.sh
 }
 second_lane() {
 	suite debug env VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh
@@ -193,6 +192,7 @@ second_lane() {
 	suite matrix vm 2400 tools/vm/matrix.sh
 	suite mlx5 vm 1800 tools/vm/mlx5-compat.sh provision rust
 	suite sample vm 1800 tools/vm/sample.sh
+	suite hostile vm 1200 tools/vm/sim-net-hostile.sh
 	suite vp_vdpa env RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust
 }
 echo "# VMs boot now, two at a time (about half a minute each under emulation, debug ones two)"

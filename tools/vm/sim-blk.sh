@@ -59,7 +59,7 @@ management() {
 # Data that fio writes in blocks of many sizes, and reads back and compares, each job in its own part.
 verified() { # verified DISK JOBS
 	fio --name=verify --filename="$1" --ioengine=io_uring --direct=1 --rw=randwrite --bsrange=512-64k \
-		--blockalign=512 --iodepth=16 --numjobs="$2" --size=8M --offset_increment=8M \
+		--blockalign=512 --iodepth=16 --numjobs="$2" --size=4M --offset_increment=4M \
 		--verify=crc32c --do_verify=1 --verify_fatal=1 --group_reporting
 }
 # Reads until the disk goes away.
@@ -76,7 +76,7 @@ filesystem() { # filesystem WHAT DISK
 	mount "$2" $WORK/mnt
 	ok $? "$1: mount"
 	cp -a /usr/lib/python3*/encodings /usr/lib/python3*/json $WORK/mnt/
-	head -c 20M /dev/urandom >$WORK/random
+	head -c 8M /dev/urandom >$WORK/random
 	cp $WORK/random $WORK/mnt/random
 	rm -r $WORK/mnt/json
 	fstrim $WORK/mnt

@@ -40,6 +40,13 @@ pings() { # pings WHAT ARG...
 	[ -z "$ns" ] || check "$what" ping -W 5 "$@" 192.0.2.2
 }
 
+# answer: waits for one from the peer, whose address may have to be asked for again.
+answer() {
+	local i
+	for i in $(seq 30); do ping -c 1 -W 2 192.0.2.2 && return; sleep 0.5; done
+	return 1
+}
+
 modprobe vhost_iotlb; modprobe vdpa; modprobe virtio_net
 check 'no queues of 100' no insmod_file $KO_DIR/rust_vdpa_sim_net.ko queue_size=100
 check 'nor of a single IOTLB entry' no insmod_file $KO_DIR/rust_vdpa_sim_net.ko max_iotlb_entries=1
@@ -68,6 +75,7 @@ for features in '' 0x738df0028 0x300c30028; do
 	check 'nor to itself' no sh -c "echo a >$D/a/peer"
 	check 'a cable' sh -c "echo b >$D/a/peer"
 	check 'with two ends' test "$(cat $D/a/peer) $(cat $D/b/peer)" = 'b a'
+	[ -z "$ns" ] || check 'an answer with one' answer
 	pings 'ping' -c 3 -i 0.1
 	pings 'large packets' -c 3 -i 0.1 -s 20000
 	pings 'flood' -f -c 500
