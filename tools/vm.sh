@@ -64,7 +64,7 @@ else
 	[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
 fi
 # Emulation stretches time: what fires here without a reason must wait longer.
-append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
+append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
 vng=(vng -v --run "$kernel" --force-9p --cpus "${VM_CPUS:-2}" --memory "$mem"
      --user root --cwd / --rwdir="/cache/runs/$name" --qemu-opts="$cpu ${VM_QEMU_OPTS:-}")
 [ "$accel" = kvm ] || vng+=(--disable-kvm)
