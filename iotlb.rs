@@ -2,7 +2,7 @@
 
 //! Address spaces: the IOTLB of each, and who owns the memory behind its ranges.
 //!
-//! A [`Mapping`] is a value that owns its pins and their memlock charge, or its file. It is dropped
+//! A mapping is a value that owns its pins and their memlock charge, or its file. It is dropped
 //! only once the device can no longer reach it: the device's map goes first, the pins last.
 //!
 //! The interval tree that parents walk in `set_map` is the kernel's `struct vhost_iotlb`; its ranges
@@ -194,13 +194,9 @@ impl AddressSpace {
     /// Adds mappings to the table and, unless it takes whole tables, to the device, up to the first
     /// that fails.
     fn insert_each(&mut self, target: &Target<'_>, maps: Mappings) -> Result {
+        let asid = self.asid;
         for mapping in self.table.pay(maps) {
-            let map = mapping.as_map();
-            self.table.add(mapping)?;
-            if let Err(e) = target.map(self.asid, &map) {
-                let _ = self.table.remove(map.start, map.last, |_| Ok(()));
-                return Err(e);
-            }
+            self.table.add(mapping, |map| target.map(asid, map))?;
         }
         Ok(())
     }

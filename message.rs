@@ -239,14 +239,14 @@ impl Node {
         };
         let write = update.perm & VHOST_ACCESS_WO != 0;
         let runs = gup::pin(update.uaddr, npages, write, room)?;
-        let mut maps = Mappings::new(Some(charge), runs.len())?;
+        let mut maps = Mappings::with_capacity(runs.len())?;
         let mut iova = update.iova;
         for pages in runs {
             let size = pages.size();
             maps.push(Mapping::pinned(iova, u32::from(update.perm), pages))?;
             iova = iova.wrapping_add(size);
         }
-        Ok(maps)
+        Ok(maps.paid_by(charge))
     }
 
     /// Pushes the tables that hold pins; `ENOMEM` if there are none.
@@ -266,7 +266,7 @@ impl Node {
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
     fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<Mappings> {
-        let mut maps = Mappings::new(None, 1)?;
+        let mut maps = Mappings::with_capacity(1)?;
         let (write, read) = (
             update.perm & VHOST_ACCESS_WO != 0,
             update.perm & VHOST_ACCESS_RO != 0,

@@ -75,7 +75,9 @@ impl Charge {
 
     /// Gives back all but `pages`.
     pub(crate) fn limit(&mut self, pages: u64) {
-        drop(self.split(self.pages.saturating_sub(pages)));
+        if self.pages > pages {
+            drop(self.split(self.pages.wrapping_sub(pages)));
+        }
     }
 
     /// Splits off `pages` of the charge, at most all of it.

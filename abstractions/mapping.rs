@@ -56,7 +56,7 @@ impl Mapping {
     }
 
     /// What parents are told of it.
-    pub(crate) fn as_map(&self) -> Map {
+    fn as_map(&self) -> Map {
         let opaque = match &self.backing {
             Backing::Pinned(_) => core::ptr::null_mut(),
             Backing::File(file) => file.opaque(),
@@ -75,11 +75,19 @@ pub(crate) struct Mappings {
 
 impl Mappings {
     /// None yet, but room for `n`.
-    pub(crate) fn new(charge: Option<Charge>, n: usize) -> Result<Self> {
+    pub(crate) fn with_capacity(n: usize) -> Result<Self> {
         Ok(Self {
             list: Few::with_capacity(n)?,
-            charge,
+            charge: None,
         })
+    }
+
+    /// The same, paid for.
+    pub(crate) fn paid_by(self, charge: Charge) -> Self {
+        Self {
+            charge: Some(charge),
+            ..self
+        }
     }
 
     /// Adds one.
@@ -159,8 +167,9 @@ impl Table {
         maps.list
     }
 
-    /// Adds a mapping that was paid for. On an error it is dropped; see [`Iotlb::add`].
-    pub(crate) fn add(&mut self, mapping: Mapping) -> Result {
+    /// Adds a mapping that was paid for, and has `f` tell the device. On an error it is dropped but
+    /// stays paid for, see [`Self::pay`]. Errors: those of [`Iotlb::add`] and of `f`.
+    pub(crate) fn add(&mut self, mapping: Mapping, f: impl FnOnce(&Map) -> Result) -> Result {
         let map = mapping.as_map();
         self.add_range(&map)?;
         // INVARIANT: What the mapping owned is now the range's.
@@ -171,7 +180,14 @@ impl Table {
             }
             Backing::File(file) => file.into_opaque(),
         }
-        Ok(())
+        let told = f(&map);
+        if told.is_err() {
+            if let Ok(Some(map)) = self.iotlb.take_if(map.start, map.last, |_| Ok(())) {
+                // SAFETY: It was just taken out.
+                unsafe { self.give_back(map) };
+            }
+        }
+        told
     }
 
     /// Adds a range.
