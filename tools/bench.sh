@@ -22,9 +22,7 @@ step "building the benchmarks" in_root sh -c '
 		-isystem /cache/tree/tools/testing/selftests -o /cache/bench/kickbench kickbench.c'
 say "Rounds appear as they end; each takes some minutes under emulation."
 out=$CACHE/bench/last
-if [ -n "${COUNT:-}" ]; then
-	export VM_ACCEL=tcg VM_CPUS=1 VM_QEMU_OPTS='-icount shift=2,sleep=off'
-fi
+[ -z "${COUNT:-}" ] || count_instructions
 : >"$out"
 
 run() { # run PARENT...: one VM

@@ -14,6 +14,11 @@ say()  { printf '%s\n' "$*"; }
 note() { printf '      %s\n' "$*"; }
 die()  { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+# count_instructions: VMs from here on have one CPU whose time is the instructions it executed.
+count_instructions() {
+	export VM_ACCEL=tcg VM_CPUS=1 VM_QEMU_OPTS='-icount shift=2,sleep=off'
+}
+
 # step NAME COMMAND...: one line when it starts, one line with its time when it
 # ends, and one now and then in between. The command's own output goes to a log
 # that is named on failure.

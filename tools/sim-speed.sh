@@ -13,9 +13,7 @@
 
 "$PROJECT/tools/setup.sh" csim
 "$PROJECT/tools/build.sh"
-if [ -n "${COUNT:-}" ]; then
-	export VM_ACCEL=tcg VM_CPUS=1 VM_QEMU_OPTS='-icount shift=2,sleep=off'
-fi
+[ -z "${COUNT:-}" ] || count_instructions
 say "Measurements appear as they end; all of them take half an hour under emulation."
 out=$CACHE/sim-speed.last
 rc=0

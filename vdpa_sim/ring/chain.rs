@@ -13,10 +13,6 @@ const DESC_F_INDIRECT: u16 = 4;
 
 /// The size of a descriptor in bytes.
 pub(super) const DESC_SIZE: usize = 16;
-/// How many descriptors one access of a ring reads at most; a power of two.
-pub(super) const RING_BLOCK: usize = 8;
-/// How many one access of a chain does. Chains are moved around, so it is small.
-const CHAIN_BLOCK: usize = 4;
 /// The largest indirect table we walk. Drivers use as many entries as the device has segments.
 const MAX_INDIRECT: u32 = 1024;
 
@@ -56,6 +52,11 @@ pub(super) struct Block<const N: usize> {
     count: u16,
     raw: [[u8; DESC_SIZE]; N],
 }
+
+/// What one access of a ring reads; a power of two.
+pub(super) type RingBlock = Block<8>;
+/// What one access of a chain reads. Chains are moved around, so it is small.
+type ChainBlock = Block<4>;
 
 impl<const N: usize> Block<N> {
     /// How many there can be.
@@ -113,7 +114,6 @@ impl<const N: usize> Block<N> {
         };
         part.first = first;
         part.count = (self.count - from).min(Block::<M>::MAX);
-        // A copy of a number of bytes that is not known would be a call.
         for (to, raw) in part.raw.iter_mut().zip(self.raw.iter().skip(from.into())) {
             *to = *raw;
         }
@@ -155,7 +155,7 @@ pub(crate) struct Chain {
     /// Whether a writable segment was seen: no readable one may follow.
     writable: bool,
     /// Descriptors of the table that were read ahead.
-    block: Block<CHAIN_BLOCK>,
+    block: ChainBlock,
 }
 
 impl Chain {
@@ -168,7 +168,7 @@ impl Chain {
         (table, entries): (u64, u32),
         head: u16,
         left: u32,
-        block: &Block<RING_BLOCK>,
+        block: &RingBlock,
     ) -> Self {
         Self {
             token,

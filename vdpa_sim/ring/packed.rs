@@ -5,7 +5,7 @@
 //! virtio 1.3, section 2.8.
 
 use super::{
-    chain::{Block, Chain, Desc, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE, RING_BLOCK},
+    chain::{Chain, Desc, RingBlock, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE},
     fits, Layout, Memory, PackedPosition, RingError, RingFeatures, RingResult, Token, BATCH,
 };
 
@@ -130,7 +130,7 @@ pub(super) struct PackedQueue {
     /// The next descriptor to write as used.
     used: Place,
     /// Descriptors that were read ahead.
-    block: Block<RING_BLOCK>,
+    block: RingBlock,
     /// How many of them, from `avail` on, are available.
     ready: u16,
     /// What was pushed and is not written.
@@ -180,7 +180,7 @@ impl PackedQueue {
                 idx: start.used_idx,
                 wrap: start.used_wrap,
             },
-            block: Block::new(),
+            block: RingBlock::new(),
             ready: 0,
             batch: Batch::new(),
             in_flight: 0,
@@ -216,7 +216,7 @@ impl PackedQueue {
     fn read<M: Memory>(
         &self,
         mem: &M,
-        block: &mut Block<RING_BLOCK>,
+        block: &mut RingBlock,
         first: u16,
         count: u16,
     ) -> RingResult {
@@ -229,8 +229,8 @@ impl PackedQueue {
             return Ok(true);
         }
         let first = self.avail.idx;
-        let mut block = Block::new();
-        self.read(mem, &mut block, first, RING_BLOCK as u16)?;
+        let mut block = RingBlock::new();
+        self.read(mem, &mut block, first, RingBlock::MAX)?;
         // The driver changes one of the two bits, so a flag that is half written says nothing
         // that is wrong. The chain's first descriptor gets its flags last, and all those before
         // it are complete: only what has no gap before it counts.
@@ -257,7 +257,7 @@ impl PackedQueue {
     /// Looks for the end of the chain that begins here: it has the id.
     fn measure<M: Memory>(&self, mem: &M) -> RingResult<Token> {
         let num = self.layout.num;
-        let mut ahead = Block::new();
+        let mut ahead = RingBlock::new();
         let mut place = self.avail;
         let (mut ready, mut count) = (self.ready, 0u16);
         loop {
@@ -270,7 +270,7 @@ impl PackedQueue {
             let desc = match known {
                 Some(desc) => desc,
                 None => {
-                    self.read(mem, &mut ahead, place.idx, RING_BLOCK as u16)?;
+                    self.read(mem, &mut ahead, place.idx, RingBlock::MAX)?;
                     ahead
                         .get(place.idx, self.features)
                         .ok_or(RingError::Invalid)?

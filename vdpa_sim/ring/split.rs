@@ -5,7 +5,7 @@
 //! virtio 1.3, section 2.7.
 
 use super::{
-    chain::{Block, Chain, DESC_SIZE, RING_BLOCK},
+    chain::{Chain, RingBlock, DESC_SIZE},
     fits, Layout, Memory, RingError, RingFeatures, RingResult, Token, BATCH,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct SplitQueue {
     heads_read: u16,
     heads_taken: u16,
     /// Descriptors that were read since then: those of these chains do not change.
-    block: Block<RING_BLOCK>,
+    block: RingBlock,
     /// The next entry of the used ring to write.
     next_used: u16,
     /// What was pushed and is not written, as it will be in memory.
@@ -80,7 +80,7 @@ impl SplitQueue {
             heads: [[0; AVAIL_SIZE]; HEADS as usize],
             heads_read: 0,
             heads_taken: 0,
-            block: Block::new(),
+            block: RingBlock::new(),
             next_used: start,
             pushed: [[0; USED_SIZE]; BATCH],
             pushed_count: 0,
@@ -168,10 +168,9 @@ impl SplitQueue {
         }
         if self.block.get(head, self.features).is_none() {
             // Heads come in any order, and often lie together.
-            let count = RING_BLOCK as u16;
-            let first = head & !(count - 1);
+            let first = head & !(RingBlock::MAX - 1);
             let Layout { desc, num, .. } = self.layout;
-            self.block.read(mem, desc, num, first, count)?;
+            self.block.read(mem, desc, num, first, RingBlock::MAX)?;
         }
         self.heads_taken += 1;
         self.next_avail = self.next_avail.wrapping_add(1);
