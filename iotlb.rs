@@ -2,8 +2,8 @@
 
 //! Address spaces: the IOTLB of each, and who owns the memory behind its ranges.
 //!
-//! A mapping is a value that owns its pins and their memlock charge, or its file. It is dropped
-//! only once the device can no longer reach it: the device's map goes first, the pins last.
+//! A mapping owns its pins, or its file; the table that it is in pays for the pins. They are dropped
+//! only once the device can no longer reach them: the device's map goes first, the pins last.
 //!
 //! The interval tree that parents walk in `set_map` is the kernel's `struct vhost_iotlb`; its ranges
 //! own the mappings (`abstractions/mapping.rs`).
