@@ -95,6 +95,7 @@ disks() {
 	local queues ring what disk have
 	echo "# == disks"
 	modprobe -a virtio_blk virtio_vdpa ext4
+	gcc-14 -O2 -Wall -pthread -o $WORK/disk /src/tools/bench/disk.c || vm_die "no program"
 	for queues in 1 4; do
 		load num_queues=$queues
 		for ring in split packed; do
@@ -107,6 +108,9 @@ disks() {
 			try "$what: hardware queues" test "$(ls /sys/block/${disk##*/}/mq | wc -l)" -eq \
 				$((queues < $(nproc) ? queues : $(nproc)))
 			try "$what: its name" test "$(cat /sys/block/${disk##*/}/serial)" = vdpa_blk_sim
+			# On a disk of zeroes.
+			try "$what: data is verified" $WORK/disk verify "$disk" 7 4 150
+			cat $WORK/log
 			try "$what: fio verifies its data" verified "$disk" 4
 			filesystem "$what" "$disk"
 			reads "$disk" >/dev/null 2>&1 &
@@ -122,6 +126,7 @@ disks() {
 	try 'with C'\''s features' add sim0 device_features $basic
 	disk=$(disk_of sim0)
 	try 'another capacity' test "$(blockdev --getsz "$disk")" = 20001
+	try 'with C'\''s features: data is verified' $WORK/disk verify "$disk" 8 2 100
 	try 'with C'\''s features: fio verifies its data' verified "$disk" 1
 	del sim0
 	add sim0 device_features $(printf %#x $((basic | 1 << 5)))
