@@ -172,13 +172,14 @@ impl Management for Compat {
         };
         // Nothing connects them.
         let nic = Nic::setup(new.name(), &self.links, false, wanted)?;
-        let device = Device::new(new.name(), &self.dir, nic, Queues::new(pairs))?;
         let shape = Shape {
             vqs: nic::queues(pairs),
             groups: port::GROUPS,
             address_spaces: port::ADDRESS_SPACES,
         };
-        new.register(shape, device)
+        new.register(shape, |name| {
+            Device::new(name, &self.dir, nic, Queues::new(pairs))
+        })
     }
 
     fn dev_set_attr(&self, dev: &Device, provision: &Provision) -> Result {

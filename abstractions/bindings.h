@@ -30,6 +30,7 @@ bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void rvv_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 
 /* helpers/parent.h: parents */
+bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name);
 void rvv_callback_call(const struct vdpa_callback *cb);
 void *rvv_guest_ram(phys_addr_t pa, size_t len);
 phys_addr_t rvv_page_to_phys(const struct page *page); /* for tests */

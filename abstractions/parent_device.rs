@@ -132,13 +132,20 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         self.name
     }
 
-    /// Allocates the device, initialises its private data, and puts it on the vDPA bus, where a
-    /// driver may take it before this returns.
+    /// Allocates the device, initialises its private data with what `make` returns, and puts it on
+    /// the vDPA bus, where a driver may take it before this returns. `make` is given the name, which
+    /// no other device has.
     ///
     /// Errors: `ENOMEM`, `EEXIST` when a device has that name, `ENODEV` when the platform's IOMMU
-    /// is to translate and no device was named with [`Self::on`], those of `init`.
-    pub(crate) fn register<E>(self, shape: Shape, init: impl PinInit<T, E>) -> Result<Registered>
+    /// is to translate and no device was named with [`Self::on`], those of `make` and of the
+    /// initialiser.
+    pub(crate) fn register<I, E>(
+        self,
+        shape: Shape,
+        make: impl FnOnce(&CStr) -> Result<I>,
+    ) -> Result<Registered>
     where
+        I: PinInit<T, E>,
         Error: From<E>,
     {
         const { assert!(align_of::<T>() <= ALLOC_ALIGN) };
@@ -170,6 +177,13 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         })?;
         let allocated = Allocated(vdev);
         let this = vdev.cast::<Container<T>>();
+
+        // The bus refuses such a name too, but only when everything that goes by it is made.
+        // SAFETY: The device is allocated, and by the invariant the lock of the bus is held.
+        if unsafe { bindings::rvv_vdpa_name_taken(vdev, self.name.as_char_ptr()) } {
+            return Err(EEXIST);
+        }
+        let init = make(self.name)?;
 
         // SAFETY: `this` is as large as a container.
         let data = unsafe { &raw mut (*this).data };

@@ -112,8 +112,10 @@ impl Management for RngManagement {
     fn dev_add(&self, new: NewDevice<'_, Rng>, provision: &Provision) -> Result<Registered> {
         let offered = provision.features_of(ALL_FEATURES, FEATURES)?;
         let setup = Setup::one_queue(Entropy, (), offered, QUEUE_MAX)?;
-        let engine = Engine::new(new.name(), &self.0, setup, || maps::Maps::IDENTITY)?;
-        new.register(ONE_QUEUE, Rng { engine })
+        new.register(ONE_QUEUE, |name| {
+            let engine = Engine::new(name, &self.0, setup, || maps::Maps::IDENTITY)?;
+            Ok(Rng { engine })
+        })
     }
 }
 

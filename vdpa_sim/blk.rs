@@ -117,8 +117,7 @@ impl<F: Flavour> Management for BlkManagement<F> {
             address_spaces: disk::ADDRESS_SPACES,
         };
         let setup = disk.setup(offered, params::queue_size())?;
-        let sim = Sim::new(new.name(), &self.dir, setup)?;
-        new.register(shape, sim)
+        new.register(shape, |name| Sim::new(name, &self.dir, setup))
     }
 }
 

@@ -112,13 +112,12 @@ impl<F: Flavour> Management for NetManagement<F> {
             check: |_, _| Ok(()),
         };
         let setup = Nic::setup(new.name(), &self.links, true, wanted)?;
-        let sim = Sim::new(new.name(), &self.dir, setup)?;
         let shape = Shape {
             vqs: nic::queues(pairs),
             groups: nic::GROUPS,
             address_spaces: nic::ADDRESS_SPACES,
         };
-        new.register(shape, sim)
+        new.register(shape, |name| Sim::new(name, &self.dir, setup))
     }
 
     fn dev_set_attr(&self, dev: &Self::Device, provision: &Provision) -> Result {

@@ -18,6 +18,14 @@
 #include <net/netlink.h>
 #include <uapi/linux/vdpa.h>
 
+bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name)
+{
+	struct device *dev = bus_find_device_by_name(vdev->dev.bus, NULL, name);
+
+	put_device(dev);
+	return dev;
+}
+
 /*
  * The driver above may schedule NAPI: with bottom halves off here, the softirq
  * runs when they come back on and not at the next interrupt.

@@ -41,6 +41,9 @@ management() {
 	try 'unknown features are refused' no add bad device_features 0x8000000300000000
 	add sim0
 	ok $? 'a disk'
+	try 'a second one of that name is refused' no add sim0
+	try '... before anything is made that has the name' no grep -q 'already exists' <<<"$(dmesg)"
+	try 'the first one has its files still' test -e /sys/kernel/debug/$mgmt/sim0/maps
 	del sim0
 	unload
 	load num_queues=4
