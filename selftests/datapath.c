@@ -600,6 +600,15 @@ TEST_F(datapath, address_space_of_the_data_queues)
 	ASSERT_OK(vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, group, 1));
 	if (vring_get(self->fd, VHOST_VDPA_GET_VRING_GROUP, TX) != group)
 		SKIP(return, "the data queues are in two groups");
+	/*
+	 * Rings may be in a group of their own, which stays where it is: there the
+	 * device finds nothing, and takes the space of the buffers. On C it would
+	 * find the 1:1 map (item 5.3), until something was mapped and unmapped.
+	 */
+	if (on_c_driver()) {
+		ASSERT_OK(nic_map(nic));
+		ASSERT_OK(iotlb_unmap(nic->fd, nic->iova, NIC_MEM));
+	}
 	ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, nic->iova, NIC_MEM,
 			   nic->mem, VHOST_ACCESS_RW));
 	ASSERT_OK(nic_start(nic, 0));

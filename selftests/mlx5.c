@@ -323,6 +323,22 @@ TEST_F(mlx5, buffers_exchanged_while_running)
 	}
 }
 
+/*
+ * Memory of which every piece is there at once. C gives the parent a table for
+ * each physically contiguous piece of a message outside a batch, and a queue
+ * that finds half of its ring stops for good.
+ */
+static int map_at_once(struct nic *nic)
+{
+	int r;
+
+	if (!on_c_driver())
+		return nic_map(nic);
+	r = iotlb_batch(nic->fd, 0, true);
+	r = r ?: nic_map(nic);
+	return r ?: iotlb_batch(nic->fd, 0, false);
+}
+
 TEST_F(mlx5, queues_rest_without_a_key)
 {
 	struct nic *nic = &self->nic;
@@ -338,7 +354,7 @@ TEST_F(mlx5, queues_rest_without_a_key)
 		EXPECT_TRUE(at_rest(nic));
 		/* The state is kept, and the work is not forgotten. */
 		EXPECT_EQ(10 * i - 5, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
-		ASSERT_OK(nic_map(nic));
+		ASSERT_OK(map_at_once(nic));
 		ASSERT_OK(receive_all(nic));
 	}
 }
