@@ -28,9 +28,7 @@ pub(crate) struct Stats {
     pub(crate) failed_messages: Counter,
     /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
     pub(crate) unshared_bytes: Counter,
-    entries: Counter,
     entries_peak: Counter,
-    pinned: Counter,
     pinned_peak: Counter,
 }
 
@@ -58,11 +56,9 @@ impl Counter {
 }
 
 impl Stats {
-    /// Notes the ranges and pages that are mapped now. Called with the node's state locked.
-    pub(crate) fn note(&self, entries: u64, pinned: u64) {
-        self.entries.set(entries);
+    /// Notes that so many ranges and pages are mapped now. Called with the node's state locked.
+    pub(crate) fn grown(&self, entries: u64, pinned: u64) {
         self.entries_peak.set(self.entries_peak.get().max(entries));
-        self.pinned.set(pinned);
         self.pinned_peak.set(self.pinned_peak.get().max(pinned));
     }
 
@@ -126,9 +122,10 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let calls: u64 = node.calls.iter().map(|call| call.signalled()).sum();
     let bypass = state.producers.iter().flatten().count();
-    writeln!(f, "iotlb_entries {}", stats.entries.get())?;
+    let (entries, pinned) = state.mapped();
+    writeln!(f, "iotlb_entries {entries}")?;
     writeln!(f, "iotlb_entries_peak {}", stats.entries_peak.get())?;
-    writeln!(f, "pinned_pages {}", stats.pinned.get())?;
+    writeln!(f, "pinned_pages {pinned}")?;
     writeln!(f, "pinned_pages_peak {}", stats.pinned_peak.get())?;
     writeln!(f, "opens {}", stats.opens.get())?;
     writeln!(f, "resets {}", stats.resets.get())?;

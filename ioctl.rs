@@ -29,8 +29,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Full, Release},
-        lock::{mutex::MutexBackend, Guard},
-        Arc,
+        Arc, //
     },
     types::ScopeGuard,
 };
@@ -230,13 +229,6 @@ impl State {
 }
 
 impl Node {
-    /// Locks the state and enters the gate. `ENODEV` once the device is gone.
-    fn enter(&self) -> Result<(Guard<'_, State, MutexBackend>, gate::Guard<'_>)> {
-        let state = self.state.lock();
-        let dev = self.gate.enter()?;
-        Ok((state, dev))
-    }
-
     /// Checks a queue index from userspace. `ENOBUFS` beyond the last queue.
     fn queue_index(&self, idx: u32) -> Result<u16> {
         if idx >= self.nvqs {
@@ -277,9 +269,7 @@ impl Node {
             }
         }
         if status == 0 {
-            let reset = self.reset(&mut state, &dev);
-            self.account(&state);
-            reset?;
+            self.reset(&mut state, &dev)?;
         } else {
             self.conceal(&mut state, &dev)?;
             dev.set_status(status);

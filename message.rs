@@ -10,6 +10,7 @@
 
 use crate::{
     abstractions::{
+        gate,
         gup::{self, Charge},
         mapping::{Mapping, Mappings},
         params, trace, usermap,
@@ -18,7 +19,7 @@ use crate::{
     },
     iotlb::{AddressSpace, Target},
     uapi::*,
-    Node, State,
+    Node, State, StateGuard,
 };
 use kernel::{
     mm::Mm,
@@ -94,28 +95,50 @@ impl State {
         owner.ok_or(EPERM)
     }
 
-    /// Finds an address space that `UPDATE` or `BATCH_BEGIN` may create.
-    fn space_or_new(&mut self, asid: u32, nas: u32) -> Result<&mut AddressSpace> {
-        if self.spaces.get(&asid).is_none() {
-            let limit = params::max_iotlb_entries();
-            if asid >= nas || limit == 0 {
-                return Err(EINVAL);
-            }
-            let space = AddressSpace::new(asid, limit)?;
-            self.spaces.try_create_and_insert(asid, space, GFP_KERNEL)?;
+    /// Makes an address space, for `UPDATE` or `BATCH_BEGIN`.
+    #[cold]
+    fn create(&mut self, asid: u32, nas: u32) -> Result {
+        let limit = params::max_iotlb_entries();
+        if asid >= nas || limit == 0 {
+            return Err(EINVAL);
         }
-        self.spaces.get_mut(&asid).ok_or(EINVAL)
+        let space = AddressSpace::new(asid, limit)?;
+        self.spaces.try_create_and_insert(asid, space, GFP_KERNEL)?;
+        Ok(())
     }
 
-    /// Runs `f` on an address space and the device.
-    fn with_space<R>(
-        &mut self,
-        dev: &Device,
+    /// The checks that every message starts with: the owner, the address space, the batch.
+    ///
+    /// An address space below `create` need not be there yet.
+    fn check(&mut self, asid: u32, create: u32) -> Result {
+        self.owner_mm()?;
+        if self.spaces.get(&asid).is_none() {
+            self.create(asid, create)?;
+        }
+        match self.batch {
+            Some(batch) if batch != asid => Err(EINVAL),
+            _ => Ok(()),
+        }
+    }
+
+    /// An address space, and the device that it is to be made known to.
+    fn space<'a>(
+        &'a mut self,
+        dev: &'a Device,
         asid: u32,
-        f: impl FnOnce(&mut AddressSpace, &Target<'_>) -> Result<R>,
-    ) -> Result<R> {
+    ) -> Result<(&'a mut AddressSpace, Target<'a>)> {
         let target = Target::new(dev, self.domain.as_ref());
-        f(self.spaces.get_mut(&asid).ok_or(EINVAL)?, &target)
+        Ok((self.spaces.get_mut(&asid).ok_or(EINVAL)?, target))
+    }
+
+    /// How many ranges there are in all address spaces, and how many pages are pinned for them.
+    pub(crate) fn mapped(&self) -> (u64, u64) {
+        let (mut entries, mut pinned) = (0u64, 0u64);
+        for space in self.spaces.values() {
+            entries = entries.wrapping_add(space.len().into());
+            pinned = pinned.wrapping_add(space.pinned());
+        }
+        (entries, pinned)
     }
 }
 
@@ -130,77 +153,69 @@ impl Node {
     }
 
     fn dispatch(&self, asid: u32, msg: &Message) -> Result {
-        if msg.kind == VHOST_IOTLB_UPDATE {
-            let mapped = self.update(asid, msg);
-            let range = (msg.iova, msg.size, msg.uaddr);
-            trace::map(self.minor, asid, range, msg.perm, &mapped);
-            return mapped.map(|_| ());
-        }
-        let mut state = self.state.lock();
-        self.check(&mut state, asid, msg.kind == VHOST_IOTLB_BATCH_BEGIN)?;
-        let dev = self.gate.enter()?;
-        self.conceal(&mut state, &dev)?;
-        let batch = state.batch.is_some();
-        let handled = match msg.kind {
+        match msg.kind {
+            VHOST_IOTLB_UPDATE => {
+                let mapped = self.update(asid, msg);
+                let range = (msg.iova, msg.size, msg.uaddr);
+                trace::map(self.minor, asid, range, msg.perm, &mapped);
+                self.stats.maps.add(mapped?, Relaxed);
+            }
             VHOST_IOTLB_INVALIDATE => {
-                let removed = state.with_space(&dev, asid, |space, target| {
-                    // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any
-                    // other range that wraps is empty: it must not hit ranges outside of it.
-                    let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
-                    space.remove(target, msg.iova, last, batch)
-                });
+                let removed = self.invalidate(asid, msg);
                 trace::unmap(self.minor, asid, msg.iova, msg.size, &removed);
-                removed.map(|n| self.stats.unmaps.add(n, Relaxed))
+                self.stats.unmaps.add(removed?, Relaxed);
             }
-            VHOST_IOTLB_BATCH_BEGIN => {
-                // A table that the parent refuses may be just what this batch is to mend: whether
-                // it did is for `BATCH_END` to say.
-                if !batch {
-                    let _ = state.with_space(&dev, asid, |space, target| space.settle(target));
-                }
-                state.batch = Some(asid);
-                Ok(())
-            }
-            VHOST_IOTLB_BATCH_END => {
-                state.batch = None;
-                state.with_space(&dev, asid, |space, target| {
-                    if batch {
-                        space.push(target)
-                    } else {
-                        space.settle(target)
-                    }
-                })
-            }
-            _ => Err(EINVAL),
-        };
-        self.account(&state);
-        handled
-    }
-
-    /// The checks that every message starts with: the owner, the address space, the batch.
-    fn check(&self, state: &mut State, asid: u32, create: bool) -> Result {
-        state.owner_mm()?;
-        if create {
-            state.space_or_new(asid, self.nas)?;
-        }
-        if state.spaces.get(&asid).is_none() || state.batch.is_some_and(|batch| batch != asid) {
-            return Err(EINVAL);
+            VHOST_IOTLB_BATCH_BEGIN => self.batch_begin(asid)?,
+            VHOST_IOTLB_BATCH_END => self.batch_end(asid)?,
+            _ => return Err(EINVAL),
         }
         Ok(())
     }
 
+    /// Checks a message and readies the device for it.
+    fn begin(&self, asid: u32, create: u32) -> Result<(StateGuard<'_>, gate::Guard<'_>)> {
+        let (mut state, dev) = self.enter()?;
+        state.check(asid, create)?;
+        self.conceal(&mut state, &dev)?;
+        Ok((state, dev))
+    }
+
+    /// Unmaps what intersects a range; the number of ranges that went.
+    fn invalidate(&self, asid: u32, msg: &Message) -> Result<u64> {
+        let (mut state, dev) = self.begin(asid, 0)?;
+        let batch = state.batch.is_some();
+        let (space, target) = state.space(&dev, asid)?;
+        // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other range that
+        // wraps is empty: it must not hit ranges outside of it.
+        let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
+        space.remove(&target, msg.iova, last, batch)
+    }
+
+    fn batch_begin(&self, asid: u32) -> Result {
+        let (mut state, dev) = self.begin(asid, self.nas)?;
+        // A table that the parent refuses may be just what this batch is to mend: whether it did is
+        // for `BATCH_END` to say.
+        if state.batch.is_none() {
+            let (space, target) = state.space(&dev, asid)?;
+            let _ = space.settle(&target);
+        }
+        state.batch = Some(asid);
+        Ok(())
+    }
+
+    fn batch_end(&self, asid: u32) -> Result {
+        let (mut state, dev) = self.begin(asid, 0)?;
+        let batch = state.batch.take();
+        let (space, target) = state.space(&dev, asid)?;
+        match batch {
+            Some(_) => space.push(&target),
+            None => space.settle(&target),
+        }
+    }
+
     /// Maps a range of the owner's memory; the number of ranges it became.
     fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
-        let mut state = self.state.lock();
-        self.check(&mut state, asid, true)?;
-        let mm = state.owner_mm()?.clone();
-        let update = Update::new(msg, state.range, !self.use_va)?;
-        let space = state.space_or_new(asid, self.nas)?;
-        if space.overlaps(update.iova, update.last) {
-            return Err(EEXIST);
-        }
-        let room = space.room();
-        drop(state);
+        let (mm, update, room) = self.expect(asid, msg)?;
 
         // Page faults happen here, with no lock held.
         let maps = if self.use_va {
@@ -209,20 +224,29 @@ impl Node {
             self.pin(asid, mm, &update, room)?
         };
 
-        let mut state = self.state.lock();
-        self.check(&mut state, asid, true)?;
-        let dev = self.gate.enter()?;
-        self.conceal(&mut state, &dev)?;
+        let (mut state, dev) = self.begin(asid, self.nas)?;
         let batch = state.batch.is_some();
         let n = maps.len() as u64;
-        let inserted = state.with_space(&dev, asid, |space, target| {
-            space.insert(target, (update.iova, update.last), maps, batch)
-        });
-        if inserted.is_ok() {
-            self.stats.maps.add(n, Relaxed);
-        }
-        self.account(&state);
+        let (space, target) = state.space(&dev, asid)?;
+        let inserted = space.insert(&target, (update.iova, update.last), maps, batch);
+        // A failed push may have left pins behind, too.
+        let (entries, pinned) = state.mapped();
+        self.stats.grown(entries, pinned);
         inserted.map(|()| n)
+    }
+
+    /// Checks an update before anything is done for it: whose memory it maps, and how many ranges
+    /// there is room for.
+    fn expect(&self, asid: u32, msg: &Message) -> Result<(ARef<Mm>, Update, usize)> {
+        let mut state = self.state.lock();
+        state.check(asid, self.nas)?;
+        let mm = state.owner_mm()?.clone();
+        let update = Update::new(msg, state.range, !self.use_va)?;
+        let space = state.spaces.get(&asid).ok_or(EINVAL)?;
+        if space.overlaps(update.iova, update.last) {
+            return Err(EEXIST);
+        }
+        Ok((mm, update, space.room()))
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.
@@ -251,15 +275,13 @@ impl Node {
 
     /// Pushes the tables that hold pins; `ENOMEM` if there are none.
     fn flush_held(&self, asid: u32) -> Result {
-        let mut state = self.state.lock();
-        let dev = self.gate.enter()?;
-        state.with_space(&dev, asid, |space, target| {
-            if space.holds() {
-                space.push(target)
-            } else {
-                Err(ENOMEM)
-            }
-        })
+        let (mut state, dev) = self.enter()?;
+        let (space, target) = state.space(&dev, asid)?;
+        if space.holds() {
+            space.push(&target)
+        } else {
+            Err(ENOMEM)
+        }
     }
 
     /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
@@ -287,16 +309,6 @@ impl Node {
         })?;
         self.stats.unshared_bytes.add(unshared, Relaxed);
         Ok(maps)
-    }
-
-    /// Notes how much is mapped, for debugfs.
-    pub(crate) fn account(&self, state: &State) {
-        let (mut entries, mut pinned) = (0u64, 0u64);
-        for space in state.spaces.values() {
-            entries = entries.wrapping_add(space.len().into());
-            pinned = pinned.wrapping_add(space.pinned());
-        }
-        self.stats.note(entries, pinned);
     }
 }
 

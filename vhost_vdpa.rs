@@ -45,7 +45,7 @@ use abstractions::{
     chardev::{self, Minor, Region},
     doorbell::{DummyPage, Mapping},
     eventfd::{self, CallSlot, EventFd, Source},
-    gate::Gate,
+    gate::{self, Gate},
     iommu::Domain,
     iotlb::OwnedIotlb,
     irqbypass::Producer,
@@ -64,6 +64,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
+        lock::{mutex::MutexBackend, Guard},
         Arc, Mutex,
     },
 };
@@ -182,6 +183,9 @@ struct State {
     /// The file's maps, to be taken away on removal.
     mapping: Option<Mapping>,
 }
+
+/// The state while it is locked.
+type StateGuard<'a> = Guard<'a, State, MutexBackend>;
 
 impl State {
     fn new(nvqs: u32) -> Result<Self> {
@@ -308,6 +312,13 @@ impl Node {
             }? Error),
             GFP_KERNEL,
         )
+    }
+
+    /// Locks the state and enters the gate. `ENODEV` once the device is gone.
+    pub(crate) fn enter(&self) -> Result<(StateGuard<'_>, gate::Guard<'_>)> {
+        let state = self.state.lock();
+        let dev = self.gate.enter()?;
+        Ok((state, dev))
     }
 
     /// Prepares a device for the file being opened.
@@ -456,7 +467,6 @@ impl Node {
             // Removal did it.
             Err(_) => state.clear(),
         }
-        self.account(&state);
     }
 }
 

@@ -7,7 +7,8 @@ use kernel::prelude::*;
 /// Some values, the first of which needs no memory of its own.
 pub(crate) struct Few<T> {
     first: Option<T>,
-    rest: KVVec<T>,
+    /// Not there where it would be empty: even that is work to drop.
+    rest: Option<KVVec<T>>,
 }
 
 impl<T> Few<T> {
@@ -15,7 +16,7 @@ impl<T> Few<T> {
     pub(crate) const fn new() -> Self {
         Self {
             first: None,
-            rest: KVVec::new(),
+            rest: None,
         }
     }
 
@@ -23,14 +24,14 @@ impl<T> Few<T> {
     pub(crate) fn with_capacity(n: usize) -> Result<Self> {
         let mut few = Self::new();
         if n > 1 {
-            few.rest.reserve(n - 1, GFP_KERNEL)?;
+            few.rest = Some(KVVec::with_capacity(n - 1, GFP_KERNEL)?);
         }
         Ok(few)
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
     /// Whether there are none.
@@ -40,7 +41,8 @@ impl<T> Few<T> {
 
     /// The last one.
     pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
-        self.rest.last_mut().or(self.first.as_mut())
+        let last = self.rest.as_mut().and_then(|rest| rest.last_mut());
+        last.or(self.first.as_mut())
     }
 
     /// Adds one behind the others. On an error it is dropped.
@@ -48,7 +50,8 @@ impl<T> Few<T> {
         if self.first.is_none() {
             self.first = Some(value);
         } else {
-            self.rest.push(value, GFP_KERNEL)?;
+            let rest = self.rest.get_or_insert_with(KVVec::new);
+            rest.push(value, GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -56,12 +59,27 @@ impl<T> Few<T> {
 
 impl<T> IntoIterator for Few<T> {
     type Item = T;
-    type IntoIter =
-        core::iter::Chain<core::option::IntoIter<T>, <KVVec<T> as IntoIterator>::IntoIter>;
+    type IntoIter = IntoIter<T>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        // Kernel vectors have a `chain` of another kind.
-        Iterator::chain(self.first.into_iter(), self.rest)
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter {
+            first: self.first,
+            rest: self.rest.map(|rest| rest.into_iter()),
+        }
+    }
+}
+
+/// The iterator over the values.
+pub(crate) struct IntoIter<T> {
+    first: Option<T>,
+    rest: Option<<KVVec<T> as IntoIterator>::IntoIter>,
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.first.take().or_else(|| self.rest.as_mut()?.next())
     }
 }
 

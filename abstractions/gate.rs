@@ -61,10 +61,10 @@ impl Gate {
     /// Passes the gate. `ENODEV` once the device is gone.
     pub(crate) fn enter(&self) -> Result<Guard<'_>> {
         // SAFETY: Initialised by the invariant.
-        let idx = unsafe { bindings::rvv_srcu_read_lock(self.srcu.get()) };
+        let counter = unsafe { bindings::rvv_srcu_read_lock(self.srcu.get()) };
         let guard = Guard {
             gate: self,
-            idx,
+            counter,
             _not_send: NotThreadSafe,
         };
         if self.open.load(Acquire) {
@@ -100,7 +100,7 @@ impl PinnedDrop for Gate {
 /// Proof that the device is there. Derefs to it.
 pub(crate) struct Guard<'a> {
     gate: &'a Gate,
-    idx: c_int,
+    counter: *mut c_void,
     _not_send: NotThreadSafe,
 }
 
@@ -115,8 +115,8 @@ impl core::ops::Deref for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: `idx` is what the matching lock call returned.
-        unsafe { bindings::rvv_srcu_read_unlock(self.gate.srcu.get(), self.idx) }
+        // SAFETY: `counter` is what the matching lock call returned.
+        unsafe { bindings::rvv_srcu_read_unlock(self.gate.srcu.get(), self.counter) }
     }
 }
 

@@ -76,7 +76,11 @@ impl Charge {
     /// Gives back all but `pages`.
     pub(crate) fn limit(&mut self, pages: u64) {
         if self.pages > pages {
-            drop(self.split(self.pages.wrapping_sub(pages)));
+            let back = self.pages.wrapping_sub(pages);
+            // INVARIANT: Given back below.
+            self.pages = pages;
+            // SAFETY: `mm` is valid, and so many of its pages were ours.
+            unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (back as i64).wrapping_neg()) };
         }
     }
 

@@ -141,7 +141,7 @@ void rvv_eventfd_signal(struct eventfd_ctx *ctx)
 
 int rvv_srcu_init(struct srcu_struct *ssp)
 {
-	return init_srcu_struct(ssp);
+	return init_srcu_struct_fast(ssp);
 }
 
 void rvv_srcu_cleanup(struct srcu_struct *ssp)
@@ -149,14 +149,15 @@ void rvv_srcu_cleanup(struct srcu_struct *ssp)
 	cleanup_srcu_struct(ssp);
 }
 
-int rvv_srcu_read_lock(struct srcu_struct *ssp)
+/* Without memory barriers: every call into a device passes here. */
+void *rvv_srcu_read_lock(struct srcu_struct *ssp)
 {
-	return srcu_read_lock(ssp);
+	return (void __force *)srcu_read_lock_fast(ssp);
 }
 
-void rvv_srcu_read_unlock(struct srcu_struct *ssp, int idx)
+void rvv_srcu_read_unlock(struct srcu_struct *ssp, void *ctr)
 {
-	srcu_read_unlock(ssp, idx);
+	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)ctr);
 }
 
 unsigned long rvv_page_to_pfn(const struct page *page)
