@@ -17,7 +17,7 @@
 
 use crate::abstractions::{
     iommu::Domain,
-    iotlb::{Iotlb, Map, OwnedIotlb},
+    iotlb::{Iotlb, Map},
     mapping::{Mappings, Table},
     trace,
     vdpa::{Device, IovaRange, MapStyle},
@@ -93,8 +93,6 @@ pub(crate) struct AddressSpace {
     asid: u32,
     /// What parents see; it owns the memory it maps, and what it holds for the device.
     table: Table,
-    /// What the device is given in the end, which must not fail for want of memory.
-    empty: OwnedIotlb,
     /// `table` has changes that a batch has yet to push.
     dirty: bool,
     /// The last push failed.
@@ -107,7 +105,6 @@ impl AddressSpace {
         Ok(Self {
             asid,
             table: Table::new(limit)?,
-            empty: OwnedIotlb::new(1)?,
             dirty: false,
             stale: false,
         })
@@ -274,11 +271,12 @@ impl AddressSpace {
 
     /// Ends the space: the device first, then the memory. Call after a reset of the device.
     ///
-    /// Returns how many pages had to be leaked because the parent would not let go of them.
-    pub(crate) fn release(mut self, target: &Target<'_>) -> u64 {
+    /// `empty` is an IOTLB without ranges. Returns how many pages had to be leaked because the parent
+    /// would not let go of them.
+    pub(crate) fn release(mut self, target: &Target<'_>, empty: &mut Iotlb) -> u64 {
         if target.whole_table() {
             let pinned = self.pinned();
-            let emptied = target.forbid_all(self.asid, IovaRange::ALL, &mut self.empty);
+            let emptied = target.forbid_all(self.asid, IovaRange::ALL, empty);
             if emptied.is_err() {
                 self.table.leak();
                 return pinned;

@@ -421,7 +421,7 @@ impl Node {
         let mut leaked = 0u64;
         for asid in 0..self.nas {
             if let Some(space) = spaces.remove(&asid) {
-                leaked = leaked.saturating_add(space.release(&target));
+                leaked = leaked.saturating_add(space.release(&target, &mut state.empty));
             }
         }
         if leaked != 0 {

@@ -55,6 +55,22 @@ static int map_asid(int fd, uint32_t asid, uint64_t iova, uint64_t size, void *p
 	return iotlb_v2(fd, asid, VHOST_IOTLB_UPDATE, iova, size, p, VHOST_ACCESS_RW);
 }
 
+/*
+ * The same for a device that runs, and is to find every piece at once. C gives
+ * the parent a table for each physically contiguous piece of a message outside
+ * a batch, and a queue that finds half of its ring stops for good.
+ */
+static int map_at_once(int fd, uint32_t asid, uint64_t iova, uint64_t size, void *p)
+{
+	int r;
+
+	if (!on_c_driver())
+		return map_asid(fd, asid, iova, size, p);
+	r = iotlb_batch(fd, asid, true);
+	r = r ?: map_asid(fd, asid, iova, size, p);
+	return r ?: iotlb_batch(fd, asid, false);
+}
+
 /* Frames on their way, without waiting for them. */
 static void send_some(struct nic *nic, int n)
 {
@@ -323,22 +339,6 @@ TEST_F(mlx5, buffers_exchanged_while_running)
 	}
 }
 
-/*
- * Memory of which every piece is there at once. C gives the parent a table for
- * each physically contiguous piece of a message outside a batch, and a queue
- * that finds half of its ring stops for good.
- */
-static int map_at_once(struct nic *nic)
-{
-	int r;
-
-	if (!on_c_driver())
-		return nic_map(nic);
-	r = iotlb_batch(nic->fd, 0, true);
-	r = r ?: nic_map(nic);
-	return r ?: iotlb_batch(nic->fd, 0, false);
-}
-
 TEST_F(mlx5, queues_rest_without_a_key)
 {
 	struct nic *nic = &self->nic;
@@ -354,7 +354,7 @@ TEST_F(mlx5, queues_rest_without_a_key)
 		EXPECT_TRUE(at_rest(nic));
 		/* The state is kept, and the work is not forgotten. */
 		EXPECT_EQ(10 * i - 5, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
-		ASSERT_OK(map_at_once(nic));
+		ASSERT_OK(map_at_once(self->fd, 0, nic->iova, NIC_MEM, nic->mem));
 		ASSERT_OK(receive_all(nic));
 	}
 }
@@ -409,13 +409,13 @@ TEST_F(mlx5, descriptors_in_their_own_address_space)
 			   2 * RING_AREA, NULL, 0));
 	send_some(nic, 2);
 	EXPECT_TRUE(at_rest(nic));
-	ASSERT_OK(map_asid(self->fd, 1, nic->iova, 2 * RING_AREA, nic->mem));
+	ASSERT_OK(map_at_once(self->fd, 1, nic->iova, 2 * RING_AREA, nic->mem));
 	EXPECT_OK(receive_all(nic));
 	ASSERT_OK(iotlb_unmap(self->fd, nic->iova, 2 * BUF_AREA));
 	send_some(nic, 2);
 	EXPECT_TRUE(at_rest(nic));
-	ASSERT_OK(map_asid(self->fd, 0, nic->iova, 2 * BUF_AREA,
-			   nic->mem + 2 * RING_AREA));
+	ASSERT_OK(map_at_once(self->fd, 0, nic->iova, 2 * BUF_AREA,
+			      nic->mem + 2 * RING_AREA));
 	EXPECT_OK(receive_all(nic));
 }
 
