@@ -66,26 +66,15 @@ impl chardev::File for OpenFile {
     }
 
     fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize> {
-        if !self.node.gate.is_open() {
-            return Err(ENODEV);
-        }
-        self.write_message(iov).map_err(|e| {
-            // vhost core makes `EFAULT` of everything; removal is told apart.
-            if self.node.gate.is_open() {
-                e
-            } else {
-                ENODEV
-            }
-        })
+        // vhost core makes `EFAULT` of everything.
+        self.write_message(iov)
+            .map_err(|e| self.node.error_or_gone(e))
     }
 
     fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize> {
-        if !self.node.gate.is_open() {
-            return Err(ENODEV);
-        }
         let node = &*self.node;
         let user = Arg(arg);
-        match cmd {
+        let done = match cmd {
             VHOST_VDPA_GET_DEVICE_ID => node.get_device_id(user),
             VHOST_VDPA_GET_STATUS => node.get_status(user),
             VHOST_VDPA_SET_STATUS => node.set_status(user),
@@ -94,9 +83,9 @@ impl chardev::File for OpenFile {
             VHOST_GET_FEATURES => node.get_features(user),
             VHOST_SET_FEATURES => node.set_features(user),
             VHOST_VDPA_GET_VRING_NUM => node.get_vring_num(user),
-            VHOST_VDPA_GET_GROUP_NUM => user.write(&node.ngroups),
-            VHOST_VDPA_GET_AS_NUM => user.write(&node.nas),
-            VHOST_VDPA_GET_VQS_COUNT => user.write(&node.nvqs),
+            VHOST_VDPA_GET_GROUP_NUM => node.answer(user, node.ngroups),
+            VHOST_VDPA_GET_AS_NUM => node.answer(user, node.nas),
+            VHOST_VDPA_GET_VQS_COUNT => node.answer(user, node.nvqs),
             VHOST_SET_LOG_BASE | VHOST_SET_LOG_FD => Err(ENOIOCTLCMD),
             VHOST_VDPA_SET_CONFIG_CALL => node.set_config_call(user),
             VHOST_GET_BACKEND_FEATURES => node.get_backend_features(user),
@@ -107,8 +96,11 @@ impl chardev::File for OpenFile {
             VHOST_VDPA_RESUME => node.resume(),
             VHOST_SET_OWNER => self.set_owner(arg),
             _ => self.other(cmd, arg),
+        };
+        match done {
+            Ok(()) => Ok(0),
+            Err(e) => Err(node.error_or_gone(e)),
         }
-        .map(|()| 0)
     }
 
     fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result {
@@ -174,6 +166,7 @@ impl FileIoctls for OpenFile {
 
     /// Makes the calling process the owner, and gives the parent its address space.
     fn set_owner(&self, arg: usize) -> Result {
+        self.node.present()?;
         self.dev_ioctl(VHOST_SET_OWNER, arg)?;
         let bound = self.node.bind_owner();
         if bound.is_err() {
@@ -184,6 +177,7 @@ impl FileIoctls for OpenFile {
 
     /// Ioctls of vhost core, then those of a queue.
     fn other(&self, cmd: u32, arg: usize) -> Result {
+        self.node.present()?;
         match self.dev_ioctl(cmd, arg) {
             Err(e) if is_unknown(e) => self.vring(cmd, arg),
             done => done,
@@ -229,6 +223,22 @@ impl State {
 }
 
 impl Node {
+    /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
+    fn present(&self) -> Result {
+        self.gate.is_open().then_some(()).ok_or(ENODEV)
+    }
+
+    /// What a call returns that failed: every call on a file whose device is gone fails with `ENODEV`.
+    fn error_or_gone(&self, e: Error) -> Error {
+        self.present().err().unwrap_or(e)
+    }
+
+    /// Answers with a number that does not change.
+    fn answer(&self, user: Arg, number: u32) -> Result {
+        self.present()?;
+        user.write(&number)
+    }
+
     /// Checks a queue index from userspace. `ENOBUFS` beyond the last queue.
     fn queue_index(&self, idx: u32) -> Result<u16> {
         if idx >= self.nvqs {
@@ -371,6 +381,7 @@ impl Node {
     }
 
     fn get_iova_range(&self, user: Arg) -> Result {
+        self.present()?;
         let range = self.state.lock().range;
         user.write(&[range.first, range.last])
     }
