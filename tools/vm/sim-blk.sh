@@ -43,7 +43,7 @@ management() {
 	ok $? 'a disk'
 	try 'a second one of that name is refused' no add sim0
 	try '... before anything is made that has the name' no grep -q 'already exists' <<<"$(dmesg)"
-	try 'the first one has its files still' test -e /sys/kernel/debug/$mgmt/sim0/maps
+	try 'the first one has its files still' test -e /sys/kernel/debug/rust_vdpa_sim_blk/sim0/maps
 	del sim0
 	unload
 	load num_queues=4
