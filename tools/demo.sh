@@ -17,7 +17,7 @@ step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" /src/tools/mkini
 say "  ... booting $(kernel_release) in a VM (about a minute under emulation)"
 revision=$(git -c safe.directory="$PROJECT" -C "$PROJECT" describe --always --dirty 2>/dev/null || true)
 rc=0
-"$PROJECT/tools/vm.sh" -n "${RUN:-demo}" -t 2400 -m 3G -e "REVISION=$revision" ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
+"$PROJECT/tools/vm.sh" -n "${RUN:-demo}" -t 5400 -m 3G -e "REVISION=$revision" ${FRAMES:+-e "FRAMES=$FRAMES"} tools/vm/demo.sh || rc=$?
 if [ "$rc" -eq 0 ]; then
 	say "      dmesg is clean"
 	say "Demo succeeded in $((SECONDS - began)) s."

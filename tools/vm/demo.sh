@@ -129,10 +129,10 @@ watch_guest() {
 }
 
 start_guest "job=all count=$frames"
-watch_guest 600 up || fail "the guest did not boot in 600 s"
+watch_guest 1500 up || fail "the guest did not boot in 1500 s"
 [ -n "$(result up)" ] || fail "the guest ended before it was up"
 at "guest booted (its own clock says $(result up) s)"
-watch_guest 600 end || fail "the guest did not finish in 600 s"
+watch_guest 1500 end || fail "the guest did not finish in 1500 s"
 for i in $(seq 100); do kill -0 "$guest" 2>/dev/null || break; sleep 0.1; done
 wait "$guest" || fail "QEMU ended with $?"
 cp "$serial" "$OUT/serial"
@@ -149,7 +149,7 @@ at "pinned pages are back at $pins_before after the guest's exit"
 
 # --- the same guest once more, killed in the middle of its frames
 start_guest job=frames
-watch_guest 600 frames-begin || fail "the second guest did not boot"
+watch_guest 1500 frames-begin || fail "the second guest did not boot"
 sleep 3
 killed_pin=$(($(pins) - pins_before))
 [ "$killed_pin" -ge 40000 ] || fail "only $killed_pin pages were pinned before the kill"
