@@ -215,7 +215,7 @@ impl Node {
 
     /// Maps a range of the owner's memory; the number of ranges it became.
     fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
-        let (mm, update, room) = self.expect(asid, msg)?;
+        let (mm, update, room) = self.prepare(asid, msg)?;
 
         // Page faults happen here, with no lock held.
         let maps = if self.use_va {
@@ -237,7 +237,7 @@ impl Node {
 
     /// Checks an update before anything is done for it: whose memory it maps, and how many ranges
     /// there is room for.
-    fn expect(&self, asid: u32, msg: &Message) -> Result<(ARef<Mm>, Update, usize)> {
+    fn prepare(&self, asid: u32, msg: &Message) -> Result<(ARef<Mm>, Update, usize)> {
         let mut state = self.state.lock();
         state.check(asid, self.nas)?;
         let mm = state.owner_mm()?.clone();

@@ -323,8 +323,7 @@ impl Node {
 
     /// Prepares a device for the file being opened.
     fn start(&self, mapping: Mapping) -> Result {
-        let mut state = self.state.lock();
-        let dev = self.gate.enter()?;
+        let (mut state, dev) = self.enter()?;
         // No acks yet, hence no cleaning of maps either.
         self.reset_device(&dev, false)?;
         state.vq_num_max = dev.get_vq_num_max();

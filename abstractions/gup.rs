@@ -76,12 +76,16 @@ impl Charge {
     /// Gives back all but `pages`.
     pub(crate) fn limit(&mut self, pages: u64) {
         if self.pages > pages {
-            let back = self.pages.wrapping_sub(pages);
-            // INVARIANT: Given back below.
-            self.pages = pages;
-            // SAFETY: `mm` is valid, and so many of its pages were ours.
-            unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (back as i64).wrapping_neg()) };
+            self.give_back(self.pages.wrapping_sub(pages));
         }
+    }
+
+    /// Gives back `pages`, which are no more than there are.
+    fn give_back(&mut self, pages: u64) {
+        // INVARIANT: They are counted no more, see below.
+        self.pages = self.pages.wrapping_sub(pages);
+        // SAFETY: `mm` is valid.
+        unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (pages as i64).wrapping_neg()) };
     }
 
     /// Splits off `pages` of the charge, at most all of it.
@@ -99,10 +103,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if self.pages != 0 {
-            // SAFETY: `mm` is valid.
-            unsafe {
-                bindings::rvv_mm_pinned_add(self.mm.as_raw(), (self.pages as i64).wrapping_neg())
-            };
+            self.give_back(self.pages);
         }
     }
 }
