@@ -234,9 +234,10 @@ for name in "${suites[@]}"; do
 		fi
 		count "$verdict" "$name: $what" "$skip"
 	done < <(tr -d '\r' <"$log")
-	[ "$(cat "$CACHE/logs/check-$name.status")" != late ] || continue
+	ended=$(cat "$CACHE/logs/check-$name.status")
+	[ "$ended" != late ] || continue
 	try "$name: something was tested" test "$seen" -gt 0
-	if ! try "$name: ran to its end, and dmesg is clean" test "$(cat "$CACHE/logs/check-$name.status")" = 0; then
+	if ! try "$name: ran to its end, and dmesg is clean" test "$ended" = 0; then
 		tail -n 15 "$log" | sed 's/^/# | /'
 	fi
 done
