@@ -3,9 +3,9 @@
 //! What an operator can see: `/sys/kernel/debug/rust_vhost_vdpa/vhost-vdpa-N/state`.
 //!
 //! One `key value` pair a line. Counters start with the device; peaks are of the last or current
-//! open of the file.
+//! open of the file, the sums of what each address space had at most.
 
-use crate::{abstractions::params, Node};
+use crate::{abstractions::params, iotlb::Mapped, Node};
 use kernel::{
     debugfs, fmt,
     prelude::*,
@@ -56,10 +56,10 @@ impl Counter {
 }
 
 impl Stats {
-    /// Notes that so many ranges and pages are mapped now. Called with the node's state locked.
-    pub(crate) fn grown(&self, entries: u64, pinned: u64) {
-        self.entries_peak.set(self.entries_peak.get().max(entries));
-        self.pinned_peak.set(self.pinned_peak.get().max(pinned));
+    /// Notes the most that was mapped. Called when a file is closed.
+    pub(crate) fn closed(&self, peak: Mapped) {
+        self.entries_peak.set(peak.ranges);
+        self.pinned_peak.set(peak.pinned);
     }
 
     /// Starts new peaks. Called when a file is opened.
@@ -117,16 +117,20 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "iova_last {:#x}", state.range.last)?;
     writeln!(f, "iotlb_limit {}", params::max_iotlb_entries())?;
     for (asid, space) in state.spaces.iter() {
-        writeln!(f, "as{asid}_entries {}", space.len())?;
-        writeln!(f, "as{asid}_pinned_pages {}", space.pinned())?;
+        let mapped = space.mapped();
+        writeln!(f, "as{asid}_entries {}", mapped.ranges)?;
+        writeln!(f, "as{asid}_pinned_pages {}", mapped.pinned)?;
     }
     let calls: u64 = node.calls.iter().map(|call| call.signalled()).sum();
     let bypass = state.producers.iter().flatten().count();
-    let (entries, pinned) = state.mapped();
-    writeln!(f, "iotlb_entries {entries}")?;
-    writeln!(f, "iotlb_entries_peak {}", stats.entries_peak.get())?;
-    writeln!(f, "pinned_pages {pinned}")?;
-    writeln!(f, "pinned_pages_peak {}", stats.pinned_peak.get())?;
+    let (mapped, peak) = state.mapped();
+    // Of the file that is open, or of the last one.
+    let entries_peak = stats.entries_peak.get().max(peak.ranges);
+    let pinned_peak = stats.pinned_peak.get().max(peak.pinned);
+    writeln!(f, "iotlb_entries {}", mapped.ranges)?;
+    writeln!(f, "iotlb_entries_peak {entries_peak}")?;
+    writeln!(f, "pinned_pages {}", mapped.pinned)?;
+    writeln!(f, "pinned_pages_peak {pinned_peak}")?;
     writeln!(f, "opens {}", stats.opens.get())?;
     writeln!(f, "resets {}", stats.resets.get())?;
     writeln!(f, "maps {}", stats.maps.get())?;

@@ -65,12 +65,14 @@ impl chardev::File for OpenFile {
         node.opened.store(false, Release);
     }
 
+    #[inline]
     fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize> {
         // vhost core makes `EFAULT` of everything.
         self.write_message(iov)
             .map_err(|e| self.node.error_or_gone(e))
     }
 
+    #[inline]
     fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize> {
         let node = &*self.node;
         let user = Arg(arg);

@@ -28,12 +28,14 @@ use kernel::prelude::*;
 pub(crate) struct Target<'a> {
     dev: &'a Device,
     domain: Option<&'a Domain>,
+    /// IOVAs that may be mapped.
+    range: IovaRange,
 }
 
 impl<'a> Target<'a> {
     /// `domain` is there exactly for devices behind the platform's IOMMU.
-    pub(crate) fn new(dev: &'a Device, domain: Option<&'a Domain>) -> Self {
-        Self { dev, domain }
+    pub(crate) fn new(dev: &'a Device, domain: Option<&'a Domain>, range: IovaRange) -> Self {
+        Self { dev, domain, range }
     }
 
     fn whole_table(&self) -> bool {
@@ -72,7 +74,7 @@ impl<'a> Target<'a> {
     /// parent has at rest: a process that owns the device must reach only what it mapped.
     ///
     /// `empty` is an IOTLB without ranges.
-    pub(crate) fn forbid_all(&self, asid: u32, range: IovaRange, empty: &mut Iotlb) -> Result {
+    pub(crate) fn forbid_all(&self, asid: u32, empty: &mut Iotlb) -> Result {
         match self.dev.map_style() {
             MapStyle::SetMap => {
                 let done = self.dev.set_map(asid, empty);
@@ -80,10 +82,38 @@ impl<'a> Target<'a> {
                 done
             }
             MapStyle::DmaMap => {
-                let size = range.last.wrapping_sub(range.first).saturating_add(1);
-                self.dev.dma_unmap(asid, range.first, size)
+                let IovaRange { first, last } = self.range;
+                let size = last.wrapping_sub(first).saturating_add(1);
+                self.dev.dma_unmap(asid, first, size)
             }
             MapStyle::Platform => Ok(()),
+        }
+    }
+}
+
+/// How much is mapped.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Mapped {
+    /// Ranges of the IOTLB.
+    pub(crate) ranges: u64,
+    /// Pages that are pinned, for them and for what is held.
+    pub(crate) pinned: u64,
+}
+
+impl Mapped {
+    /// The sum.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            ranges: self.ranges.wrapping_add(other.ranges),
+            pinned: self.pinned.wrapping_add(other.pinned),
+        }
+    }
+
+    /// The larger of each number.
+    fn max(self, other: Self) -> Self {
+        Self {
+            ranges: self.ranges.max(other.ranges),
+            pinned: self.pinned.max(other.pinned),
         }
     }
 }
@@ -97,6 +127,7 @@ pub(crate) struct AddressSpace {
     dirty: bool,
     /// The last push failed.
     stale: bool,
+    peak: Mapped,
 }
 
 impl AddressSpace {
@@ -107,11 +138,12 @@ impl AddressSpace {
             table: Table::new(limit)?,
             dirty: false,
             stale: false,
+            peak: Mapped::default(),
         })
     }
 
     /// How many ranges there are.
-    pub(crate) fn len(&self) -> u32 {
+    fn len(&self) -> u32 {
         self.table.iotlb().len()
     }
 
@@ -120,9 +152,17 @@ impl AddressSpace {
         self.table.iotlb().limit().saturating_sub(self.len()) as usize
     }
 
-    /// How many pages are pinned.
-    pub(crate) fn pinned(&self) -> u64 {
-        self.table.pinned()
+    /// How much is mapped in it.
+    pub(crate) fn mapped(&self) -> Mapped {
+        Mapped {
+            ranges: self.len().into(),
+            pinned: self.table.pinned(),
+        }
+    }
+
+    /// The most that was mapped in it.
+    pub(crate) fn peak(&self) -> Mapped {
+        self.peak
     }
 
     /// Whether pins wait for a push.
@@ -130,25 +170,30 @@ impl AddressSpace {
         self.table.held() > 0
     }
 
-    /// Whether any range intersects `[start, last]`.
-    pub(crate) fn overlaps(&self, start: u64, last: u64) -> bool {
-        self.table.iotlb().first(start, last).is_some()
+    /// Checks that `[start, last]` may be mapped. Errors: `EINVAL` outside of what the device allows,
+    /// `EEXIST` where any of it is mapped.
+    pub(crate) fn admit(&self, target: &Target<'_>, (start, last): (u64, u64)) -> Result {
+        if !target.range.holds(start, last) {
+            return Err(EINVAL);
+        }
+        if self.table.iotlb().first(start, last).is_some() {
+            return Err(EEXIST);
+        }
+        Ok(())
     }
 
     /// Adds mappings, all of which lie in `[start, last]`; all of them or none.
     ///
-    /// In a batch a parent that takes whole tables is not told before the batch ends. Errors:
-    /// `EEXIST`, `ENOSPC`, `ENOMEM`, or the parent's.
+    /// In a batch a parent that takes whole tables is not told before the batch ends. Errors: those of
+    /// `admit`, `ENOSPC`, `ENOMEM`, or the parent's.
     pub(crate) fn insert(
         &mut self,
         target: &Target<'_>,
         (start, last): (u64, u64),
-        maps: Mappings,
+        maps: &mut Mappings,
         batch: bool,
     ) -> Result {
-        if self.overlaps(start, last) {
-            return Err(EEXIST);
-        }
+        self.admit(target, (start, last))?;
         if maps.len() > self.room() {
             return Err(ENOSPC);
         }
@@ -159,7 +204,9 @@ impl AddressSpace {
         if target.whole_table() {
             self.table.reserve_held(maps.len())?;
         }
-        let inserted = self.insert_each(target, maps);
+        let asid = self.asid;
+        let inserted = self.table.add(maps, |map| target.map(asid, map));
+        self.peak = self.peak.max(self.mapped());
         if inserted.is_err() {
             if target.whole_table() {
                 // The device has not seen these; what was held before stays held.
@@ -186,16 +233,6 @@ impl AddressSpace {
             let _ = self.push(target);
         }
         pushed
-    }
-
-    /// Adds mappings to the table and, unless it takes whole tables, to the device, up to the first
-    /// that fails.
-    fn insert_each(&mut self, target: &Target<'_>, maps: Mappings) -> Result {
-        let asid = self.asid;
-        for mapping in self.table.pay(maps) {
-            self.table.add(mapping, |map| target.map(asid, map))?;
-        }
-        Ok(())
     }
 
     /// Removes every mapping that intersects `[start, last]`, whole; the number removed.
@@ -275,8 +312,8 @@ impl AddressSpace {
     /// would not let go of them.
     pub(crate) fn release(mut self, target: &Target<'_>, empty: &mut Iotlb) -> u64 {
         if target.whole_table() {
-            let pinned = self.pinned();
-            let emptied = target.forbid_all(self.asid, IovaRange::ALL, empty);
+            let pinned = self.table.pinned();
+            let emptied = target.forbid_all(self.asid, empty);
             if emptied.is_err() {
                 self.table.leak();
                 return pinned;

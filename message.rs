@@ -10,21 +10,21 @@
 
 use crate::{
     abstractions::{
-        gate,
         gup::{self, Charge},
         mapping::{Mapping, Mappings},
         params, trace, usermap,
-        vdpa::{Device, IovaRange},
+        vdpa::Device,
         vhost::Message,
     },
     iotlb::{AddressSpace, Target},
     uapi::*,
-    Node, State, StateGuard,
+    Node, State,
 };
 use kernel::{
     mm::Mm,
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
+    rbtree::{Entry, RBTreeNodeReservation, VacantEntry},
     sync::{aref::ARef, atomic::Relaxed},
 };
 
@@ -47,9 +47,9 @@ struct Update {
 impl Update {
     /// Checks a message.
     ///
-    /// Errors: `EINVAL` for an empty or wrapping range, one outside of `range`, an unknown
-    /// permission, or, with physical addresses, different offsets into the page.
-    fn new(msg: &Message, range: IovaRange, whole_pages: bool) -> Result<Self> {
+    /// Errors: `EINVAL` for an empty or wrapping range, an unknown permission, or, with physical
+    /// addresses, different offsets into the page.
+    fn new(msg: &Message, whole_pages: bool) -> Result<Self> {
         if msg.size == 0 || msg.perm == 0 || msg.perm & !VHOST_ACCESS_RW != 0 {
             return Err(EINVAL);
         }
@@ -73,9 +73,6 @@ impl Update {
         } else {
             (msg.iova, last, msg.uaddr)
         };
-        if iova < range.first || last > range.last {
-            return Err(EINVAL);
-        }
         // Only the whole 64-bit space has no size.
         let size = last.wrapping_sub(iova).checked_add(1).ok_or(EINVAL)?;
         Ok(Self {
@@ -95,55 +92,48 @@ impl State {
         owner.ok_or(EPERM)
     }
 
-    /// Makes an address space, for `UPDATE` or `BATCH_BEGIN`.
-    #[cold]
-    fn create(&mut self, asid: u32, nas: u32) -> Result {
-        let limit = params::max_iotlb_entries();
-        if asid >= nas || limit == 0 {
-            return Err(EINVAL);
-        }
-        let space = AddressSpace::new(asid, limit)?;
-        self.spaces.try_create_and_insert(asid, space, GFP_KERNEL)?;
-        Ok(())
-    }
-
-    /// The checks that every message starts with: the owner, the address space, the batch.
+    /// The checks that every message starts with: the owner, the address space, the batch. Returns what
+    /// the message is about: the address space, where its maps go, and the batch.
     ///
     /// An address space below `create` need not be there yet.
-    fn check(&mut self, asid: u32, create: u32) -> Result {
-        self.owner_mm()?;
-        if self.spaces.get(&asid).is_none() {
-            self.create(asid, create)?;
-        }
-        match self.batch {
-            Some(batch) if batch != asid => Err(EINVAL),
-            _ => Ok(()),
-        }
-    }
-
-    /// An address space, and the device that it is to be made known to.
-    fn space<'a>(
+    #[inline]
+    fn check<'a>(
         &'a mut self,
         dev: &'a Device,
         asid: u32,
-    ) -> Result<(&'a mut AddressSpace, Target<'a>)> {
-        let target = Target::new(dev, self.domain.as_ref());
-        Ok((self.spaces.get_mut(&asid).ok_or(EINVAL)?, target))
-    }
-
-    /// How many ranges there are in all address spaces, and how many pages are pinned for them.
-    pub(crate) fn mapped(&self) -> (u64, u64) {
-        let (mut entries, mut pinned) = (0u64, 0u64);
-        for space in self.spaces.values() {
-            entries = entries.wrapping_add(space.len().into());
-            pinned = pinned.wrapping_add(space.pinned());
+        create: u32,
+    ) -> Result<(&'a mut AddressSpace, Target<'a>, &'a mut Option<u32>)> {
+        self.owner_mm()?;
+        let space = match self.spaces.entry(asid) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => new_space(entry, asid, create)?,
+        };
+        if self.batch.is_some_and(|batch| batch != asid) {
+            return Err(EINVAL);
         }
-        (entries, pinned)
+        let target = Target::new(dev, self.domain.as_ref(), self.range);
+        Ok((space, target, &mut self.batch))
     }
+}
+
+/// Makes an address space, for `UPDATE` or `BATCH_BEGIN`.
+#[cold]
+fn new_space<'a>(
+    entry: VacantEntry<'a, u32, AddressSpace>,
+    asid: u32,
+    nas: u32,
+) -> Result<&'a mut AddressSpace> {
+    let limit = params::max_iotlb_entries();
+    if asid >= nas || limit == 0 {
+        return Err(EINVAL);
+    }
+    let space = AddressSpace::new(asid, limit)?;
+    Ok(entry.insert(space, RBTreeNodeReservation::new(GFP_KERNEL)?))
 }
 
 impl Node {
     /// Handles one message.
+    #[inline]
     pub(crate) fn message(&self, asid: u32, msg: &Message) -> Result {
         let handled = self.dispatch(asid, msg);
         if handled.is_err() {
@@ -152,6 +142,7 @@ impl Node {
         handled
     }
 
+    #[inline]
     fn dispatch(&self, asid: u32, msg: &Message) -> Result {
         match msg.kind {
             VHOST_IOTLB_UPDATE => {
@@ -172,87 +163,82 @@ impl Node {
         Ok(())
     }
 
-    /// Checks a message and readies the device for it.
-    fn begin(&self, asid: u32, create: u32) -> Result<(StateGuard<'_>, gate::Guard<'_>)> {
+    /// Checks a message, readies the device for it, and works on the address space that it is for and
+    /// on the batch.
+    ///
+    /// An address space below `create` need not be there yet.
+    #[inline]
+    fn with_space<R>(
+        &self,
+        asid: u32,
+        create: u32,
+        f: impl FnOnce(&mut AddressSpace, &Target<'_>, &mut Option<u32>) -> Result<R>,
+    ) -> Result<R> {
         let (mut state, dev) = self.enter()?;
-        state.check(asid, create)?;
         self.conceal(&mut state, &dev)?;
-        Ok((state, dev))
+        let (space, target, batch) = state.check(&dev, asid, create)?;
+        f(space, &target, batch)
     }
 
     /// Unmaps what intersects a range; the number of ranges that went.
+    #[inline]
     fn invalidate(&self, asid: u32, msg: &Message) -> Result<u64> {
-        let (mut state, dev) = self.begin(asid, 0)?;
-        let batch = state.batch.is_some();
-        let (space, target) = state.space(&dev, asid)?;
         // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other range that
         // wraps is empty: it must not hit ranges outside of it.
         let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
-        space.remove(&target, msg.iova, last, batch)
+        self.with_space(asid, 0, |space, target, batch| {
+            space.remove(target, msg.iova, last, batch.is_some())
+        })
     }
 
+    #[inline]
     fn batch_begin(&self, asid: u32) -> Result {
-        let (mut state, dev) = self.begin(asid, self.nas)?;
-        // A table that the parent refuses may be just what this batch is to mend: whether it did is
-        // for `BATCH_END` to say.
-        if state.batch.is_none() {
-            let (space, target) = state.space(&dev, asid)?;
-            let _ = space.settle(&target);
-        }
-        state.batch = Some(asid);
-        Ok(())
+        self.with_space(asid, self.nas, |space, target, batch| {
+            // A table that the parent refuses may be just what this batch is to mend: whether it did
+            // is for `BATCH_END` to say.
+            if batch.is_none() {
+                let _ = space.settle(target);
+            }
+            *batch = Some(asid);
+            Ok(())
+        })
     }
 
+    #[inline]
     fn batch_end(&self, asid: u32) -> Result {
-        let (mut state, dev) = self.begin(asid, 0)?;
-        let batch = state.batch.take();
-        let (space, target) = state.space(&dev, asid)?;
-        match batch {
-            Some(_) => space.push(&target),
-            None => space.settle(&target),
-        }
+        self.with_space(asid, 0, |space, target, batch| match batch.take() {
+            Some(_) => space.push(target),
+            None => space.settle(target),
+        })
     }
 
     /// Maps a range of the owner's memory; the number of ranges it became.
     fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
-        let (mm, update, room) = self.prepare(asid, msg)?;
-
+        let mut maps = Mappings::new();
         // Page faults happen here, with no lock held.
-        let maps = if self.use_va {
-            self.look_up(&mm, &update, room)?
-        } else {
-            self.pin(asid, mm, &update, room)?
-        };
+        let update = Update::new(msg, !self.use_va).and_then(|update| {
+            if self.use_va {
+                self.look_up(&update, &mut maps)?;
+            } else {
+                self.pin(asid, &update, &mut maps)?;
+            }
+            Ok(update)
+        });
 
-        let (mut state, dev) = self.begin(asid, self.nas)?;
-        let batch = state.batch.is_some();
-        let n = maps.len() as u64;
-        let (space, target) = state.space(&dev, asid)?;
-        let inserted = space.insert(&target, (update.iova, update.last), maps, batch);
-        // A failed push may have left pins behind, too.
-        let (entries, pinned) = state.mapped();
-        self.stats.grown(entries, pinned);
-        inserted.map(|()| n)
-    }
-
-    /// Checks an update before anything is done for it: whose memory it maps, and how many ranges
-    /// there is room for.
-    fn prepare(&self, asid: u32, msg: &Message) -> Result<(ARef<Mm>, Update, usize)> {
-        let mut state = self.state.lock();
-        state.check(asid, self.nas)?;
-        let mm = state.owner_mm()?.clone();
-        let update = Update::new(msg, state.range, !self.use_va)?;
-        let space = state.spaces.get(&asid).ok_or(EINVAL)?;
-        if space.overlaps(update.iova, update.last) {
-            return Err(EEXIST);
-        }
-        Ok((mm, update, space.room()))
+        // As in C, an update makes its address space even if it fails.
+        self.with_space(asid, self.nas, |space, target, batch| {
+            let Update { iova, last, .. } = update?;
+            let n = maps.len() as u64;
+            space.insert(target, (iova, last), &mut maps, batch.is_some())?;
+            Ok(n)
+        })
     }
 
     /// Pins the memory of an update: one mapping for each run of contiguous pages.
-    fn pin(&self, asid: u32, mm: ARef<Mm>, update: &Update, room: usize) -> Result<Mappings> {
+    fn pin(&self, asid: u32, update: &Update, maps: &mut Mappings) -> Result {
+        let (mm, room) = self.prepare(asid, update)?;
         let npages = update.size >> PAGE_SHIFT;
-        let charge = match Charge::new(mm.clone(), npages) {
+        maps.paid_by(match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,
             Err(e) => {
                 // Pins of ranges that the batch removed count until the device has let go of
@@ -260,35 +246,49 @@ impl Node {
                 self.flush_held(asid)?;
                 Charge::new(mm, npages).map_err(|_| e)?
             }
-        };
+        });
         let write = update.perm & VHOST_ACCESS_WO != 0;
-        let runs = gup::pin(update.uaddr, npages, write, room)?;
-        let mut maps = Mappings::with_capacity(runs.len())?;
         let mut iova = update.iova;
-        for pages in runs {
+        gup::pin(update.uaddr, npages, write, |pages| {
+            if maps.len() >= room {
+                return Err(ENOSPC);
+            }
             let size = pages.size();
             maps.push(Mapping::pinned(iova, u32::from(update.perm), pages))?;
             iova = iova.wrapping_add(size);
-        }
-        Ok(maps.paid_by(charge))
+            Ok(())
+        })
+    }
+
+    /// Checks an update before memory is pinned for it: whose it is, and how many ranges there is
+    /// room for.
+    fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
+        let (mut state, dev) = self.enter()?;
+        let mm = state.owner_mm()?.clone();
+        let (space, target, _) = state.check(&dev, asid, self.nas)?;
+        space.admit(&target, (update.iova, update.last))?;
+        Ok((mm, space.room()))
     }
 
     /// Pushes the tables that hold pins; `ENOMEM` if there are none.
     fn flush_held(&self, asid: u32) -> Result {
-        let (mut state, dev) = self.enter()?;
-        let (space, target) = state.space(&dev, asid)?;
-        if space.holds() {
-            space.push(&target)
-        } else {
-            Err(ENOMEM)
-        }
+        self.with_space(asid, 0, |space, target, _| {
+            if space.holds() {
+                space.push(target)
+            } else {
+                Err(ENOMEM)
+            }
+        })
     }
 
     /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
-    fn look_up(&self, mm: &Mm, update: &Update, room: usize) -> Result<Mappings> {
-        let mut maps = Mappings::with_capacity(1)?;
+    /// The memory is the caller's, who is found to be the owner, or not, when the state is locked.
+    fn look_up(&self, update: &Update, maps: &mut Mappings) -> Result {
+        let current = current!();
+        let mm = current.mm().ok_or(EPERM)?;
+        let room = params::max_iotlb_entries() as usize;
         let (write, read) = (
             update.perm & VHOST_ACCESS_WO != 0,
             update.perm & VHOST_ACCESS_RO != 0,
@@ -308,13 +308,14 @@ impl Node {
             maps.push(map)
         })?;
         self.stats.unshared_bytes.add(unshared, Relaxed);
-        Ok(maps)
+        Ok(())
     }
 }
 
 #[kunit_tests(rust_vhost_vdpa_update)]
 mod tests {
     use super::*;
+    use crate::abstractions::vdpa::IovaRange;
 
     fn message(iova: u64, size: u64, uaddr: u64) -> Message {
         Message {
@@ -327,8 +328,7 @@ mod tests {
     }
 
     fn pages(iova: u64, size: u64, uaddr: u64) -> Result<(u64, u64, u64)> {
-        Update::new(&message(iova, size, uaddr), IovaRange::ALL, true)
-            .map(|u| (u.iova, u.size, u.uaddr))
+        Update::new(&message(iova, size, uaddr), true).map(|u| (u.iova, u.size, u.uaddr))
     }
 
     #[test]
@@ -368,12 +368,15 @@ mod tests {
             first: 0x1800,
             last: 0x5fff,
         };
-        let new = |iova, size, uaddr| Update::new(&message(iova, size, uaddr), range, true);
-        assert!(new(0x1800, 0x800, 0x7800).is_err());
-        assert!(new(0x2000, 0x4000, 0x7000).is_ok());
-        assert!(new(0x2000, 0x4001, 0x7000).is_err());
+        let new = |iova, size, uaddr, pages| {
+            let update = Update::new(&message(iova, size, uaddr), pages);
+            update.is_ok_and(|u| range.holds(u.iova, u.last))
+        };
+        assert!(!new(0x1800, 0x800, 0x7800, true));
+        assert!(new(0x2000, 0x4000, 0x7000, true));
+        assert!(!new(0x2000, 0x4001, 0x7000, true));
         // Bytes are bytes where the parent takes virtual addresses.
-        assert!(Update::new(&message(0x1800, 0x800, 0x7001), range, false).is_ok());
+        assert!(new(0x1800, 0x800, 0x7001, false));
     }
 
     #[test]
@@ -383,10 +386,7 @@ mod tests {
                 perm,
                 ..message(0, 0x1000, 0)
             };
-            assert_eq!(
-                Update::new(&msg, IovaRange::ALL, true).is_ok(),
-                (1..=3).contains(&perm)
-            );
+            assert_eq!(Update::new(&msg, true).is_ok(), (1..=3).contains(&perm));
         }
     }
 }

@@ -54,7 +54,7 @@ use abstractions::{
     vdpa_driver::{self, Driver},
     vhost,
 };
-use iotlb::{AddressSpace, Target};
+use iotlb::{AddressSpace, Mapped, Target};
 use kernel::{
     debugfs,
     mm::Mm,
@@ -232,6 +232,15 @@ impl State {
         self.mapping = None;
     }
 
+    /// How much is mapped in all address spaces, and the most there was in each.
+    fn mapped(&self) -> (Mapped, Mapped) {
+        let mut sums = (Mapped::default(), Mapped::default());
+        for space in self.spaces.values() {
+            sums = (sums.0.plus(space.mapped()), sums.1.plus(space.peak()));
+        }
+        sums
+    }
+
     fn persistent(&self) -> bool {
         self.backend_features & backend_features::IOTLB_PERSIST != 0
     }
@@ -352,23 +361,31 @@ impl Node {
 
     /// Takes every map away from the device, in every address space.
     fn forbid_all(&self, state: &mut State, dev: &Device) -> Result {
-        let target = Target::new(dev, state.domain.as_ref());
+        let target = Target::new(dev, state.domain.as_ref(), state.range);
         for asid in 0..self.nas {
-            target.forbid_all(asid, state.range, &mut state.empty)?;
+            target.forbid_all(asid, &mut state.empty)?;
         }
         Ok(())
     }
 
     /// Takes away the default map that a reset brought back. Until that succeeded the device is
     /// not started and nothing is mapped: it could reach all of memory.
+    #[inline]
     fn conceal(&self, state: &mut State, dev: &Device) -> Result {
         if state.exposed {
-            self.forbid_all(state, dev)?;
-            for space in state.spaces.values_mut() {
-                space.forgotten_by_device();
-            }
-            state.exposed = false;
+            self.conceal_now(state, dev)
+        } else {
+            Ok(())
         }
+    }
+
+    #[cold]
+    fn conceal_now(&self, state: &mut State, dev: &Device) -> Result {
+        self.forbid_all(state, dev)?;
+        for space in state.spaces.values_mut() {
+            space.forgotten_by_device();
+        }
+        state.exposed = false;
         Ok(())
     }
 
@@ -392,7 +409,7 @@ impl Node {
             state.exposed = true;
             self.conceal(state, dev)?;
         } else {
-            let target = Target::new(dev, state.domain.as_ref());
+            let target = Target::new(dev, state.domain.as_ref(), state.range);
             for space in state.spaces.values_mut() {
                 space.settle(&target)?;
             }
@@ -415,8 +432,9 @@ impl Node {
         for call in &self.calls {
             call.as_ref().install(dev, None, false);
         }
+        self.stats.closed(state.mapped().1);
         let mut spaces = core::mem::replace(&mut state.spaces, RBTree::new());
-        let target = Target::new(dev, state.domain.as_ref());
+        let target = Target::new(dev, state.domain.as_ref(), state.range);
         let mut leaked = 0u64;
         for asid in 0..self.nas {
             if let Some(space) = spaces.remove(&asid) {
@@ -470,6 +488,7 @@ impl Node {
 }
 
 impl vhost::Backend for Session {
+    #[inline]
     fn kick(&self, idx: u16) {
         if let Ok(dev) = self.node.gate.enter() {
             self.node.stats.kicks.add(1, Relaxed);
@@ -477,6 +496,7 @@ impl vhost::Backend for Session {
         }
     }
 
+    #[inline]
     fn message(&self, asid: u32, msg: &vhost::Message) -> Result {
         self.node.message(asid, msg)
     }

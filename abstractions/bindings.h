@@ -71,8 +71,8 @@ int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 p
 void rvv_eventfd_signal(struct eventfd_ctx *ctx);
 int rvv_srcu_init(struct srcu_struct *ssp);
 void rvv_srcu_cleanup(struct srcu_struct *ssp);
-void *rvv_srcu_read_lock(struct srcu_struct *ssp);
-void rvv_srcu_read_unlock(struct srcu_struct *ssp, void *ctr);
+unsigned long rvv_srcu_read_lock(struct srcu_struct *ssp);
+void rvv_srcu_read_unlock(struct srcu_struct *ssp, unsigned long ctr);
 unsigned long rvv_page_to_pfn(const struct page *page);
 struct page *rvv_pfn_to_page(unsigned long pfn);
 int rvv_contiguous_pages(struct page **pages, int n);
@@ -86,7 +86,8 @@ struct cdev *rvv_inode_cdev(struct inode *inode);
 bool rvv_killed_or_resched(void);
 unsigned long rvv_rlimit_memlock(void);
 s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages);
-struct file *rvv_get_file(struct file *file);
+struct vdpa_map_file *rvv_map_file_new(const struct vm_area_struct *vma, u64 uaddr);
+void rvv_map_file_free(struct vdpa_map_file *map);
 void rvv_vma_set_doorbell(struct vm_area_struct *vma,
 			  const struct vm_operations_struct *ops);
 bool rvv_vma_is_shared_file(const struct vm_area_struct *vma);

@@ -20,15 +20,6 @@ impl<T> Few<T> {
         }
     }
 
-    /// None, but room for `n`.
-    pub(crate) fn with_capacity(n: usize) -> Result<Self> {
-        let mut few = Self::new();
-        if n > 1 {
-            few.rest = Some(KVVec::with_capacity(n - 1, GFP_KERNEL)?);
-        }
-        Ok(few)
-    }
-
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
@@ -39,13 +30,8 @@ impl<T> Few<T> {
         self.first.is_none()
     }
 
-    /// The last one.
-    pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
-        let last = self.rest.as_mut().and_then(|rest| rest.last_mut());
-        last.or(self.first.as_mut())
-    }
-
     /// Adds one behind the others. On an error it is dropped.
+    #[inline]
     pub(crate) fn push(&mut self, value: T) -> Result {
         if self.first.is_none() {
             self.first = Some(value);
@@ -55,31 +41,25 @@ impl<T> Few<T> {
         }
         Ok(())
     }
-}
 
-impl<T> IntoIterator for Few<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter {
-            first: self.first,
-            rest: self.rest.map(|rest| rest.into_iter()),
+    /// Hands each to `f`, in order, up to the first that fails. What `f` returned `Ok` for is its, to
+    /// drop or to keep; what it did not is dropped here.
+    #[inline]
+    pub(crate) fn hand_over(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
+        if let Some(first) = &self.first {
+            if let Err(e) = f(first) {
+                *self = Self::new();
+                return Err(e);
+            }
+            core::mem::forget(self.first.take());
         }
-    }
-}
-
-/// The iterator over the values.
-pub(crate) struct IntoIter<T> {
-    first: Option<T>,
-    rest: Option<<KVVec<T> as IntoIterator>::IntoIter>,
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.first.take().or_else(|| self.rest.as_mut()?.next())
+        if let Some(rest) = self.rest.take() {
+            for value in rest {
+                f(&value)?;
+                core::mem::forget(value);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -90,16 +70,56 @@ mod tests {
     #[test]
     fn keeps_order() -> Result {
         for n in 0..5usize {
-            let mut few = Few::with_capacity(n)?;
+            let mut few = Few::new();
             assert!(few.is_empty());
-            assert!(few.last_mut().is_none());
             for i in 0..n {
                 few.push(i)?;
                 assert_eq!(few.len(), i + 1);
-                assert_eq!(few.last_mut(), Some(&mut { i }));
             }
             assert_eq!(few.is_empty(), n == 0);
-            assert!(few.into_iter().eq(0..n));
+            let mut next = 0;
+            few.hand_over(|&i| {
+                assert_eq!(i, next);
+                next += 1;
+                Ok(())
+            })?;
+            assert_eq!(next, n);
+            assert!(few.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Counts how often one of its kind was dropped.
+    struct Dropped<'a>(&'a core::cell::Cell<usize>);
+
+    impl Drop for Dropped<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn drops_what_was_not_handed_over() -> Result {
+        for n in 0..5usize {
+            for fails in 0..=n {
+                let dropped = core::cell::Cell::new(0);
+                let mut few = Few::new();
+                for _ in 0..n {
+                    few.push(Dropped(&dropped))?;
+                }
+                let mut calls = 0;
+                let handed = few.hand_over(|_| {
+                    calls += 1;
+                    if calls > fails {
+                        Err(EINVAL)
+                    } else {
+                        Ok(())
+                    }
+                });
+                assert_eq!(handed.is_err(), fails < n);
+                assert_eq!(dropped.get(), n - fails);
+                assert!(few.is_empty());
+            }
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ impl PinnedDrop for Gate {
 /// Proof that the device is there. Derefs to it.
 pub(crate) struct Guard<'a> {
     gate: &'a Gate,
-    counter: *mut c_void,
+    counter: c_ulong,
     _not_send: NotThreadSafe,
 }
 

@@ -4,8 +4,11 @@
 //!
 //! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
 
-use super::{bindings, few::Few};
-use core::ptr::NonNull;
+use super::bindings;
+use core::{
+    mem::{replace, MaybeUninit},
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
     mm::Mm,
@@ -126,14 +129,20 @@ impl Pages {
         self.pfn << PAGE_SHIFT
     }
 
-    /// The number of pages.
-    pub(crate) fn npages(&self) -> u64 {
-        self.npages
-    }
-
     /// The size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.npages << PAGE_SHIFT
+    }
+
+    /// Appends the pages that follow in memory; gives them back if they do not.
+    fn append(&mut self, next: Self) -> Result<(), Self> {
+        if self.pfn.wrapping_add(self.npages) != next.pfn {
+            return Err(next);
+        }
+        // INVARIANT: The pins move from `next`, which must not give them up.
+        self.npages = self.npages.wrapping_add(next.npages);
+        core::mem::forget(next);
+        Ok(())
     }
 
     /// Leaves the pins to the caller, who gives them back with `from_pins`.
@@ -172,26 +181,33 @@ const BATCH: usize = 8192;
 /// For how many pages the pointers are kept on the stack.
 const SMALL: usize = 16;
 
-/// Pins `npages` pages of the calling process from `uaddr` on (page aligned), as runs.
+/// Pins `npages` pages of the calling process from `uaddr` on (page aligned); `each` gets every run of
+/// physically contiguous ones.
 ///
 /// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
-/// nothing is mapped or permission is missing, `ENOSPC` for more than `max_runs` runs, `ENOMEM`.
-/// On an error nothing stays pinned. `EINTR` when the process is being killed meanwhile.
-pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Result<Few<Pages>> {
+/// nothing is mapped or permission is missing, `ENOMEM`, `EINTR` when the process is being killed
+/// meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
+pub(crate) fn pin(
+    uaddr: u64,
+    npages: u64,
+    write: bool,
+    mut each: impl FnMut(Pages) -> Result,
+) -> Result {
     let mut flags = bindings::FOLL_LONGTERM;
     if write {
         flags |= bindings::FOLL_WRITE;
     }
     let batch = usize::try_from(npages)?.min(BATCH);
-    let mut small = [core::ptr::null_mut::<bindings::page>(); SMALL];
+    let mut small = [MaybeUninit::<*mut bindings::page>::uninit(); SMALL];
     let mut large = KVVec::<*mut bindings::page>::new();
     let list = if batch <= SMALL {
-        small.as_mut_ptr()
+        small.as_mut_ptr().cast()
     } else {
         large.reserve(batch, GFP_KERNEL)?;
         large.as_mut_ptr()
     };
-    let mut runs = Few::new();
+    // The run that may go on.
+    let mut run: Option<Pages> = None;
     let mut addr = uaddr;
     let mut left = npages;
     while left > 0 {
@@ -216,13 +232,20 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
             // SAFETY: As above; the page is pinned.
             let pfn = unsafe { bindings::rvv_page_to_pfn(*first) } as u64;
             // INVARIANT: These pins were taken by the call above.
-            let run = Pages {
+            let found = Pages {
                 pfn,
                 npages: n as u64,
                 write,
             };
             at = at.wrapping_add(n);
-            if let Err(e) = push(&mut runs, run, max_runs) {
+            let ended = match &mut run {
+                Some(run) => run.append(found).err().map(|next| replace(run, next)),
+                none => {
+                    *none = Some(found);
+                    None
+                }
+            };
+            if let Some(Err(e)) = ended.map(&mut each) {
                 // SAFETY: The rest of the list, pinned but not yet owned by a run.
                 unsafe {
                     bindings::unpin_user_pages(
@@ -236,21 +259,5 @@ pub(crate) fn pin(uaddr: u64, npages: u64, write: bool, max_runs: usize) -> Resu
         addr = addr.wrapping_add(got as u64 * PAGE_SIZE as u64);
         left = left.wrapping_sub(got as u64);
     }
-    Ok(runs)
-}
-
-/// Appends a run, or lengthens the last one by it.
-fn push(runs: &mut Few<Pages>, run: Pages, max_runs: usize) -> Result {
-    if let Some(last) = runs.last_mut() {
-        if last.pfn.wrapping_add(last.npages) == run.pfn {
-            // INVARIANT: The pins move from `run`, which must not give them up.
-            last.npages = last.npages.wrapping_add(run.npages);
-            core::mem::forget(run);
-            return Ok(());
-        }
-    }
-    if runs.len() >= max_runs {
-        return Err(ENOSPC);
-    }
-    runs.push(run)
+    run.map_or(Ok(()), each)
 }

@@ -15,54 +15,53 @@ use super::{
 };
 use kernel::{page::PAGE_SHIFT, prelude::*};
 
-/// What keeps a mapping's memory.
-enum Backing {
-    /// Physical memory, pinned.
-    Pinned(Pages),
-    /// A shared mapping of a file, for parents that use virtual addresses.
-    File(MapFile),
-}
-
 /// One range of an address space, and the memory behind it, which is given back on drop.
-pub(crate) struct Mapping {
-    iova: u64,
-    size: u64,
-    addr: u64,
-    perm: u32,
-    backing: Backing,
-}
+///
+/// # Invariants
+///
+/// Without an opaque pointer we own one pin on each page of the range, with one we own that
+/// `vdpa_map_file`.
+pub(crate) struct Mapping(Map);
 
 impl Mapping {
     /// Pinned memory at `iova`.
     pub(crate) fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
-        Self {
-            iova,
-            size: pages.size(),
-            addr: pages.phys(),
-            perm,
-            backing: Backing::Pinned(pages),
-        }
+        let last = iova.wrapping_add(pages.size()).wrapping_sub(1);
+        let map = Map::new(iova, last, pages.phys(), perm, core::ptr::null_mut());
+        // INVARIANT: The pins are ours now.
+        pages.into_pins();
+        Self(map)
     }
 
     /// `size` bytes of a file, mapped at `uaddr` in the owner's address space.
     pub(crate) fn file(iova: u64, size: u64, uaddr: u64, perm: u32, file: MapFile) -> Self {
-        Self {
-            iova,
-            size,
-            addr: uaddr,
-            perm,
-            backing: Backing::File(file),
-        }
+        let last = iova.wrapping_add(size).wrapping_sub(1);
+        // INVARIANT: The file is ours now.
+        Self(Map::new(iova, last, uaddr, perm, file.into_opaque()))
     }
 
-    /// What parents are told of it.
-    fn as_map(&self) -> Map {
-        let opaque = match &self.backing {
-            Backing::Pinned(_) => core::ptr::null_mut(),
-            Backing::File(file) => file.opaque(),
-        };
-        let last = self.iova.wrapping_add(self.size).wrapping_sub(1);
-        Map::new(self.iova, last, self.addr, self.perm, opaque)
+    /// What a range owned.
+    ///
+    /// # Safety
+    ///
+    /// It must have owned what a mapping owns, and own it no more.
+    unsafe fn from_map(map: Map) -> Self {
+        // INVARIANT: The caller gives it up.
+        Self(map)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let map = &self.0;
+        if map.opaque().is_null() {
+            let write = map.perm & bindings::VHOST_ACCESS_WO != 0;
+            // SAFETY: By the invariant the pins are ours.
+            drop(unsafe { Pages::from_pins(map.addr, map.size(), write) });
+        } else {
+            // SAFETY: By the invariant the file is ours.
+            drop(unsafe { MapFile::from_opaque(map.opaque()) });
+        }
     }
 }
 
@@ -74,23 +73,21 @@ pub(crate) struct Mappings {
 }
 
 impl Mappings {
-    /// None yet, but room for `n`.
-    pub(crate) fn with_capacity(n: usize) -> Result<Self> {
-        Ok(Self {
-            list: Few::with_capacity(n)?,
-            charge: None,
-        })
-    }
-
-    /// The same, paid for.
-    pub(crate) fn paid_by(self, charge: Charge) -> Self {
+    /// None yet.
+    pub(crate) const fn new() -> Self {
         Self {
-            charge: Some(charge),
-            ..self
+            list: Few::new(),
+            charge: None,
         }
     }
 
+    /// Has the charge pay for them.
+    pub(crate) fn paid_by(&mut self, charge: Charge) {
+        self.charge = Some(charge);
+    }
+
     /// Adds one.
+    #[inline]
     pub(crate) fn push(&mut self, mapping: Mapping) -> Result {
         self.list.push(mapping)
     }
@@ -116,9 +113,8 @@ const HELD_ROOM: usize = 256;
 ///
 /// # Invariants
 ///
-/// Every range of `iotlb` and of `held` came from `add`. One without an opaque pointer owns one pin
-/// on each of its pages, one with an opaque pointer owns that `vdpa_map_file`. The pages are
-/// `pinned` altogether, and `charge` counts no fewer.
+/// Every range of `iotlb` and of `held` is a [`Mapping`] that was added. Their pages are `pinned`
+/// altogether, and `charge` counts no fewer.
 pub(crate) struct Table {
     iotlb: OwnedIotlb,
     held: KVVec<Map>,
@@ -157,40 +153,33 @@ impl Table {
         self.pinned
     }
 
-    /// Takes over what pays for mappings that are to be added now. When that is over, or has failed,
-    /// one of the functions that give something back must be called if not all were added.
-    pub(crate) fn pay(&mut self, maps: Mappings) -> Few<Mapping> {
-        match (&mut self.charge, maps.charge) {
+    /// Adds mappings, in order, and has `f` tell the device of each, up to the first that fails: it and
+    /// those behind it are dropped. Errors: those of [`Iotlb::add`] and of `f`.
+    pub(crate) fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
+        match (&mut self.charge, maps.charge.take()) {
             (Some(all), Some(charge)) => all.merge(charge),
-            (none, charge) => *none = charge.or(none.take()),
+            (Some(_), None) => (),
+            (none, charge) => *none = charge,
         }
-        maps.list
-    }
-
-    /// Adds a mapping that was paid for, and has `f` tell the device. On an error it is dropped but
-    /// stays paid for, see [`Self::pay`]. Errors: those of [`Iotlb::add`] and of `f`.
-    pub(crate) fn add(&mut self, mapping: Mapping, f: impl FnOnce(&Map) -> Result) -> Result {
-        let map = mapping.as_map();
-        self.add_range(&map)?;
-        // INVARIANT: What the mapping owned is now the range's.
-        match mapping.backing {
-            Backing::Pinned(pages) => {
-                self.pinned = self.pinned.wrapping_add(pages.npages());
-                pages.into_pins();
+        let added = maps.list.hand_over(|Mapping(map)| {
+            self.add_range(map)?;
+            if let Err(e) = f(map) {
+                // The mapping is not the range's yet.
+                let _ = self.iotlb.take_if(map.start, map.last, |_| Ok(()));
+                return Err(e);
             }
-            Backing::File(file) => file.into_opaque(),
+            // INVARIANT: Now it is.
+            self.pinned = self.pinned.wrapping_add(pages_of(map));
+            Ok(())
+        });
+        if added.is_err() {
+            self.trim();
         }
-        let told = f(&map);
-        if told.is_err() {
-            if let Ok(Some(map)) = self.iotlb.take_if(map.start, map.last, |_| Ok(())) {
-                // SAFETY: It was just taken out.
-                unsafe { self.give_back(map) };
-            }
-        }
-        told
+        added
     }
 
     /// Adds a range.
+    #[inline]
     fn add_range(&mut self, map: &Map) -> Result {
         let (start, last) = (map.start, map.last);
         (self.iotlb).add(start, last, map.addr, map.perm, map.opaque())
@@ -202,15 +191,9 @@ impl Table {
     ///
     /// The range was in `iotlb` or `held` and is there no more.
     unsafe fn give_back(&mut self, map: Map) {
-        if map.opaque().is_null() {
-            let write = map.perm & bindings::VHOST_ACCESS_WO != 0;
-            // SAFETY: By the invariant, the pins of these pages were the range's.
-            let pages = unsafe { Pages::from_pins(map.addr, map.size(), write) };
-            self.pinned = self.pinned.wrapping_sub(pages.npages());
-        } else {
-            // SAFETY: By the invariant, the file was the range's.
-            drop(unsafe { MapFile::from_opaque(map.opaque()) });
-        }
+        self.pinned = self.pinned.wrapping_sub(pages_of(&map));
+        // SAFETY: By the invariant it was a mapping, and nobody else gives it back.
+        drop(unsafe { Mapping::from_map(map) });
     }
 
     /// Pays no longer for pages that are not pinned.
@@ -282,7 +265,14 @@ impl Table {
     }
 
     /// Gives back what was held after the first `mark`; the device must not reach it.
+    #[inline]
     pub(crate) fn drop_held(&mut self, mark: usize) {
+        if self.held.len() > mark || self.held.capacity() > HELD_ROOM {
+            self.drop_held_now(mark);
+        }
+    }
+
+    fn drop_held_now(&mut self, mark: usize) {
         while self.held.len() > mark {
             let Some(map) = self.held.pop() else {
                 break;

@@ -5,12 +5,12 @@
 //! C: `struct vdpa_map_file`, `include/linux/vdpa.h`.
 
 use super::bindings;
+use core::ptr::NonNull;
 use kernel::{
     mm::{
         virt::{flags, VmaRef},
-        Mm, //
+        MmWithUser, //
     },
-    page::PAGE_SHIFT,
     prelude::*, //
 };
 
@@ -18,8 +18,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `file` holds a reference.
-pub(crate) struct MapFile(KBox<bindings::vdpa_map_file>);
+/// The pointer came from `rvv_map_file_new()`, and it is ours.
+pub(crate) struct MapFile(NonNull<bindings::vdpa_map_file>);
 
 // SAFETY: A `struct file` is reference counted and not tied to a thread.
 unsafe impl Send for MapFile {}
@@ -27,48 +27,37 @@ unsafe impl Send for MapFile {}
 unsafe impl Sync for MapFile {}
 
 impl MapFile {
-    /// The pointer that parents expect. Valid as long as `self`, wherever `self` moves.
-    pub(crate) fn opaque(&self) -> *mut c_void {
-        core::ptr::from_ref(&*self.0).cast_mut().cast()
-    }
-
-    /// Leaves the file to the holder of the opaque pointer, who gives it back with `from_opaque`.
-    pub(super) fn into_opaque(self) {
+    /// The pointer that parents expect, which now owns the file: `from_opaque` gives it back.
+    pub(super) fn into_opaque(self) -> *mut c_void {
+        let opaque = self.0.as_ptr().cast();
         core::mem::forget(self);
+        opaque
     }
 
     /// Takes over what an opaque pointer points to.
     ///
     /// # Safety
     ///
-    /// `opaque` must come from `opaque` of a `MapFile` that ended with `into_opaque`, and be given
-    /// back once.
+    /// `opaque` must come from `into_opaque`, and be given back once.
     pub(super) unsafe fn from_opaque(opaque: *mut c_void) -> Self {
-        // SAFETY: The pointer is that of a box, and the caller gives it up.
-        Self(unsafe { KBox::from_raw(opaque.cast()) })
+        // SAFETY: The pointer is that of a `MapFile`, which is not null.
+        // INVARIANT: The caller gives it up.
+        Self(unsafe { NonNull::new_unchecked(opaque.cast()) })
     }
 
     /// Takes the file behind `uaddr` of `vma`, which must be a shared mapping of a file.
     fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
-        let mut map = KBox::new(bindings::vdpa_map_file::default(), GFP_KERNEL)?;
-        // SAFETY: The VMA is valid and locked.
-        let pgoff = unsafe { (*vma.as_ptr()).vm_pgoff };
-        map.offset = ((pgoff as u64) << PAGE_SHIFT)
-            .wrapping_add(uaddr)
-            .wrapping_sub(vma.start() as u64);
         // SAFETY: The VMA is valid and locked, and has a file.
-        let file = unsafe { (*vma.as_ptr()).vm_file };
-        // SAFETY: The VMA holds a reference to its file.
-        // INVARIANT: This is our own.
-        map.file = unsafe { bindings::rvv_get_file(file) };
-        Ok(Self(map))
+        let map = unsafe { bindings::rvv_map_file_new(vma.as_ptr(), uaddr) };
+        // INVARIANT: Just made.
+        Ok(Self(NonNull::new(map).ok_or(ENOMEM)?))
     }
 }
 
 impl Drop for MapFile {
     fn drop(&mut self) {
-        // SAFETY: Gives up our reference.
-        unsafe { bindings::fput(self.0.file) }
+        // SAFETY: Ours by the invariant.
+        unsafe { bindings::rvv_map_file_free(self.0.as_ptr()) }
     }
 }
 
@@ -78,15 +67,14 @@ impl Drop for MapFile {
 /// size, both in bytes, and the file. It is called with `mmap_lock` held, and its errors end the search.
 /// Returns how many bytes lie in private or device memory, which parents that use virtual addresses
 /// cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping lacks the permission
-/// asked for, `ESRCH` for a dead process.
+/// asked for.
 pub(crate) fn lookup(
-    mm: &Mm,
+    mm: &MmWithUser,
     (uaddr, size): (u64, u64),
     write: bool,
     read: bool,
     mut each: impl FnMut(u64, u64, MapFile) -> Result,
 ) -> Result<u64> {
-    let mm = mm.mmget_not_zero().ok_or(ESRCH)?;
     let lock = mm.mmap_read_lock();
     let mut unshared = 0u64;
     let mut offset = 0u64;

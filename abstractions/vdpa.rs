@@ -29,6 +29,11 @@ impl IovaRange {
         first: 0,
         last: u64::MAX,
     };
+
+    /// Whether all of `[start, last]` is in it.
+    pub(crate) fn holds(&self, start: u64, last: u64) -> bool {
+        start >= self.first && last <= self.last
+    }
 }
 
 /// Where a queue's doorbell is.

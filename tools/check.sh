@@ -141,6 +141,7 @@ try "structure layouts agree with the kernel's BTF" tools/check-layout.sh || bui
 try "selftests build" tools/in-root.sh make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || built=
 try "test modules build" tools/test-modules.sh || built=
 try "test modules build for the debug kernel" tools/test-modules.sh debug || built=
+try "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug
 try "the page about parents has the sample's text" tools/in-root.sh sh -c \
 	'cd /src && exec tools/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
 try "requests to disks do as a model of them" tools/request-fuzz.sh 5

@@ -12,6 +12,7 @@
 #include <linux/nospec.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/srcu.h>
 
 #include "common.h"
@@ -150,12 +151,12 @@ void rvv_srcu_cleanup(struct srcu_struct *ssp)
 }
 
 /* Without memory barriers: every call into a device passes here. */
-void *rvv_srcu_read_lock(struct srcu_struct *ssp)
+unsigned long rvv_srcu_read_lock(struct srcu_struct *ssp)
 {
-	return (void __force *)srcu_read_lock_fast(ssp);
+	return (unsigned long __force)srcu_read_lock_fast(ssp);
 }
 
-void rvv_srcu_read_unlock(struct srcu_struct *ssp, void *ctr)
+void rvv_srcu_read_unlock(struct srcu_struct *ssp, unsigned long ctr)
 {
 	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)ctr);
 }
@@ -236,9 +237,22 @@ s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages)
 	return atomic64_add_return(pages, &mm->pinned_vm);
 }
 
-struct file *rvv_get_file(struct file *file)
+/* Here and not in a KBox, which needs twice the instructions, for each map by user address. */
+struct vdpa_map_file *rvv_map_file_new(const struct vm_area_struct *vma, u64 uaddr)
 {
-	return get_file(file);
+	struct vdpa_map_file *map = kmalloc_obj(*map);
+
+	if (!map)
+		return NULL;
+	map->offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + uaddr - vma->vm_start;
+	map->file = get_file(vma->vm_file);
+	return map;
+}
+
+void rvv_map_file_free(struct vdpa_map_file *map)
+{
+	fput(map->file);
+	kfree(map);
 }
 
 void rvv_vma_set_doorbell(struct vm_area_struct *vma,
