@@ -89,6 +89,11 @@ impl<'a> Target<'a> {
             MapStyle::Platform => Ok(()),
         }
     }
+
+    /// Has the parent forget its maps for its default one; whether it did.
+    fn forget(&self, asid: u32) -> bool {
+        self.dev.has_reset_map() && self.dev.reset_map(asid).is_ok()
+    }
 }
 
 /// How much is mapped.
@@ -308,17 +313,22 @@ impl AddressSpace {
 
     /// Ends the space: the device first, then the memory. Call after a reset of the device.
     ///
-    /// `empty` is an IOTLB without ranges. Returns how many pages had to be leaked because the parent
-    /// would not let go of them.
-    pub(crate) fn release(mut self, target: &Target<'_>, empty: &mut Iotlb) -> u64 {
+    /// `empty` is an IOTLB without ranges. `at_rest` says that the reset succeeded: where the parent does
+    /// not unmap, it may then go back to its default map instead. Returns how many pages had to be
+    /// leaked because the parent would not let go of them.
+    pub(crate) fn release(mut self, target: &Target<'_>, empty: &mut Iotlb, at_rest: bool) -> u64 {
+        let unmapped = if target.whole_table() {
+            target.forbid_all(self.asid, empty)
+        } else {
+            self.withdraw(target, 0, u64::MAX).map(|_| ())
+        };
+        if unmapped.is_ok() || (at_rest && target.forget(self.asid)) {
+            return 0;
+        }
         if target.whole_table() {
             let pinned = self.table.pinned();
-            let emptied = target.forbid_all(self.asid, empty);
-            if emptied.is_err() {
-                self.table.leak();
-                return pinned;
-            }
-            return 0;
+            self.table.leak();
+            return pinned;
         }
         let mut leaked = 0u64;
         while self.withdraw(target, 0, u64::MAX).is_err() {

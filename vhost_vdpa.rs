@@ -438,7 +438,8 @@ impl Node {
         let mut leaked = 0u64;
         for asid in 0..self.nas {
             if let Some(space) = spaces.remove(&asid) {
-                leaked = leaked.saturating_add(space.release(&target, &mut state.empty));
+                let n = space.release(&target, &mut state.empty, reset.is_ok());
+                leaked = leaked.saturating_add(n);
             }
         }
         if leaked != 0 {

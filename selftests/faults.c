@@ -196,9 +196,10 @@ struct op {
 	int (*prepare)(struct context *c);	/* without faults */
 	int (*call)(struct context *c);
 	bool changes_anyway;	/* it cannot be undone, and need not */
+	bool netlink;		/* asked for by way of a socket and files */
 };
 
-#define OP(name, prepare) { #name, prepare, name, false }
+#define OP(name, prepare) { #name, prepare, name, false, false }
 static const struct op ops[] = {
 	OP(get_VHOST_VDPA_GET_DEVICE_ID, own), OP(get_VHOST_VDPA_GET_STATUS, own),
 	OP(get_VHOST_GET_FEATURES, own), OP(get_VHOST_VDPA_GET_VRING_NUM, own),
@@ -211,14 +212,14 @@ static const struct op ops[] = {
 	OP(group, own), OP(kick, own), OP(call, own), OP(uncall, call), OP(err, own),
 	OP(config_call, own), OP(backend, own),
 	/* A parent without memory for its empty table has been reset all the same. */
-	{ "reset", running, reset, true },
+	{ "reset", running, reset, true, false },
 	OP(begin, own), OP(end, batch), OP(update, own), OP(more, update),
 	OP(invalidate, both), OP(nothing, both), OP(bell, own), OP(ring, bell),
 	OP(open_node, shut),
-	{ "close", running, close_running, true },
-	{ "add", del_shut, add, true },
-	{ "del_open", running, del, true },
-	{ "del_shut", shut, del, true },
+	{ "close", running, close_running, true, false },
+	{ "add", del_shut, add, true, true },
+	{ "del_open", running, del, true, true },
+	{ "del_shut", shut, del, true, true },
 };
 
 /* Whether the preparation works only for an owner. */
@@ -273,8 +274,11 @@ FIXTURE_TEARDOWN(faults)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-static bool sane(int r)
+static bool sane(const struct op *op, int r)
 {
+	/* No socket to be had, or no answer about the family: the driver was not asked. */
+	if (op->netlink && (r == -ENFILE || r == -ENOENT))
+		return true;
 	return r == -ENOMEM || r == -EFAULT || r == -EAGAIN || r == -ENOBUFS ||
 	       r == -EINVAL || r == -EINTR;
 }
@@ -324,7 +328,7 @@ TEST_F_TIMEOUT(faults, each_allocation_and_copy, 3600)
 			if (!r)
 				continue;
 			failed++;
-			EXPECT_TRUE(sane(r)) {
+			EXPECT_TRUE(sane(op, r)) {
 				TH_LOG("%s, fault %d: %d", op->name, nth, r);
 			}
 			if (op->changes_anyway)
