@@ -10,7 +10,8 @@
 #	virtio_vdpa and back, each under a running load
 # rmmod: the parent's module goes, UNLOADS (20) times, while a file is open
 # calls: eventfds are swapped for CALL_SECONDS (60) each while a parent signals them from
-#	an interrupt, through its trigger, and from a worker
+#	an interrupt, through its trigger, and from a worker (CALLS chooses among an_interrupt,
+#	its_trigger and a_worker)
 # faults: every call with each of its allocations and user copies failing
 #
 # VM_KERNEL=stock runs them on the distribution's kernel (which injects no faults),
@@ -32,4 +33,5 @@ step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selfte
 [ $# -gt 0 ] || set -- parent removal rmmod calls faults
 exec "$PROJECT/tools/vm.sh" -n "${RUN:-soak}" -t "${VM_TIMEOUT:-7200}" \
 	-e "ROUNDS=${ROUNDS:-1000}" -e "REBINDS=${REBINDS:-100}" -e "UNLOADS=${UNLOADS:-20}" \
-	-e "CALL_SECONDS=${CALL_SECONDS:-60}" -e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/soak.sh "$@"
+	-e "CALL_SECONDS=${CALL_SECONDS:-60}" ${CALLS:+-e "CALLS=$CALLS"} \
+	-e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/soak.sh "$@"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # In the VM, run by tools/soak.sh: the parts that are asked for, one after the other.
 
-dmesg -n 1
+# What the kernel complains of is on the console, should the VM not live to tell.
+dmesg -n 4
 load_driver || vm_die "the driver does not load"
 load_sim_net || vm_die "the simulator does not load"
 insmod_file "/cache/test-modules-$VM_KERNEL/vdpa_test_parent.ko" || vm_die "no test parent"
