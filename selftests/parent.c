@@ -280,9 +280,13 @@ static char *scattered_pages(char *mem, int pages)
 
 TEST_F(dma_map, h05_04_failed_dma_map_undoes_the_update)
 {
-	char *p = scattered_pages(self->mem, PAGES);
+	char *p;
 	int after;
 
+	/* It unpins before it unmaps, and not all. */
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.2, and pages stay pinned for good");
+	p = scattered_pages(self->mem, PAGES);
 	ASSERT_NE(NULL, p);
 	for (after = 0; after <= PAGES; after++) {
 		ASSERT_OK(knob("fail_dma_map_after", after));
