@@ -253,10 +253,10 @@ impl AddressSpace {
         if !target.whole_table() {
             return self.withdraw(target, start, last);
         }
-        let n = self.table.iotlb().iter(start, last).count();
-        self.table.reserve_held(n)?;
+        self.table.reserve_held_for(start, last)?;
         let mark = self.table.held();
         self.table.hold(start, last);
+        let n = self.table.held().saturating_sub(mark);
         self.dirty = true;
         if !batch {
             if let Err(e) = self.push(target) {

@@ -229,6 +229,22 @@ impl Table {
         done
     }
 
+    /// Makes room for holding every range that intersects `[start, last]`.
+    pub(crate) fn reserve_held_for(&mut self, start: u64, last: u64) -> Result {
+        let ranges = self.iotlb.iter(start, last);
+        let mut n = ranges.take(HELD_ROOM.saturating_add(1)).count();
+        if n > HELD_ROOM {
+            // Counting so many costs more than what they cannot exceed.
+            n = self.iotlb.len() as usize;
+            if self.pinned != 0 {
+                // Each is a page at least.
+                let pages = last.wrapping_sub(start) >> PAGE_SHIFT;
+                n = n.min(usize::try_from(pages)?.saturating_add(2));
+            }
+        }
+        self.reserve_held(n)
+    }
+
     /// Makes room for holding `n` more ranges.
     pub(crate) fn reserve_held(&mut self, n: usize) -> Result {
         Ok(self.held.reserve(n, GFP_KERNEL)?)

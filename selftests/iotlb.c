@@ -741,4 +741,29 @@ TEST_F_TIMEOUT(iotlb, table_is_bounded, 600)
 	EXPECT_OK(is_free(self->fd, self->iova, self->len, self->mem));
 }
 
+/* As many as there is room for, in a batch, so that a parent is told once. */
+TEST_F(iotlb, invalidate_of_many)
+{
+	size_t n = 0, part, i;
+
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_BATCH)));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	while (n < 600 && !iotlb_map(self->fd, self->iova + 2 * n * PAGE, PAGE, self->mem))
+		n++;
+	ASSERT_LE(64, n);
+	part = n * 3 / 4;
+	EXPECT_OK(iotlb_unmap(self->fd, self->iova, 2 * part * PAGE - PAGE));
+	/* Those and no others. */
+	for (i = 0; i < n; i++) {
+		int r = iotlb_map(self->fd, self->iova + 2 * i * PAGE, PAGE, self->mem);
+
+		EXPECT_EQ(i < part ? 0 : -EFAULT, r) {
+			TH_LOG("%zu of %zu, %zu removed: %d", i, n, part, r);
+		}
+	}
+	EXPECT_OK(iotlb_unmap(self->fd, self->iova, 2 * n * PAGE));
+	EXPECT_OK(is_free(self->fd, self->iova, self->len, self->mem));
+	EXPECT_OK(iotlb_batch(self->fd, 0, false));
+}
+
 TEST_HARNESS_MAIN
