@@ -56,10 +56,12 @@ impl Counter {
 }
 
 impl Stats {
-    /// Notes the most that was mapped. Called when a file is closed.
+    /// Notes the most that was mapped. Called when a file is closed or could not be opened.
     pub(crate) fn closed(&self, peak: Mapped) {
-        self.entries_peak.set(peak.ranges);
-        self.pinned_peak.set(peak.pinned);
+        self.entries_peak
+            .set(self.entries_peak.get().max(peak.ranges));
+        self.pinned_peak
+            .set(self.pinned_peak.get().max(peak.pinned));
     }
 
     /// Starts new peaks. Called when a file is opened.

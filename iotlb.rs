@@ -90,9 +90,12 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Has the parent forget its maps for its default one; whether it did.
+    /// Has the parent forget its maps for its default one; whether it did. Maps of the platform's IOMMU
+    /// are not the parent's to forget.
     fn forget(&self, asid: u32) -> bool {
-        self.dev.has_reset_map() && self.dev.reset_map(asid).is_ok()
+        self.dev.map_style() != MapStyle::Platform
+            && self.dev.has_reset_map()
+            && self.dev.reset_map(asid).is_ok()
     }
 }
 

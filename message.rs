@@ -2,8 +2,8 @@
 
 //! IOTLB messages: how userspace maps its memory for the device.
 //!
-//! An `UPDATE` pins (or looks up) all of its memory before it takes [`Node::state`](crate::Node),
-//! and then adds all of it or nothing. A parent that takes whole tables gets one table a message,
+//! An `UPDATE` pins (or looks up) all of its memory without [`Node::state`](crate::Node), and then adds
+//! all of it or nothing. A parent that takes whole tables gets one table a message,
 //! or one a batch. Every error reaches userspace as `EFAULT`, because vhost core folds it.
 //!
 //! C: `vhost_vdpa_process_iotlb_msg()`.
@@ -175,7 +175,11 @@ impl Node {
         f: impl FnOnce(&mut AddressSpace, &Target<'_>, &mut Option<u32>) -> Result<R>,
     ) -> Result<R> {
         let (mut state, dev) = self.enter()?;
-        self.conceal(&mut state, &dev)?;
+        if state.exposed {
+            // What is refused changes nothing.
+            state.check(&dev, asid, create)?;
+            self.conceal(&mut state, &dev)?;
+        }
         let (space, target, batch) = state.check(&dev, asid, create)?;
         f(space, &target, batch)
     }
@@ -214,11 +218,11 @@ impl Node {
 
     /// Maps a range of the owner's memory; the number of ranges it became.
     fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
-        let mut maps = Mappings::new();
+        let (mut maps, mut unshared) = (Mappings::new(), 0);
         // Page faults happen here, with no lock held.
         let update = Update::new(msg, !self.use_va).and_then(|update| {
             if self.use_va {
-                self.look_up(&update, &mut maps)?;
+                unshared = self.look_up(&update, &mut maps)?;
             } else {
                 self.pin(asid, &update, &mut maps)?;
             }
@@ -230,6 +234,9 @@ impl Node {
             let Update { iova, last, .. } = update?;
             let n = maps.len() as u64;
             space.insert(target, (iova, last), &mut maps, batch.is_some())?;
+            if unshared != 0 {
+                self.stats.unshared_bytes.add(unshared, Relaxed);
+            }
             Ok(n)
         })
     }
@@ -270,22 +277,23 @@ impl Node {
         Ok((mm, space.room()))
     }
 
-    /// Pushes the tables that hold pins; `ENOMEM` if there are none.
+    /// Pushes the table if it holds pins.
     fn flush_held(&self, asid: u32) -> Result {
         self.with_space(asid, 0, |space, target, _| {
             if space.holds() {
                 space.push(target)
             } else {
-                Err(ENOMEM)
+                Ok(())
             }
         })
     }
 
-    /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
+    /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses; how
+    /// many bytes have none.
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
     /// The memory is the caller's, who is found to be the owner, or not, when the state is locked.
-    fn look_up(&self, update: &Update, maps: &mut Mappings) -> Result {
+    fn look_up(&self, update: &Update, maps: &mut Mappings) -> Result<u64> {
         let current = current!();
         let mm = current.mm().ok_or(EPERM)?;
         let room = params::max_iotlb_entries() as usize;
@@ -294,7 +302,7 @@ impl Node {
             update.perm & VHOST_ACCESS_RO != 0,
         );
         let range = (update.uaddr, update.size);
-        let unshared = usermap::lookup(mm, range, write, read, |offset, size, file| {
+        usermap::lookup(mm, range, write, read, |offset, size, file| {
             if maps.len() >= room {
                 return Err(ENOSPC);
             }
@@ -306,9 +314,7 @@ impl Node {
                 file,
             );
             maps.push(map)
-        })?;
-        self.stats.unshared_bytes.add(unshared, Relaxed);
-        Ok(())
+        })
     }
 }
 

@@ -370,22 +370,14 @@ impl Node {
 
     /// Takes away the default map that a reset brought back. Until that succeeded the device is
     /// not started and nothing is mapped: it could reach all of memory.
-    #[inline]
     fn conceal(&self, state: &mut State, dev: &Device) -> Result {
         if state.exposed {
-            self.conceal_now(state, dev)
-        } else {
-            Ok(())
+            self.forbid_all(state, dev)?;
+            for space in state.spaces.values_mut() {
+                space.forgotten_by_device();
+            }
+            state.exposed = false;
         }
-    }
-
-    #[cold]
-    fn conceal_now(&self, state: &mut State, dev: &Device) -> Result {
-        self.forbid_all(state, dev)?;
-        for space in state.spaces.values_mut() {
-            space.forgotten_by_device();
-        }
-        state.exposed = false;
         Ok(())
     }
 

@@ -134,7 +134,7 @@ impl Pages {
         self.npages << PAGE_SHIFT
     }
 
-    /// Appends the pages that follow in memory; gives them back if they do not.
+    /// Appends the pages that follow in memory; returns them if they do not.
     fn append(&mut self, next: Self) -> Result<(), Self> {
         if self.pfn.wrapping_add(self.npages) != next.pfn {
             return Err(next);
@@ -167,11 +167,9 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: The pages are pinned, hence there.
-        let page = unsafe { bindings::rvv_pfn_to_page(self.pfn as c_ulong) };
         // SAFETY: By the invariant, one pin on each of them is ours to give up.
         unsafe {
-            bindings::unpin_user_page_range_dirty_lock(page, self.npages as c_ulong, self.write)
+            bindings::rvv_unpin_pages(self.pfn as c_ulong, self.npages as c_ulong, self.write)
         }
     }
 }
@@ -227,13 +225,13 @@ pub(crate) fn pin(
         while at < got {
             // SAFETY: `at` is below `got`, and GUP wrote that many pointers.
             let first = unsafe { list.add(at as usize) };
-            // SAFETY: As above: `got - at` pointers from `first` are there.
-            let n = unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at)) };
-            // SAFETY: As above; the page is pinned.
-            let pfn = unsafe { bindings::rvv_page_to_pfn(*first) } as u64;
+            let mut pfn = 0;
+            // SAFETY: As above: `got - at` pointers from `first` are there, to pinned pages.
+            let n =
+                unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at), &mut pfn) };
             // INVARIANT: These pins were taken by the call above.
             let found = Pages {
-                pfn,
+                pfn: pfn as u64,
                 npages: n as u64,
                 write,
             };

@@ -234,12 +234,12 @@ impl Table {
         let ranges = self.iotlb.iter(start, last);
         let mut n = ranges.take(HELD_ROOM.saturating_add(1)).count();
         if n > HELD_ROOM {
-            // Counting so many costs more than what they cannot exceed.
+            // An upper bound costs less than counting on.
             n = self.iotlb.len() as usize;
             if self.pinned != 0 {
                 // Each is a page at least.
                 let pages = last.wrapping_sub(start) >> PAGE_SHIFT;
-                n = n.min(usize::try_from(pages)?.saturating_add(2));
+                n = usize::try_from(pages).map_or(n, |pages| n.min(pages.saturating_add(2)));
             }
         }
         self.reserve_held(n)

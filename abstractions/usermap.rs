@@ -45,9 +45,13 @@ impl MapFile {
         Self(unsafe { NonNull::new_unchecked(opaque.cast()) })
     }
 
-    /// Takes the file behind `uaddr` of `vma`, which must be a shared mapping of a file.
-    fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
-        // SAFETY: The VMA is valid and locked, and has a file.
+    /// Takes the file behind `uaddr` of `vma`.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a mapping of a file.
+    unsafe fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
+        // SAFETY: The VMA is valid and locked, and the caller vouches for the file.
         let map = unsafe { bindings::rvv_map_file_new(vma.as_ptr(), uaddr) };
         // INVARIANT: Just made.
         Ok(Self(NonNull::new(map).ok_or(ENOMEM)?))
@@ -90,7 +94,8 @@ pub(crate) fn lookup(
             if (write && has & flags::WRITE == 0) || (read && has & flags::READ == 0) {
                 return Err(EACCES);
             }
-            each(offset, len, MapFile::new(vma, addr)?)?;
+            // SAFETY: Just looked at.
+            each(offset, len, unsafe { MapFile::new(vma, addr) }?)?;
         } else {
             unshared = unshared.saturating_add(len);
         }

@@ -166,13 +166,11 @@ unsigned long rvv_page_to_pfn(const struct page *page)
 	return page_to_pfn(page);
 }
 
-struct page *rvv_pfn_to_page(unsigned long pfn)
-{
-	return pfn_to_page(pfn);
-}
-
-/* How many pages from the start of the list are physically contiguous. */
-int rvv_contiguous_pages(struct page **pages, int n)
+/*
+ * How many pages from the start of the list are physically contiguous, and where. Called for
+ * each page of scattered memory: one call for both.
+ */
+int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
 {
 	unsigned long pfn = page_to_pfn(pages[0]);
 	int i;
@@ -180,7 +178,13 @@ int rvv_contiguous_pages(struct page **pages, int n)
 	for (i = 1; i < n; i++)
 		if (page_to_pfn(pages[i]) != pfn + i)
 			break;
+	*first = pfn;
 	return i;
+}
+
+void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
+{
+	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), n, dirty);
 }
 
 static DEFINE_IDA(rvv_minors);
