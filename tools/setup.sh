@@ -124,7 +124,7 @@ fi
 if [ -n "$debug" ]; then
 	dir=debug-$(debug_key "$version")
 	[ -d "$CACHE/$dir" ] ||
-		step "the debug kernel (about 25 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkdebug.sh "/cache/$dir" /src/tools/debug.config
+		step "the debug kernel (10 to 25 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkdebug.sh "/cache/$dir" /src/tools/debug.config
 	use debug "$dir"
 fi
 
