@@ -1000,7 +1000,8 @@ static void send_message(struct message *m, size_t len, unsigned int how,
 	if (!differs && !wrapped)
 		return;
 	syncing = true;
-	if (wrapped || use_va)
+	/* A range that wraps is not the same to both when it is unmapped, either. */
+	if (wrapped || use_va || iova + size - 1 < iova)
 		sync_message(VHOST_IOTLB_INVALIDATE, m->asid, 0, 0, !v2);
 	else
 		sync_message(VHOST_IOTLB_INVALIDATE, m->asid, iova, size, !v2);
