@@ -10,7 +10,7 @@
 
 use crate::{
     abstractions::{
-        chardev,
+        chardev::{self, Source},
         doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
         eventfd::EventFd,
         gate, gup,
@@ -19,16 +19,15 @@ use crate::{
         vdpa::VqState,
         vhost,
     },
-    backend_features::Capabilities,
+    backend_features::{self, Capabilities},
     uapi::*,
     Node, OpenFile, Session, State,
 };
 use kernel::{
-    iov::IovIterSource,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{Full, Release},
+        atomic::{Atomic, Full, Relaxed, Release},
         Arc, //
     },
     types::ScopeGuard,
@@ -49,7 +48,10 @@ impl chardev::File for OpenFile {
         let undo = ScopeGuard::new_with_data(node.clone(), |node| {
             node.opened.store(false, Release);
         });
-        let session = Session { node: node.clone() };
+        let session = Session {
+            node: node.clone(),
+            asids: Atomic::new(false),
+        };
         let file = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session))?;
         node.start(mapping)?;
         node.stats.opened();
@@ -66,10 +68,10 @@ impl chardev::File for OpenFile {
     }
 
     #[inline]
-    fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize> {
-        // vhost core makes `EFAULT` of everything.
-        self.write_message(iov)
-            .map_err(|e| self.node.error_or_gone(e))
+    fn write(self: Pin<&Self>, from: &mut impl Source) -> Result<usize> {
+        let asids = self.asids.load(Relaxed);
+        let written = self.node.write(asids, from);
+        written.map_err(|e| self.node.error_or_gone(e))
     }
 
     #[inline]
@@ -160,9 +162,8 @@ impl FileIoctls for OpenFile {
         trace::backend_features(self.node.minor, caps.offered(), features, &checked);
         checked?;
         state.backend_features = features;
-        drop(dev);
-        drop(state);
-        vhost::Dev::set_backend_features(self, features);
+        let asids = features & backend_features::IOTLB_ASID != 0;
+        self.asids.store(asids, Relaxed);
         Ok(())
     }
 

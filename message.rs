@@ -4,17 +4,17 @@
 //!
 //! An `UPDATE` pins (or looks up) all of its memory without [`Node::state`](crate::Node), and then adds
 //! all of it or nothing. A parent that takes whole tables gets one table a message,
-//! or one a batch. Every error reaches userspace as `EFAULT`, because vhost core folds it.
+//! or one a batch. As in C, userspace is told `EFAULT` whatever the error.
 //!
-//! C: `vhost_vdpa_process_iotlb_msg()`.
+//! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
 
 use crate::{
     abstractions::{
+        chardev::Source,
         gup::{self, Charge},
         mapping::{Mapping, Mappings},
         params, trace, usermap,
         vdpa::Device,
-        vhost::Message,
     },
     iotlb::{AddressSpace, Target},
     uapi::*,
@@ -132,14 +132,17 @@ fn new_space<'a>(
 }
 
 impl Node {
-    /// Handles one message.
+    /// Handles one message; the number of bytes it took.
+    ///
+    /// Errors: `EINVAL` for what is no message or cannot be read whole, `EFAULT` where handling it failed.
     #[inline]
-    pub(crate) fn message(&self, asid: u32, msg: &Message) -> Result {
-        let handled = self.dispatch(asid, msg);
-        if handled.is_err() {
+    pub(crate) fn write(&self, asids: bool, from: &mut impl Source) -> Result<usize> {
+        let (asid, msg) = Message::parse(from.words().ok_or(EINVAL)?, asids)?;
+        if self.dispatch(asid, &msg).is_err() {
             self.stats.failed_messages.add(1, Relaxed);
+            return Err(EFAULT);
         }
-        handled
+        Ok(Message::SIZE)
     }
 
     #[inline]
@@ -271,10 +274,10 @@ impl Node {
     /// room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
         let (mut state, dev) = self.enter()?;
-        let mm = state.owner_mm()?.clone();
         let (space, target, _) = state.check(&dev, asid, self.nas)?;
         space.admit(&target, (update.iova, update.last))?;
-        Ok((mm, space.room()))
+        // The caller is the owner, as was checked.
+        Ok((gup::current_mm().ok_or(EPERM)?, space.room()))
     }
 
     /// Pushes the table if it holds pins.

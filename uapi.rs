@@ -54,6 +54,11 @@ pub(crate) const VHOST_VDPA_GET_VQS_COUNT: u32 = _IOR::<u32>(VHOST, 0x80);
 pub(crate) const VHOST_VDPA_GET_GROUP_NUM: u32 = _IOR::<u32>(VHOST, 0x81);
 pub(crate) const VHOST_VDPA_GET_VRING_SIZE: u32 = _IOWR::<Pair>(VHOST, 0x82);
 
+/// `vhost_msg::type`.
+const VHOST_IOTLB_MSG: u32 = 1;
+/// `vhost_msg_v2::type`.
+const VHOST_IOTLB_MSG_V2: u32 = 2;
+
 /// `vhost_iotlb_msg::type`.
 pub(crate) const VHOST_IOTLB_UPDATE: u8 = 2;
 pub(crate) const VHOST_IOTLB_INVALIDATE: u8 = 3;
@@ -67,6 +72,52 @@ pub(crate) const VHOST_ACCESS_RW: u8 = 3;
 
 /// The only flag of `struct vhost_vring_addr`, without effect on a vDPA device.
 pub(crate) const VHOST_VRING_F_LOG: u32 = 1;
+
+/// An IOTLB message: what `struct vhost_msg` and `struct vhost_msg_v2` carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    pub(crate) iova: u64,
+    pub(crate) size: u64,
+    pub(crate) uaddr: u64,
+    /// `VHOST_ACCESS_*`.
+    pub(crate) perm: u8,
+    /// `VHOST_IOTLB_*`.
+    pub(crate) kind: u8,
+}
+
+impl Message {
+    /// What has to be there of either structure, in words of 64 bits. The rest is reserved.
+    pub(crate) const WORDS: usize = 5;
+    /// The size of either structure in bytes. As in C, so much was written if the message was handled.
+    pub(crate) const SIZE: usize = 72;
+
+    /// Takes a message apart, and tells the address space that it is for.
+    ///
+    /// The second version names it where the first has a hole, but only if that was negotiated
+    /// (`asids`). Errors: `EINVAL` for an unknown version, or an `UPDATE` of nothing.
+    #[inline]
+    pub(crate) fn parse(words: [u64; Self::WORDS], asids: bool) -> Result<(u32, Self)> {
+        let [head, iova, size, uaddr, tail] = words;
+        let [v0, v1, v2, v3, a0, a1, a2, a3] = head.to_ne_bytes();
+        let asid = match u32::from_ne_bytes([v0, v1, v2, v3]) {
+            VHOST_IOTLB_MSG_V2 if asids => u32::from_ne_bytes([a0, a1, a2, a3]),
+            VHOST_IOTLB_MSG | VHOST_IOTLB_MSG_V2 => 0,
+            _ => return Err(EINVAL),
+        };
+        let [perm, kind, ..] = tail.to_ne_bytes();
+        if kind == VHOST_IOTLB_UPDATE && size == 0 {
+            return Err(EINVAL);
+        }
+        let msg = Self {
+            iova,
+            size,
+            uaddr,
+            perm,
+            kind,
+        };
+        Ok((asid, msg))
+    }
+}
 
 /// Device status bits.
 pub(crate) const VIRTIO_CONFIG_S_DRIVER_OK: u8 = 4;

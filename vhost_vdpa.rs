@@ -125,6 +125,8 @@ type OpenFile = vhost::Dev<Session>;
 /// Our part of an open file.
 struct Session {
     node: Arc<Node>,
+    /// Whether messages name address spaces.
+    asids: Atomic<bool>,
 }
 
 /// A device, from probe until both it is removed and its last file is closed.
@@ -487,10 +489,5 @@ impl vhost::Backend for Session {
             self.node.stats.kicks.add(1, Relaxed);
             dev.kick_vq(idx);
         }
-    }
-
-    #[inline]
-    fn message(&self, asid: u32, msg: &vhost::Message) -> Result {
-        self.node.message(asid, msg)
     }
 }

@@ -20,7 +20,9 @@ use kernel::{
     iov::IovIterSource,
     prelude::*,
     sync::Arc,
-    types::Opaque, //
+    transmute::AsBytes,
+    types::Opaque,
+    uaccess::{UserPtr, UserSlice, UserSliceReader}, //
 };
 
 /// What a file on such a device does. Private data of an open file is a pinned `Self`.
@@ -37,11 +39,33 @@ pub(crate) trait File: Doorbells + Sized + Send + Sync + 'static {
     /// Handles an ioctl, native or compat: all structures have one layout.
     fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize>;
 
-    /// Handles a write.
-    fn write(self: Pin<&Self>, iov: &mut IovIterSource<'_>) -> Result<usize>;
+    /// Handles a write; the number of bytes it took.
+    fn write(self: Pin<&Self>, from: &mut impl Source) -> Result<usize>;
 
     /// Checks a new map; on success it becomes a doorbell.
     fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result;
+}
+
+/// What is written to a file.
+pub(crate) trait Source {
+    /// The words that come next, if there are as many.
+    fn words<const N: usize>(&mut self) -> Option<[u64; N]>;
+}
+
+impl Source for IovIterSource<'_> {
+    #[inline]
+    fn words<const N: usize>(&mut self) -> Option<[u64; N]> {
+        let mut words = [0; N];
+        let bytes = AsBytes::as_bytes_mut(&mut words);
+        (self.copy_from_iter(bytes) == size_of::<[u64; N]>()).then_some(words)
+    }
+}
+
+impl Source for UserSliceReader {
+    #[inline]
+    fn words<const N: usize>(&mut self) -> Option<[u64; N]> {
+        self.read().ok()
+    }
 }
 
 /// A range of device numbers for `vhost-vdpa`; given back when dropped.
@@ -218,6 +242,8 @@ impl<F: File> Fops<F> {
         owner: crate::THIS_MODULE.as_ptr(),
         open: Some(Self::open),
         release: Some(Self::release),
+        // `write(2)` takes this way, which needs no iterator; `writev(2)` and io_uring the other.
+        write: Some(Self::write),
         write_iter: Some(Self::write_iter),
         unlocked_ioctl: Some(Self::ioctl),
         #[cfg(CONFIG_COMPAT)]
@@ -283,6 +309,26 @@ impl<F: File> Fops<F> {
         match F::ioctl(this, cmd, arg) {
             Ok(ret) => ret as c_long,
             Err(e) => e.to_errno() as c_long,
+        }
+    }
+
+    /// `file_operations::write`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open on one of our devices.
+    unsafe extern "C" fn write(
+        file: *mut bindings::file,
+        buf: *const c_char,
+        len: usize,
+        _pos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: The file is open on one of our devices.
+        let this = unsafe { Self::file(file) };
+        let mut reader = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len).reader();
+        match F::write(this, &mut reader) {
+            Ok(n) => n as isize,
+            Err(e) => e.to_errno() as isize,
         }
     }
 

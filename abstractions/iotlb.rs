@@ -151,27 +151,16 @@ impl Iotlb {
         unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
     }
 
-    /// Takes out the first range that intersects `[start, last]`, if `f` lets it go.
-    pub(crate) fn take_if(
-        &mut self,
-        start: u64,
-        last: u64,
-        f: impl FnOnce(&Map) -> Result,
-    ) -> Result<Option<Map>> {
-        if start > last {
-            return Ok(None);
+    /// Takes out the ranges that intersect `[start, last]`, one after the other.
+    #[inline]
+    pub(crate) fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
+        let next = self.iter(start, last).next;
+        Taking {
+            iotlb: self,
+            next,
+            start,
+            last,
         }
-        // SAFETY: Initialised by the invariant.
-        let node = unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) };
-        let Some(found) = NonNull::new(node) else {
-            return Ok(None);
-        };
-        // SAFETY: A node of this IOTLB, which nobody else changes.
-        let map = Map::from_node(unsafe { found.as_ref() });
-        f(&map)?;
-        // SAFETY: As above; the node is not used any more.
-        unsafe { bindings::vhost_iotlb_map_free(self.as_raw(), node) };
-        Ok(Some(map))
     }
 
     /// Removes every range.
@@ -200,6 +189,44 @@ impl Iterator for Iter<'_> {
         // SAFETY: As above; the C function follows links of the same tree.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), start, last) };
         Some(found)
+    }
+}
+
+/// The ranges that [`Iotlb::take`] takes out, by ascending address.
+///
+/// # Invariants
+///
+/// `next` is null or a range of `iotlb`.
+pub(crate) struct Taking<'a> {
+    iotlb: &'a mut Iotlb,
+    next: *mut bindings::vhost_iotlb_map,
+    start: u64,
+    last: u64,
+}
+
+impl Taking<'_> {
+    /// Takes out the next range if `f` lets it go. If it does not, it stays and is next again.
+    #[inline]
+    pub(crate) fn next_if(&mut self, f: impl FnOnce(&Map) -> Result) -> Result<Option<Map>> {
+        let Some(found) = NonNull::new(self.next) else {
+            return Ok(None);
+        };
+        // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
+        let map = Map::from_node(unsafe { found.as_ref() });
+        f(&map)?;
+        let (start, last) = (self.start, self.last);
+        // INVARIANT: The one behind it; nodes stay where they are when others go.
+        // SAFETY: As above.
+        self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
+        // SAFETY: As above; the node is not used any more.
+        unsafe { bindings::vhost_iotlb_map_free(self.iotlb.as_raw(), found.as_ptr()) };
+        Ok(Some(map))
+    }
+
+    /// Takes out the next range.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Map> {
+        self.next_if(|_| Ok(())).ok().flatten()
     }
 }
 

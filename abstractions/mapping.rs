@@ -131,6 +131,17 @@ fn pages_of(map: &Map) -> u64 {
     }
 }
 
+/// Gives back what a range owns, whose pages `pinned` counts.
+///
+/// # Safety
+///
+/// The range was in a table's `iotlb` or `held` and is there no more.
+unsafe fn give_back(pinned: &mut u64, map: Map) {
+    *pinned = pinned.wrapping_sub(pages_of(&map));
+    // SAFETY: By the invariant of the table it was a mapping, and nobody else gives it back.
+    drop(unsafe { Mapping::from_map(map) });
+}
+
 impl Table {
     /// An empty table for at most `limit` ranges.
     pub(crate) fn new(limit: u32) -> Result<Self> {
@@ -165,7 +176,7 @@ impl Table {
             self.add_range(map)?;
             if let Err(e) = f(map) {
                 // The mapping is not the range's yet.
-                let _ = self.iotlb.take_if(map.start, map.last, |_| Ok(()));
+                self.iotlb.take(map.start, map.last).next();
                 return Err(e);
             }
             // INVARIANT: Now it is.
@@ -185,16 +196,6 @@ impl Table {
         (self.iotlb).add(start, last, map.addr, map.perm, map.opaque())
     }
 
-    /// Gives back what a range owns.
-    ///
-    /// # Safety
-    ///
-    /// The range was in `iotlb` or `held` and is there no more.
-    unsafe fn give_back(&mut self, map: Map) {
-        self.pinned = self.pinned.wrapping_sub(pages_of(&map));
-        // SAFETY: By the invariant it was a mapping, and nobody else gives it back.
-        drop(unsafe { Mapping::from_map(map) });
-    }
 
     /// Pays no longer for pages that are not pinned.
     fn trim(&mut self) {
@@ -214,11 +215,12 @@ impl Table {
         mut f: impl FnMut(&Map) -> Result,
     ) -> Result<u64> {
         let mut n = 0u64;
+        let mut taking = self.iotlb.take(start, last);
         let done = loop {
-            match self.iotlb.take_if(start, last, &mut f) {
+            match taking.next_if(&mut f) {
                 Ok(Some(map)) => {
                     // SAFETY: It was just taken out.
-                    unsafe { self.give_back(map) };
+                    unsafe { give_back(&mut self.pinned, map) };
                     n = n.wrapping_add(1);
                 }
                 Ok(None) => break Ok(n),
@@ -231,12 +233,14 @@ impl Table {
 
     /// Makes room for holding every range that intersects `[start, last]`.
     pub(crate) fn reserve_held_for(&mut self, start: u64, last: u64) -> Result {
-        let ranges = self.iotlb.iter(start, last);
-        let mut n = ranges.take(HELD_ROOM.saturating_add(1)).count();
+        // An upper bound costs less than counting, in a small table and for many ranges.
+        let mut n = self.iotlb.len() as usize;
         if n > HELD_ROOM {
-            // An upper bound costs less than counting on.
-            n = self.iotlb.len() as usize;
-            if self.pinned != 0 {
+            let ranges = self.iotlb.iter(start, last);
+            let counted = ranges.take(HELD_ROOM.saturating_add(1)).count();
+            if counted <= HELD_ROOM {
+                n = counted;
+            } else if self.pinned != 0 {
                 // Each is a page at least.
                 let pages = last.wrapping_sub(start) >> PAGE_SHIFT;
                 n = usize::try_from(pages).map_or(n, |pages| n.min(pages.saturating_add(2)));
@@ -257,8 +261,9 @@ impl Table {
 
     /// Holds every range that intersects `[start, last]`, as many as there is room for.
     pub(crate) fn hold(&mut self, start: u64, last: u64) {
+        let mut taking = self.iotlb.take(start, last);
         while self.held.len() < self.held.capacity() {
-            let Ok(Some(map)) = self.iotlb.take_if(start, last, |_| Ok(())) else {
+            let Some(map) = taking.next() else {
                 return;
             };
             // INVARIANT: It goes from one to the other. There is room.
@@ -294,7 +299,7 @@ impl Table {
                 break;
             };
             // SAFETY: It was just taken out.
-            unsafe { self.give_back(map) };
+            unsafe { give_back(&mut self.pinned, map) };
         }
         self.trim();
         if mark == 0 && self.held.capacity() > HELD_ROOM {
@@ -310,7 +315,7 @@ impl Table {
     /// Forgets the first range without giving anything back, because a device may still reach it;
     /// the number of its pages.
     pub(crate) fn leak_first(&mut self) -> u64 {
-        let Ok(Some(map)) = self.iotlb.take_if(0, u64::MAX, |_| Ok(())) else {
+        let Some(map) = self.iotlb.take(0, u64::MAX).next() else {
             return 0;
         };
         let pages = pages_of(&map);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! vhost core: ownership, message parsing and kick polling.
+//! vhost core: ownership and kick polling.
 //!
 //! C: `drivers/vhost/vhost.c`, `struct vhost_dev`.
 
@@ -11,32 +11,16 @@ use core::{
 };
 use kernel::{
     alloc::flags::__GFP_ZERO,
-    error::{from_result, to_result},
-    iov::IovIterSource,
+    error::to_result,
     prelude::*,
     types::Opaque, //
 };
 
-/// One IOTLB message; `struct vhost_iotlb_msg`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Message {
-    pub(crate) iova: u64,
-    pub(crate) size: u64,
-    pub(crate) uaddr: u64,
-    /// `VHOST_ACCESS_*`.
-    pub(crate) perm: u8,
-    /// `VHOST_IOTLB_*`.
-    pub(crate) kind: u8,
-}
-
-/// What a device does with kicks and messages.
+/// What a device does with kicks.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// Queue `idx` was kicked. Runs under the eventfd's wait-queue lock with interrupts off: must
     /// not sleep.
     fn kick(&self, idx: u16);
-
-    /// Userspace wrote a message. Every error reaches userspace as `EFAULT`.
-    fn message(&self, asid: u32, msg: &Message) -> Result;
 }
 
 /// A `struct vhost_dev` without workers, and the data of its user. Derefs to the data.
@@ -83,7 +67,7 @@ impl<T: Backend> Dev<T> {
                     // and both vectors live as long as `slot`.
                     unsafe {
                         bindings::vhost_dev_init(
-                            slot, table, nvqs as c_int, 0, 0, 0, false, Some(Self::msg_handler),
+                            slot, table, nvqs as c_int, 0, 0, 0, false, None,
                         )
                     }
                 }),
@@ -93,13 +77,6 @@ impl<T: Backend> Dev<T> {
             }? Error),
             GFP_KERNEL,
         )
-    }
-
-    /// Handles a message written to the device file; returns the bytes consumed.
-    pub(crate) fn write_message(&self, iov: &mut IovIterSource<'_>) -> Result<usize> {
-        // SAFETY: `raw` is initialised, `iov` is valid; the function takes no lock but ours.
-        let ret = unsafe { bindings::vhost_chr_write_iter(self.raw.get(), iov.as_raw()) };
-        usize::try_from(ret).map_err(|_| Error::from_errno(ret as c_int))
     }
 
     /// The ioctls of every vhost device: ownership and memory table. `ENOIOCTLCMD` for others,
@@ -124,12 +101,6 @@ impl<T: Backend> Dev<T> {
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held; a null table means none.
         unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
-    }
-
-    /// Tells message parsing what was acked.
-    pub(crate) fn set_backend_features(&self, features: u64) {
-        // SAFETY: `raw` is initialised; the function takes the mutexes.
-        unsafe { bindings::vhost_set_backend_features(self.raw.get(), features) }
     }
 
     fn lock(&self) -> DevGuard {
@@ -165,30 +136,6 @@ impl<T: Backend> Dev<T> {
         // SAFETY: Both point into the allocation behind `vqs`.
         let idx = unsafe { vq.offset_from(this.vqs.as_ptr()) };
         this.data.kick(idx as u16);
-    }
-
-    /// The message handler.
-    ///
-    /// # Safety
-    ///
-    /// `dev` must be the device of a `Self`, and `msg` valid.
-    unsafe extern "C" fn msg_handler(
-        dev: *mut bindings::vhost_dev,
-        asid: u32,
-        msg: *mut bindings::vhost_iotlb_msg,
-    ) -> c_int {
-        // SAFETY: vhost core calls this with a device that it was initialised with.
-        let this = unsafe { Self::from_dev(dev) };
-        // SAFETY: The message is a local of the caller.
-        let msg = unsafe { &*msg };
-        let msg = Message {
-            iova: msg.iova,
-            size: msg.size,
-            uaddr: msg.uaddr,
-            perm: msg.perm,
-            kind: msg.type_,
-        };
-        from_result(|| this.data.message(asid, &msg).map(|()| 0))
     }
 }
 
