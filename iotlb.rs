@@ -27,6 +27,7 @@ use kernel::prelude::*;
 /// Where mappings go: the device, and how it wants to be told.
 pub(crate) struct Target<'a> {
     dev: &'a Device,
+    style: MapStyle,
     domain: Option<&'a Domain>,
     /// IOVAs that may be mapped.
     range: IovaRange,
@@ -35,16 +36,21 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// `domain` is there exactly for devices behind the platform's IOMMU.
     pub(crate) fn new(dev: &'a Device, domain: Option<&'a Domain>, range: IovaRange) -> Self {
-        Self { dev, domain, range }
+        Self {
+            dev,
+            style: dev.map_style(),
+            domain,
+            range,
+        }
     }
 
     fn whole_table(&self) -> bool {
-        self.dev.map_style() == MapStyle::SetMap
+        self.style == MapStyle::SetMap
     }
 
     /// Lets the device reach one range.
     fn map(&self, asid: u32, map: &Map) -> Result {
-        match (self.dev.map_style(), self.domain) {
+        match (self.style, self.domain) {
             (MapStyle::DmaMap, _) => self.dev.dma_map(
                 asid,
                 map.start,
@@ -63,7 +69,7 @@ impl<'a> Target<'a> {
 
     /// Keeps the device from one range.
     fn unmap(&self, asid: u32, map: &Map) -> Result {
-        match (self.dev.map_style(), self.domain) {
+        match (self.style, self.domain) {
             (MapStyle::DmaMap, _) => self.dev.dma_unmap(asid, map.start, map.size()),
             (MapStyle::Platform, Some(domain)) => domain.unmap(map.start, map.size()),
             (MapStyle::Platform, None) | (MapStyle::SetMap, _) => Ok(()),
@@ -75,7 +81,7 @@ impl<'a> Target<'a> {
     ///
     /// `empty` is an IOTLB without ranges.
     pub(crate) fn forbid_all(&self, asid: u32, empty: &mut Iotlb) -> Result {
-        match self.dev.map_style() {
+        match self.style {
             MapStyle::SetMap => {
                 let done = self.dev.set_map(asid, empty);
                 trace::set_map(asid, empty.len(), &done);
@@ -93,7 +99,7 @@ impl<'a> Target<'a> {
     /// Has the parent forget its maps for its default one; whether it did. Maps of the platform's IOMMU
     /// are not the parent's to forget.
     fn forget(&self, asid: u32) -> bool {
-        self.dev.map_style() != MapStyle::Platform
+        self.style != MapStyle::Platform
             && self.dev.has_reset_map()
             && self.dev.reset_map(asid).is_ok()
     }
@@ -279,6 +285,7 @@ impl AddressSpace {
     }
 
     /// Gives the parent the table as it is. What was held for it can then go.
+    #[inline]
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {
             let asid = self.asid;

@@ -148,22 +148,12 @@ impl Node {
     #[inline]
     fn dispatch(&self, asid: u32, msg: &Message) -> Result {
         match msg.kind {
-            VHOST_IOTLB_UPDATE => {
-                let mapped = self.update(asid, msg);
-                let range = (msg.iova, msg.size, msg.uaddr);
-                trace::map(self.minor, asid, range, msg.perm, &mapped);
-                self.stats.maps.add(mapped?, Relaxed);
-            }
-            VHOST_IOTLB_INVALIDATE => {
-                let removed = self.invalidate(asid, msg);
-                trace::unmap(self.minor, asid, msg.iova, msg.size, &removed);
-                self.stats.unmaps.add(removed?, Relaxed);
-            }
-            VHOST_IOTLB_BATCH_BEGIN => self.batch_begin(asid)?,
-            VHOST_IOTLB_BATCH_END => self.batch_end(asid)?,
-            _ => return Err(EINVAL),
+            VHOST_IOTLB_UPDATE => self.update(asid, msg),
+            VHOST_IOTLB_INVALIDATE => self.invalidate(asid, msg),
+            VHOST_IOTLB_BATCH_BEGIN => self.batch_begin(asid),
+            VHOST_IOTLB_BATCH_END => self.batch_end(asid),
+            _ => Err(EINVAL),
         }
-        Ok(())
     }
 
     /// Checks a message, readies the device for it, and works on the address space that it is for and
@@ -187,9 +177,16 @@ impl Node {
         f(space, &target, batch)
     }
 
+    fn invalidate(&self, asid: u32, msg: &Message) -> Result {
+        let removed = self.unmap(asid, msg);
+        trace::unmap(self.minor, asid, msg.iova, msg.size, &removed);
+        self.stats.unmaps.add(removed?, Relaxed);
+        Ok(())
+    }
+
     /// Unmaps what intersects a range; the number of ranges that went.
     #[inline]
-    fn invalidate(&self, asid: u32, msg: &Message) -> Result<u64> {
+    fn unmap(&self, asid: u32, msg: &Message) -> Result<u64> {
         // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other range that
         // wraps is empty: it must not hit ranges outside of it.
         let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
@@ -198,7 +195,6 @@ impl Node {
         })
     }
 
-    #[inline]
     fn batch_begin(&self, asid: u32) -> Result {
         self.with_space(asid, self.nas, |space, target, batch| {
             // A table that the parent refuses may be just what this batch is to mend: whether it did
@@ -211,7 +207,6 @@ impl Node {
         })
     }
 
-    #[inline]
     fn batch_end(&self, asid: u32) -> Result {
         self.with_space(asid, 0, |space, target, batch| match batch.take() {
             Some(_) => space.push(target),
@@ -219,8 +214,17 @@ impl Node {
         })
     }
 
+    fn update(&self, asid: u32, msg: &Message) -> Result {
+        let mapped = self.map(asid, msg);
+        let range = (msg.iova, msg.size, msg.uaddr);
+        trace::map(self.minor, asid, range, msg.perm, &mapped);
+        self.stats.maps.add(mapped?, Relaxed);
+        Ok(())
+    }
+
     /// Maps a range of the owner's memory; the number of ranges it became.
-    fn update(&self, asid: u32, msg: &Message) -> Result<u64> {
+    #[inline]
+    fn map(&self, asid: u32, msg: &Message) -> Result<u64> {
         let (mut maps, mut unshared) = (Mappings::new(), 0);
         // Page faults happen here, with no lock held.
         let update = Update::new(msg, !self.use_va).and_then(|update| {
@@ -299,14 +303,14 @@ impl Node {
     fn look_up(&self, update: &Update, maps: &mut Mappings) -> Result<u64> {
         let current = current!();
         let mm = current.mm().ok_or(EPERM)?;
-        let room = params::max_iotlb_entries() as usize;
         let (write, read) = (
             update.perm & VHOST_ACCESS_WO != 0,
             update.perm & VHOST_ACCESS_RO != 0,
         );
         let range = (update.uaddr, update.size);
         usermap::lookup(mm, range, write, read, |offset, size, file| {
-            if maps.len() >= room {
+            // For one there is room, or else no address space.
+            if !maps.is_empty() && maps.len() >= params::max_iotlb_entries() as usize {
                 return Err(ENOSPC);
             }
             let map = Mapping::file(

@@ -90,7 +90,6 @@ struct vdpa_map_file *rvv_map_file_new(const struct vm_area_struct *vma, u64 uad
 void rvv_map_file_free(struct vdpa_map_file *map);
 void rvv_vma_set_doorbell(struct vm_area_struct *vma,
 			  const struct vm_operations_struct *ops);
-bool rvv_vma_is_shared_file(const struct vm_area_struct *vma);
 u32 rvv_array_index_nospec(u32 idx, u32 len);
 void rvv_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
 		   u64 entries, int ret);

@@ -20,6 +20,7 @@ pub(crate) mod irqbypass;
 pub(crate) mod irqlock;
 pub(crate) mod mapping;
 pub(crate) mod params;
+mod result;
 pub(crate) mod trace;
 pub(crate) mod usermap;
 pub(crate) mod vdpa;

@@ -22,7 +22,8 @@ impl<T> Few<T> {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
+        rest.wrapping_add(self.first.is_some().into())
     }
 
     /// Whether there are none.
@@ -33,31 +34,28 @@ impl<T> Few<T> {
     /// Adds one behind the others. On an error it is dropped.
     #[inline]
     pub(crate) fn push(&mut self, value: T) -> Result {
-        if self.first.is_none() {
-            self.first = Some(value);
-        } else {
-            let rest = self.rest.get_or_insert_with(KVVec::new);
-            rest.push(value, GFP_KERNEL)?;
+        if self.first.is_some() {
+            return self.push_rest(value);
         }
+        self.first = Some(value);
         Ok(())
+    }
+
+    fn push_rest(&mut self, value: T) -> Result {
+        let rest = self.rest.get_or_insert_with(KVVec::new);
+        Ok(rest.push(value, GFP_KERNEL)?)
     }
 
     /// Hands each to `f`, in order, up to the first that fails. What `f` returned `Ok` for is its, to
     /// drop or to keep; what it did not is dropped here.
     #[inline]
     pub(crate) fn hand_over(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
-        if let Some(first) = &self.first {
-            if let Err(e) = f(first) {
-                *self = Self::new();
-                return Err(e);
-            }
-            core::mem::forget(self.first.take());
-        }
-        if let Some(rest) = self.rest.take() {
-            for value in rest {
-                f(&value)?;
-                core::mem::forget(value);
-            }
+        let mut next = self.first.take();
+        let mut rest = self.rest.take().map(KVVec::into_iter);
+        while let Some(value) = next {
+            f(&value)?;
+            core::mem::forget(value);
+            next = rest.as_mut().and_then(Iterator::next);
         }
         Ok(())
     }

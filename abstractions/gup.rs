@@ -4,13 +4,12 @@
 //!
 //! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
 
-use super::bindings;
+use super::{bindings, result::to_result};
 use core::{
     mem::{replace, MaybeUninit},
     ptr::NonNull, //
 };
 use kernel::{
-    error::to_result,
     mm::Mm,
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,

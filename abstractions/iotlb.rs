@@ -4,10 +4,9 @@
 //!
 //! C: `drivers/vhost/iotlb.c`, `include/linux/vhost_iotlb.h`.
 
-use super::bindings;
+use super::{bindings, result::to_result};
 use core::ptr::NonNull;
 use kernel::{
-    error::to_result,
     prelude::*,
     types::Opaque, //
 };

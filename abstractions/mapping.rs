@@ -105,6 +105,8 @@ impl Mappings {
 
 /// How much room for held ranges is kept. A batch may need room for millions, but only once.
 const HELD_ROOM: usize = 256;
+/// How much room there is at least once any was needed.
+const HELD_FEW: usize = 16;
 
 /// An IOTLB whose ranges own the memory they point to; and ranges that are *held*: they are out of
 /// the IOTLB, but the device may still reach them.
@@ -167,10 +169,11 @@ impl Table {
     /// Adds mappings, in order, and has `f` tell the device of each, up to the first that fails: it and
     /// those behind it are dropped. Errors: those of [`Iotlb::add`] and of `f`.
     pub(crate) fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
-        match (&mut self.charge, maps.charge.take()) {
-            (Some(all), Some(charge)) => all.merge(charge),
-            (Some(_), None) => (),
-            (none, charge) => *none = charge,
+        if let Some(charge) = maps.charge.take() {
+            match &mut self.charge {
+                Some(all) => all.merge(charge),
+                none => *none = Some(charge),
+            }
         }
         let added = maps.list.hand_over(|Mapping(map)| {
             self.add_range(map)?;
@@ -250,8 +253,18 @@ impl Table {
     }
 
     /// Makes room for holding `n` more ranges.
+    #[inline]
     pub(crate) fn reserve_held(&mut self, n: usize) -> Result {
-        Ok(self.held.reserve(n, GFP_KERNEL)?)
+        let free = self.held.capacity().saturating_sub(self.held.len());
+        if free < n {
+            return self.grow_held(n);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn grow_held(&mut self, n: usize) -> Result {
+        Ok(self.held.reserve(n.max(HELD_FEW), GFP_KERNEL)?)
     }
 
     /// How many ranges are held.
@@ -260,6 +273,7 @@ impl Table {
     }
 
     /// Holds every range that intersects `[start, last]`, as many as there is room for.
+    #[inline(always)]
     pub(crate) fn hold(&mut self, start: u64, last: u64) {
         let mut taking = self.iotlb.take(start, last);
         while self.held.len() < self.held.capacity() {

@@ -26,6 +26,7 @@ pub(crate) mod parent_device;
 pub(crate) mod parent_ops_raw;
 pub(crate) mod parent_types;
 pub(crate) mod random;
+mod result;
 pub(crate) mod root_device;
 pub(crate) mod sim_params;
 pub(crate) mod virtio_ids;

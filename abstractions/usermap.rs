@@ -88,9 +88,11 @@ pub(crate) fn lookup(
         let len = size
             .wrapping_sub(offset)
             .min((vma.end() as u64).wrapping_sub(addr));
+        let has = vma.flags();
+        let device = has & (flags::IO | flags::PFNMAP) != 0;
         // SAFETY: The VMA is valid and locked.
-        if unsafe { bindings::rvv_vma_is_shared_file(vma.as_ptr()) } {
-            let has = vma.flags();
+        let file = unsafe { (*vma.as_ptr()).vm_file };
+        if has & flags::SHARED != 0 && !device && !file.is_null() {
             if (write && has & flags::WRITE == 0) || (read && has & flags::READ == 0) {
                 return Err(EACCES);
             }

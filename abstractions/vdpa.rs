@@ -6,11 +6,11 @@
 
 use super::{
     bindings,
-    iotlb::Iotlb, //
+    iotlb::Iotlb,
+    result::to_result, //
 };
 use kernel::{
     device,
-    error::to_result,
     mm::Mm,
     prelude::*,
     types::Opaque, //

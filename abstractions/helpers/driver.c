@@ -267,12 +267,6 @@ void rvv_vma_set_doorbell(struct vm_area_struct *vma,
 	vma->vm_ops = ops;
 }
 
-bool rvv_vma_is_shared_file(const struct vm_area_struct *vma)
-{
-	return vma->vm_file && (vma->vm_flags & VM_SHARED) &&
-	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
-}
-
 u32 rvv_array_index_nospec(u32 idx, u32 len)
 {
 	return array_index_nospec(idx, len);
