@@ -22,14 +22,20 @@ pub(crate) struct Stats {
     pub(crate) opens: Counter,
     pub(crate) resets: Counter,
     pub(crate) kicks: Counter,
-    /// Ranges that were mapped and unmapped by messages.
-    pub(crate) maps: Counter,
-    pub(crate) unmaps: Counter,
     pub(crate) failed_messages: Counter,
-    /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
-    pub(crate) unshared_bytes: Counter,
     entries_peak: Counter,
     pinned_peak: Counter,
+}
+
+/// What messages did, counted where the state is locked anyway.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Ranges that were mapped.
+    pub(crate) maps: u64,
+    /// Ranges that were unmapped.
+    pub(crate) unmaps: u64,
+    /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
+    pub(crate) unshared_bytes: u64,
 }
 
 /// A number that only grows, or a gauge; read without a lock.
@@ -135,9 +141,9 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "pinned_pages_peak {pinned_peak}")?;
     writeln!(f, "opens {}", stats.opens.get())?;
     writeln!(f, "resets {}", stats.resets.get())?;
-    writeln!(f, "maps {}", stats.maps.get())?;
-    writeln!(f, "unmaps {}", stats.unmaps.get())?;
-    writeln!(f, "unshared_bytes {}", stats.unshared_bytes.get())?;
+    writeln!(f, "maps {}", state.counts.maps)?;
+    writeln!(f, "unmaps {}", state.counts.unmaps)?;
+    writeln!(f, "unshared_bytes {}", state.counts.unshared_bytes)?;
     writeln!(f, "failed_messages {}", stats.failed_messages.get())?;
     writeln!(f, "kicks {}", stats.kicks.get())?;
     writeln!(f, "queue_calls {calls}")?;

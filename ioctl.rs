@@ -27,7 +27,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed, Release},
+        atomic::{Full, Release},
         Arc, //
     },
     types::ScopeGuard,
@@ -48,10 +48,7 @@ impl chardev::File for OpenFile {
         let undo = ScopeGuard::new_with_data(node.clone(), |node| {
             node.opened.store(false, Release);
         });
-        let session = Session {
-            node: node.clone(),
-            asids: Atomic::new(false),
-        };
+        let session = Session { node: node.clone() };
         let file = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session))?;
         node.start(mapping)?;
         node.stats.opened();
@@ -69,7 +66,7 @@ impl chardev::File for OpenFile {
 
     #[inline]
     fn write(self: Pin<&Self>, from: &mut impl Source) -> Result<usize> {
-        let asids = self.asids.load(Relaxed);
+        let asids = self.backend_features() & backend_features::IOTLB_ASID != 0;
         let written = self.node.write(asids, from);
         written.map_err(|e| self.node.error_or_gone(e))
     }
@@ -162,8 +159,9 @@ impl FileIoctls for OpenFile {
         trace::backend_features(self.node.minor, caps.offered(), features, &checked);
         checked?;
         state.backend_features = features;
-        let asids = features & backend_features::IOTLB_ASID != 0;
-        self.asids.store(asids, Relaxed);
+        drop(dev);
+        drop(state);
+        self.set_backend_features(features);
         Ok(())
     }
 

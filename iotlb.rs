@@ -285,7 +285,7 @@ impl AddressSpace {
     }
 
     /// Gives the parent the table as it is. What was held for it can then go.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {
             let asid = self.asid;

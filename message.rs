@@ -16,6 +16,7 @@ use crate::{
         params, trace, usermap,
         vdpa::Device,
     },
+    debug::Counts,
     iotlb::{AddressSpace, Target},
     uapi::*,
     Node, State,
@@ -92,8 +93,7 @@ impl State {
         owner.ok_or(EPERM)
     }
 
-    /// The checks that every message starts with: the owner, the address space, the batch. Returns what
-    /// the message is about: the address space, where its maps go, and the batch.
+    /// The checks that every message starts with: the owner, the address space, the batch.
     ///
     /// An address space below `create` need not be there yet.
     #[inline]
@@ -102,7 +102,7 @@ impl State {
         dev: &'a Device,
         asid: u32,
         create: u32,
-    ) -> Result<(&'a mut AddressSpace, Target<'a>, &'a mut Option<u32>)> {
+    ) -> Result<Work<'a>> {
         self.owner_mm()?;
         let space = match self.spaces.entry(asid) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -111,9 +111,22 @@ impl State {
         if self.batch.is_some_and(|batch| batch != asid) {
             return Err(EINVAL);
         }
-        let target = Target::new(dev, self.domain.as_ref(), self.range);
-        Ok((space, target, &mut self.batch))
+        Ok(Work {
+            space,
+            target: Target::new(dev, self.domain.as_ref(), self.range),
+            batch: &mut self.batch,
+            counts: &mut self.counts,
+        })
     }
+}
+
+/// What a message that was checked works on.
+struct Work<'a> {
+    space: &'a mut AddressSpace,
+    /// Where its maps go.
+    target: Target<'a>,
+    batch: &'a mut Option<u32>,
+    counts: &'a mut Counts,
 }
 
 /// Makes an address space, for `UPDATE` or `BATCH_BEGIN`.
@@ -156,8 +169,7 @@ impl Node {
         }
     }
 
-    /// Checks a message, readies the device for it, and works on the address space that it is for and
-    /// on the batch.
+    /// Checks a message, readies the device for it, and works on what it is about.
     ///
     /// An address space below `create` need not be there yet.
     #[inline]
@@ -165,7 +177,7 @@ impl Node {
         &self,
         asid: u32,
         create: u32,
-        f: impl FnOnce(&mut AddressSpace, &Target<'_>, &mut Option<u32>) -> Result<R>,
+        f: impl FnOnce(Work<'_>) -> Result<R>,
     ) -> Result<R> {
         let (mut state, dev) = self.enter()?;
         if state.exposed {
@@ -173,15 +185,13 @@ impl Node {
             state.check(&dev, asid, create)?;
             self.conceal(&mut state, &dev)?;
         }
-        let (space, target, batch) = state.check(&dev, asid, create)?;
-        f(space, &target, batch)
+        f(state.check(&dev, asid, create)?)
     }
 
     fn invalidate(&self, asid: u32, msg: &Message) -> Result {
         let removed = self.unmap(asid, msg);
         trace::unmap(self.minor, asid, msg.iova, msg.size, &removed);
-        self.stats.unmaps.add(removed?, Relaxed);
-        Ok(())
+        removed.map(|_| ())
     }
 
     /// Unmaps what intersects a range; the number of ranges that went.
@@ -190,27 +200,30 @@ impl Node {
         // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other range that
         // wraps is empty: it must not hit ranges outside of it.
         let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
-        self.with_space(asid, 0, |space, target, batch| {
-            space.remove(target, msg.iova, last, batch.is_some())
+        self.with_space(asid, 0, |work| {
+            let batch = work.batch.is_some();
+            let n = (work.space).remove(&work.target, msg.iova, last, batch)?;
+            work.counts.unmaps = work.counts.unmaps.wrapping_add(n);
+            Ok(n)
         })
     }
 
     fn batch_begin(&self, asid: u32) -> Result {
-        self.with_space(asid, self.nas, |space, target, batch| {
+        self.with_space(asid, self.nas, |work| {
             // A table that the parent refuses may be just what this batch is to mend: whether it did
             // is for `BATCH_END` to say.
-            if batch.is_none() {
-                let _ = space.settle(target);
+            if work.batch.is_none() {
+                let _ = work.space.settle(&work.target);
             }
-            *batch = Some(asid);
+            *work.batch = Some(asid);
             Ok(())
         })
     }
 
     fn batch_end(&self, asid: u32) -> Result {
-        self.with_space(asid, 0, |space, target, batch| match batch.take() {
-            Some(_) => space.push(target),
-            None => space.settle(target),
+        self.with_space(asid, 0, |work| match work.batch.take() {
+            Some(_) => work.space.push(&work.target),
+            None => work.space.settle(&work.target),
         })
     }
 
@@ -218,8 +231,7 @@ impl Node {
         let mapped = self.map(asid, msg);
         let range = (msg.iova, msg.size, msg.uaddr);
         trace::map(self.minor, asid, range, msg.perm, &mapped);
-        self.stats.maps.add(mapped?, Relaxed);
-        Ok(())
+        mapped.map(|_| ())
     }
 
     /// Maps a range of the owner's memory; the number of ranges it became.
@@ -237,13 +249,13 @@ impl Node {
         });
 
         // As in C, an update makes its address space even if it fails.
-        self.with_space(asid, self.nas, |space, target, batch| {
+        self.with_space(asid, self.nas, |work| {
             let Update { iova, last, .. } = update?;
             let n = maps.len() as u64;
-            space.insert(target, (iova, last), &mut maps, batch.is_some())?;
-            if unshared != 0 {
-                self.stats.unshared_bytes.add(unshared, Relaxed);
-            }
+            let batch = work.batch.is_some();
+            (work.space).insert(&work.target, (iova, last), &mut maps, batch)?;
+            work.counts.maps = work.counts.maps.wrapping_add(n);
+            work.counts.unshared_bytes = work.counts.unshared_bytes.wrapping_add(unshared);
             Ok(n)
         })
     }
@@ -278,7 +290,7 @@ impl Node {
     /// room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
         let (mut state, dev) = self.enter()?;
-        let (space, target, _) = state.check(&dev, asid, self.nas)?;
+        let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
         space.admit(&target, (update.iova, update.last))?;
         // The caller is the owner, as was checked.
         Ok((gup::current_mm().ok_or(EPERM)?, space.room()))
@@ -286,9 +298,9 @@ impl Node {
 
     /// Pushes the table if it holds pins.
     fn flush_held(&self, asid: u32) -> Result {
-        self.with_space(asid, 0, |space, target, _| {
+        self.with_space(asid, 0, |Work { space, target, .. }| {
             if space.holds() {
-                space.push(target)
+                space.push(&target)
             } else {
                 Ok(())
             }

@@ -125,8 +125,6 @@ type OpenFile = vhost::Dev<Session>;
 /// Our part of an open file.
 struct Session {
     node: Arc<Node>,
-    /// Whether messages name address spaces.
-    asids: Atomic<bool>,
 }
 
 /// A device, from probe until both it is removed and its last file is closed.
@@ -166,6 +164,7 @@ struct State {
     spaces: RBTree<u32, AddressSpace>,
     /// The address space of the batch that is open.
     batch: Option<u32>,
+    counts: debug::Counts,
     /// What a device is given that is to reach nothing: there, so that memory cannot be short.
     empty: OwnedIotlb,
     /// The IOMMU domain of a device behind the platform's IOMMU.
@@ -203,6 +202,7 @@ impl State {
             range: IovaRange::ALL,
             spaces: RBTree::new(),
             batch: None,
+            counts: debug::Counts::default(),
             empty: OwnedIotlb::new(1)?,
             domain: None,
             producers,

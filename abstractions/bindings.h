@@ -71,8 +71,8 @@ int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 p
 void rvv_eventfd_signal(struct eventfd_ctx *ctx);
 int rvv_srcu_init(struct srcu_struct *ssp);
 void rvv_srcu_cleanup(struct srcu_struct *ssp);
-unsigned long rvv_srcu_read_lock(struct srcu_struct *ssp);
-void rvv_srcu_read_unlock(struct srcu_struct *ssp, unsigned long ctr);
+unsigned long rvv_gate_enter(struct srcu_struct *ssp, const bool *open);
+void rvv_gate_leave(struct srcu_struct *ssp, unsigned long ctr);
 unsigned long rvv_page_to_pfn(const struct page *page);
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first);
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty);

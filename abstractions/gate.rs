@@ -61,17 +61,15 @@ impl Gate {
     /// Passes the gate. `ENODEV` once the device is gone.
     pub(crate) fn enter(&self) -> Result<Guard<'_>> {
         // SAFETY: Initialised by the invariant.
-        let counter = unsafe { bindings::rvv_srcu_read_lock(self.srcu.get()) };
-        let guard = Guard {
+        let counter = unsafe { bindings::rvv_gate_enter(self.srcu.get(), self.open.as_ptr()) };
+        if counter == 0 {
+            return Err(ENODEV);
+        }
+        Ok(Guard {
             gate: self,
             counter,
             _not_send: NotThreadSafe,
-        };
-        if self.open.load(Acquire) {
-            Ok(guard)
-        } else {
-            Err(ENODEV)
-        }
+        })
     }
 
     /// Whether the device is still there; it may be gone by the time the caller looks.
@@ -97,6 +95,9 @@ impl PinnedDrop for Gate {
     }
 }
 
+// What C reads when someone enters.
+const _: () = assert!(size_of::<Atomic<bool>>() == size_of::<bool>());
+
 /// Proof that the device is there. Derefs to it.
 pub(crate) struct Guard<'a> {
     gate: &'a Gate,
@@ -115,8 +116,8 @@ impl core::ops::Deref for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: `counter` is what the matching lock call returned.
-        unsafe { bindings::rvv_srcu_read_unlock(self.gate.srcu.get(), self.counter) }
+        // SAFETY: `counter` is what entering returned.
+        unsafe { bindings::rvv_gate_leave(self.gate.srcu.get(), self.counter) }
     }
 }
 

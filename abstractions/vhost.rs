@@ -103,6 +103,20 @@ impl<T: Backend> Dev<T> {
         unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
     }
 
+    /// Has vhost core know what was acked.
+    pub(crate) fn set_backend_features(&self, features: u64) {
+        // SAFETY: `raw` is initialised; the function takes the mutexes.
+        unsafe { bindings::vhost_set_backend_features(self.raw.get(), features) }
+    }
+
+    /// What was acked, as vhost core knows it.
+    #[inline]
+    pub(crate) fn backend_features(&self) -> u64 {
+        let vq = self.vqs.as_ptr();
+        // SAFETY: There is a first queue. As in vhost core the word is read without a lock.
+        unsafe { core::ptr::read_volatile(&raw const (*vq).acked_backend_features) }
+    }
+
     fn lock(&self) -> DevGuard {
         // SAFETY: `raw` is initialised.
         let lock = unsafe { &raw mut (*self.raw.get()).mutex };

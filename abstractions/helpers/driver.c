@@ -150,13 +150,18 @@ void rvv_srcu_cleanup(struct srcu_struct *ssp)
 	cleanup_srcu_struct(ssp);
 }
 
-/* Without memory barriers: every call into a device passes here. */
-unsigned long rvv_srcu_read_lock(struct srcu_struct *ssp)
+/* Every call into a device passes here: without memory barriers, and in one call from Rust. */
+unsigned long rvv_gate_enter(struct srcu_struct *ssp, const bool *open)
 {
-	return (unsigned long __force)srcu_read_lock_fast(ssp);
+	struct srcu_ctr __percpu *ctr = srcu_read_lock_fast(ssp);
+
+	if (likely(smp_load_acquire(open)))
+		return (unsigned long __force)ctr;
+	srcu_read_unlock_fast(ssp, ctr);
+	return 0;
 }
 
-void rvv_srcu_read_unlock(struct srcu_struct *ssp, unsigned long ctr)
+void rvv_gate_leave(struct srcu_struct *ssp, unsigned long ctr)
 {
 	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)ctr);
 }
