@@ -97,12 +97,7 @@ impl State {
     ///
     /// An address space below `create` need not be there yet.
     #[inline]
-    fn check<'a>(
-        &'a mut self,
-        dev: &'a Device,
-        asid: u32,
-        create: u32,
-    ) -> Result<Work<'a>> {
+    fn check<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
         self.owner_mm()?;
         let space = match self.spaces.entry(asid) {
             Entry::Occupied(entry) => entry.into_mut(),

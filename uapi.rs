@@ -201,3 +201,56 @@ impl VringAddr {
         })
     }
 }
+
+#[kunit_tests(rust_vhost_vdpa_message)]
+mod tests {
+    use super::*;
+
+    /// The words of a message.
+    fn words(version: u32, asid: u32, size: u64, kind: u8) -> [u64; Message::WORDS] {
+        let ([v0, v1, v2, v3], [a0, a1, a2, a3]) = (version.to_ne_bytes(), asid.to_ne_bytes());
+        let head = u64::from_ne_bytes([v0, v1, v2, v3, a0, a1, a2, a3]);
+        // What follows the type is not looked at.
+        let tail = u64::from_ne_bytes([VHOST_ACCESS_WO, kind, 1, 2, 3, 4, 5, 6]);
+        [head, 0x1000, size, 0x7000, tail]
+    }
+
+    fn asid(version: u32, asids: bool) -> Result<u32> {
+        let words = words(version, 7, 0x2000, VHOST_IOTLB_UPDATE);
+        Message::parse(words, asids).map(|(asid, _)| asid)
+    }
+
+    #[test]
+    fn fields() -> Result {
+        let words = words(VHOST_IOTLB_MSG_V2, 0, 0x2000, VHOST_IOTLB_INVALIDATE);
+        let (_, msg) = Message::parse(words, false)?;
+        assert_eq!((msg.iova, msg.size, msg.uaddr), (0x1000, 0x2000, 0x7000));
+        assert_eq!(msg.perm, VHOST_ACCESS_WO);
+        assert_eq!(msg.kind, VHOST_IOTLB_INVALIDATE);
+        Ok(())
+    }
+
+    #[test]
+    fn address_space_only_if_negotiated() {
+        assert_eq!(asid(VHOST_IOTLB_MSG_V2, true), Ok(7));
+        assert_eq!(asid(VHOST_IOTLB_MSG_V2, false), Ok(0));
+        // Version 1 has a hole there.
+        assert_eq!(asid(VHOST_IOTLB_MSG, true), Ok(0));
+        assert_eq!(asid(VHOST_IOTLB_MSG, false), Ok(0));
+    }
+
+    #[test]
+    fn unknown_versions() {
+        for version in [0, 3, 1 << 16, 1 << 31 | 1, u32::MAX] {
+            assert_eq!(asid(version, true), Err(EINVAL));
+        }
+    }
+
+    #[test]
+    fn h04_20_size_zero() {
+        for kind in 0..=u8::MAX {
+            let parsed = Message::parse(words(VHOST_IOTLB_MSG, 0, 0, kind), false);
+            assert_eq!(parsed.is_err(), kind == VHOST_IOTLB_UPDATE);
+        }
+    }
+}

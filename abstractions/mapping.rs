@@ -199,7 +199,6 @@ impl Table {
         (self.iotlb).add(start, last, map.addr, map.perm, map.opaque())
     }
 
-
     /// Pays no longer for pages that are not pinned.
     fn trim(&mut self) {
         if let Some(charge) = &mut self.charge {

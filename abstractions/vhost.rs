@@ -27,7 +27,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `raw` was initialised with the `vqs` behind `ptrs`, none of which move.
+/// `raw` was initialised with the `vqs` behind `ptrs`, none of which move. There is at least one.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Dev<T: Backend> {
     #[pin]
@@ -44,9 +44,12 @@ unsafe impl<T: Backend> Send for Dev<T> {}
 unsafe impl<T: Backend> Sync for Dev<T> {}
 
 impl<T: Backend> Dev<T> {
-    /// A device with `nvqs` queues.
+    /// A device with `nvqs` queues. `EINVAL` for none, which vhost core cannot do.
     pub(crate) fn new(nvqs: u32, data: impl PinInit<T, Error>) -> Result<Pin<KBox<Self>>> {
         let n = usize::try_from(nvqs)?;
+        if n == 0 {
+            return Err(EINVAL);
+        }
         let mut vqs =
             KVVec::<bindings::vhost_virtqueue>::with_capacity(n, GFP_KERNEL | __GFP_ZERO)?;
         let mut ptrs = KVec::with_capacity(n, GFP_KERNEL)?;
@@ -113,7 +116,8 @@ impl<T: Backend> Dev<T> {
     #[inline]
     pub(crate) fn backend_features(&self) -> u64 {
         let vq = self.vqs.as_ptr();
-        // SAFETY: There is a first queue. As in vhost core the word is read without a lock.
+        // SAFETY: By the invariant there is a first queue. As in vhost core, the word is read without a
+        // lock.
         unsafe { core::ptr::read_volatile(&raw const (*vq).acked_backend_features) }
     }
 

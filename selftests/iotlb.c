@@ -504,6 +504,7 @@ TEST_F(iotlb, h04_03_short_and_torn_messages)
 		},
 	};
 	size_t need = 40, len;
+	struct iovec iov;
 	char *guard = guarded_page();
 
 	ASSERT_NE(NULL, guard);
@@ -519,7 +520,13 @@ TEST_F(iotlb, h04_03_short_and_torn_messages)
 						 sizeof(m))) {
 			TH_LOG("length %zu", len);
 		}
+		/* A message takes another way with writev. */
+		iov = (struct iovec) { &m, len };
+		EXPECT_ERRNO(EINVAL, writev(self->fd, &iov, 1));
+		iov = (struct iovec) { guard + PAGE - len, sizeof(m) };
+		EXPECT_ERRNO(EINVAL, writev(self->fd, &iov, 1));
 	}
+	EXPECT_ERRNO(EINVAL, write(self->fd, &m, 0));
 	EXPECT_ERRNO(EINVAL, iotlb_write(self->fd, guard + PAGE, sizeof(m)));
 	EXPECT_OK(is_free(self->fd, self->iova, PAGE, self->mem));
 	/* Without the tail that nothing uses it is whole, and counts as such. */
@@ -545,6 +552,13 @@ TEST_F(iotlb, message_in_pieces)
 
 	EXPECT_EQ(sizeof(m), writev(self->fd, iov, 3));
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	/* The end may be missing, and the offset into the file means nothing. */
+	m.iotlb.type = VHOST_IOTLB_INVALIDATE;
+	iov[2].iov_len = 40 - 25;
+	EXPECT_EQ(sizeof(m), pwritev(self->fd, iov, 3, 12345));
+	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
+	EXPECT_EQ(sizeof(m), pwrite(self->fd, &m, 40, 12345));
+	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 }
 
 TEST_F(iotlb, invalidate_of_an_untouched_address_space)

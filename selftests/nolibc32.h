@@ -22,6 +22,16 @@ static inline ssize_t pread(int fd, void *buf, size_t len, long long off)
 	return syscall(__NR_pread64, fd, buf, len, (long)off, (long)(off >> 32));
 }
 
+static inline ssize_t pwrite(int fd, const void *buf, size_t len, long long off)
+{
+	return syscall(__NR_pwrite64, fd, buf, len, (long)off, (long)(off >> 32));
+}
+
+static inline ssize_t pwritev(int fd, const struct iovec *iov, int n, long long off)
+{
+	return syscall(__NR_pwritev, fd, iov, n, (long)off, (long)(off >> 32));
+}
+
 static inline int eventfd(unsigned int value, int flags)
 {
 	return syscall(__NR_eventfd2, value, flags);
