@@ -461,27 +461,39 @@ static inline int parent_pins(int fd, uint64_t iova)
 	return r ?: pins;
 }
 
-/*
- * Two neighbouring pages of p that are neighbours in physical memory too: their
- * offset, or -1. Needs CAP_SYS_ADMIN.
- */
-static inline long find_contiguous(const void *p, size_t len)
+/* The offset of a page of p after which the next lies in physical memory too, or -1. */
+static inline long find_contiguous(int pagemap, const void *p, size_t len)
 {
 	uint64_t e[2], pfn_mask = (1ULL << 55) - 1;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	long off, found = -1;
+	long off;
 
-	if (fd < 0)
-		return -1;
 	for (off = 0; off + 2 * PAGE <= len; off += PAGE) {
-		if (pread(fd, e, sizeof(e), ((uintptr_t)p + off) / PAGE * 8) !=
+		if (pread(pagemap, e, sizeof(e), ((uintptr_t)p + off) / PAGE * 8) !=
 		    sizeof(e))
 			break;
 		if ((e[0] & pfn_mask) &&
-		    (e[0] & pfn_mask) + 1 == (e[1] & pfn_mask)) {
-			found = off;
-			break;
-		}
+		    (e[0] & pfn_mask) + 1 == (e[1] & pfn_mask))
+			return off;
+	}
+	return -1;
+}
+
+/*
+ * Two pages of what alloc returns that are neighbours in physical memory, or NULL. How
+ * many have to be looked through depends on what ran before. Needs CAP_SYS_ADMIN.
+ */
+static inline void *contiguous_pages(void *(*alloc)(size_t))
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	char *found = NULL;
+	size_t len;
+
+	for (len = 512 * PAGE; fd >= 0 && !found && len <= 16384 * PAGE; len *= 2) {
+		char *p = alloc(len);
+		long off = p ? find_contiguous(fd, p, len) : -1;
+
+		if (off >= 0)
+			found = p + off;
 	}
 	close(fd);
 	return found;
