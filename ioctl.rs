@@ -10,7 +10,7 @@
 
 use crate::{
     abstractions::{
-        chardev::{self, Source},
+        chardev::{self, Written},
         doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
         eventfd::EventFd,
         gate, gup,
@@ -65,7 +65,7 @@ impl chardev::File for OpenFile {
     }
 
     #[inline]
-    fn write(self: Pin<&Self>, from: &mut impl Source) -> Result<usize> {
+    fn write(self: Pin<&Self>, from: &mut impl Written) -> Result<usize> {
         let asids = self.backend_features() & backend_features::IOTLB_ASID != 0;
         let written = self.node.write(asids, from);
         written.map_err(|e| self.node.error_or_gone(e))

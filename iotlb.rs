@@ -214,10 +214,6 @@ impl AddressSpace {
         if maps.is_empty() {
             return if batch { Ok(()) } else { self.settle(target) };
         }
-        // For undoing, which must not fail for want of memory.
-        if target.whole_table() {
-            self.table.reserve_held(maps.len())?;
-        }
         let asid = self.asid;
         let inserted = self.table.add(maps, |map| target.map(asid, map));
         self.peak = self.peak.max(self.mapped());
@@ -262,7 +258,6 @@ impl AddressSpace {
         if !target.whole_table() {
             return self.withdraw(target, start, last);
         }
-        self.table.reserve_held_for(start, last)?;
         let mark = self.table.held();
         self.table.hold(start, last);
         let n = self.table.held().saturating_sub(mark);
@@ -285,6 +280,8 @@ impl AddressSpace {
     }
 
     /// Gives the parent the table as it is. What was held for it can then go.
+    ///
+    /// Part of nearly every message, and short.
     #[inline(always)]
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {

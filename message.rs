@@ -4,13 +4,14 @@
 //!
 //! An `UPDATE` pins (or looks up) all of its memory without [`Node::state`](crate::Node), and then adds
 //! all of it or nothing. A parent that takes whole tables gets one table a message,
-//! or one a batch. As in C, userspace is told `EFAULT` whatever the error.
+//! or one a batch. As in C, userspace is told `EFAULT` of whatever went wrong
+//! with a message that could be read.
 //!
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
 
 use crate::{
     abstractions::{
-        chardev::Source,
+        chardev::Written,
         gup::{self, Charge},
         mapping::{Mapping, Mappings},
         params, trace, usermap,
@@ -87,10 +88,10 @@ impl Update {
 }
 
 impl State {
-    /// The address space of the caller, who may map memory: only the owner.
-    fn owner_mm(&self) -> Result<&ARef<Mm>> {
-        let owner = self.owner.as_ref().filter(|mm| gup::is_current_mm(mm));
-        owner.ok_or(EPERM)
+    /// Whether the caller may map memory: only the owner.
+    fn check_owner(&self) -> Result {
+        let owns = self.owner.as_ref().is_some_and(|mm| gup::is_current_mm(mm));
+        owns.then_some(()).ok_or(EPERM)
     }
 
     /// The checks that every message starts with: the owner, the address space, the batch.
@@ -98,7 +99,7 @@ impl State {
     /// An address space below `create` need not be there yet.
     #[inline]
     fn check<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
-        self.owner_mm()?;
+        self.check_owner()?;
         let space = match self.spaces.entry(asid) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => new_space(entry, asid, create)?,
@@ -144,7 +145,7 @@ impl Node {
     ///
     /// Errors: `EINVAL` for what is no message or cannot be read whole, `EFAULT` where handling it failed.
     #[inline]
-    pub(crate) fn write(&self, asids: bool, from: &mut impl Source) -> Result<usize> {
+    pub(crate) fn write(&self, asids: bool, from: &mut impl Written) -> Result<usize> {
         let (asid, msg) = Message::parse(from.words().ok_or(EINVAL)?, asids)?;
         if self.dispatch(asid, &msg).is_err() {
             self.stats.failed_messages.add(1, Relaxed);
@@ -316,7 +317,7 @@ impl Node {
         );
         let range = (update.uaddr, update.size);
         usermap::lookup(mm, range, write, read, |offset, size, file| {
-            // For one there is room, or else no address space.
+            // One is always let through: where it goes is checked for room.
             if !maps.is_empty() && maps.len() >= params::max_iotlb_entries() as usize {
                 return Err(ENOSPC);
             }

@@ -152,7 +152,7 @@ pub(crate) struct Node {
     state: Mutex<State>,
 }
 
-/// What the open file has set up. Empty while there is none.
+/// What the open file has set up. Empty while there is none, but for what is counted.
 struct State {
     /// The process that owns the device.
     owner: Option<ARef<Mm>>,
@@ -164,6 +164,7 @@ struct State {
     spaces: RBTree<u32, AddressSpace>,
     /// The address space of the batch that is open.
     batch: Option<u32>,
+    /// What messages did since the device came.
     counts: debug::Counts,
     /// What a device is given that is to reach nothing: there, so that memory cannot be short.
     empty: OwnedIotlb,
@@ -258,7 +259,8 @@ impl Driver for Published {
         if dev.map_style() == MapStyle::Platform && (dev.ngroups() > 1 || dev.nas() > 1) {
             return Err(eopnotsupp());
         }
-        // vhost core looks at the first queue; C does too, and crashes without one.
+        // The backend features that messages depend on are those of the first queue, as in C, which
+        // crashes without one.
         if dev.nvqs() == 0 || dev.nvqs() > u32::from(u16::MAX) + 1 {
             return Err(EINVAL);
         }

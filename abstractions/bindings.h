@@ -71,11 +71,13 @@ int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 p
 void rvv_eventfd_signal(struct eventfd_ctx *ctx);
 int rvv_srcu_init(struct srcu_struct *ssp);
 void rvv_srcu_cleanup(struct srcu_struct *ssp);
-unsigned long rvv_gate_enter(struct srcu_struct *ssp, const bool *open);
-void rvv_gate_leave(struct srcu_struct *ssp, unsigned long ctr);
+bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter);
+void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter);
 unsigned long rvv_page_to_pfn(const struct page *page);
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first);
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty);
+void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
+void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
 int rvv_minor_alloc(void);
 void rvv_minor_free(int minor);
 dev_t rvv_mkdev(unsigned int major, unsigned int minor);

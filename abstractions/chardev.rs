@@ -40,19 +40,19 @@ pub(crate) trait File: Doorbells + Sized + Send + Sync + 'static {
     fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize>;
 
     /// Handles a write; the number of bytes it took.
-    fn write(self: Pin<&Self>, from: &mut impl Source) -> Result<usize>;
+    fn write(self: Pin<&Self>, from: &mut impl Written) -> Result<usize>;
 
     /// Checks a new map; on success it becomes a doorbell.
     fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result;
 }
 
 /// What is written to a file.
-pub(crate) trait Source {
+pub(crate) trait Written {
     /// The words that come next, if there are as many.
     fn words<const N: usize>(&mut self) -> Option<[u64; N]>;
 }
 
-impl Source for IovIterSource<'_> {
+impl Written for IovIterSource<'_> {
     #[inline]
     fn words<const N: usize>(&mut self) -> Option<[u64; N]> {
         let mut words = [0; N];
@@ -61,7 +61,7 @@ impl Source for IovIterSource<'_> {
     }
 }
 
-impl Source for UserSliceReader {
+impl Written for UserSliceReader {
     #[inline]
     fn words<const N: usize>(&mut self) -> Option<[u64; N]> {
         self.read().ok()
@@ -306,10 +306,7 @@ impl<F: File> Fops<F> {
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The file is open on one of our devices.
         let this = unsafe { Self::file(file) };
-        match F::ioctl(this, cmd, arg) {
-            Ok(ret) => ret as c_long,
-            Err(e) => e.to_errno() as c_long,
-        }
+        from_result(|| F::ioctl(this, cmd, arg))
     }
 
     /// `file_operations::write`.
@@ -326,10 +323,7 @@ impl<F: File> Fops<F> {
         // SAFETY: The file is open on one of our devices.
         let this = unsafe { Self::file(file) };
         let mut reader = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len).reader();
-        match F::write(this, &mut reader) {
-            Ok(n) => n as isize,
-            Err(e) => e.to_errno() as isize,
-        }
+        from_result(|| F::write(this, &mut reader).map(|n| n as isize))
     }
 
     /// `file_operations::write_iter`.
@@ -345,10 +339,7 @@ impl<F: File> Fops<F> {
         let this = unsafe { Self::file((*kiocb).ki_filp) };
         // SAFETY: The caller gives a valid source.
         let iov = unsafe { IovIterSource::from_raw(iov) };
-        match F::write(this, iov) {
-            Ok(n) => n as isize,
-            Err(e) => e.to_errno() as isize,
-        }
+        from_result(|| F::write(this, iov).map(|n| n as isize))
     }
 
     /// `file_operations::mmap`.

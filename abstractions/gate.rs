@@ -60,11 +60,12 @@ impl Gate {
 
     /// Passes the gate. `ENODEV` once the device is gone.
     pub(crate) fn enter(&self) -> Result<Guard<'_>> {
-        // SAFETY: Initialised by the invariant.
-        let counter = unsafe { bindings::rvv_gate_enter(self.srcu.get(), self.open.as_ptr()) };
-        if counter == 0 {
+        let (srcu, open, mut counter) = (self.srcu.get(), self.open.as_ptr(), 0);
+        // SAFETY: `srcu` is initialised by the invariant, `open` ours, and `counter` a local.
+        if !unsafe { bindings::rvv_gate_enter(srcu, open, &mut counter) } {
             return Err(ENODEV);
         }
+        // INVARIANT: We entered.
         Ok(Guard {
             gate: self,
             counter,
@@ -99,6 +100,10 @@ impl PinnedDrop for Gate {
 const _: () = assert!(size_of::<Atomic<bool>>() == size_of::<bool>());
 
 /// Proof that the device is there. Derefs to it.
+///
+/// # Invariants
+///
+/// Whoever made this entered `gate`, and was given `counter`, with which it is left once.
 pub(crate) struct Guard<'a> {
     gate: &'a Gate,
     counter: c_ulong,
@@ -116,7 +121,7 @@ impl core::ops::Deref for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: `counter` is what entering returned.
+        // SAFETY: By the invariant.
         unsafe { bindings::rvv_gate_leave(self.gate.srcu.get(), self.counter) }
     }
 }

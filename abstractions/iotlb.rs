@@ -141,6 +141,13 @@ impl Iotlb {
         })
     }
 
+    /// Adds a range that was in this IOTLB before, and for which there is still room.
+    pub(crate) fn attach(&mut self, range: Detached) {
+        let node = range.into_raw();
+        // SAFETY: Initialised by the invariant, and we are its only user; nobody else uses the node.
+        unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
+    }
+
     /// Removes every range that intersects `[start, last]`, whole.
     pub(crate) fn remove(&mut self, start: u64, last: u64) {
         if start > last {
@@ -154,6 +161,7 @@ impl Iotlb {
     #[inline]
     pub(crate) fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
         let next = self.iter(start, last).next;
+        // INVARIANT: What was found, if anything was.
         Taking {
             iotlb: self,
             next,
@@ -222,10 +230,106 @@ impl Taking<'_> {
         Ok(Some(map))
     }
 
-    /// Takes out the next range.
+    /// Takes out the next range, memory and all.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<Map> {
-        self.next_if(|_| Ok(())).ok().flatten()
+    pub(crate) fn detach(&mut self) -> Option<Detached> {
+        let found = NonNull::new(self.next)?;
+        let (start, last) = (self.start, self.last);
+        // INVARIANT: As in `next_if`.
+        // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
+        self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
+        // SAFETY: As above.
+        unsafe { bindings::rvv_iotlb_detach(self.iotlb.as_raw(), found.as_ptr()) };
+        // INVARIANT: It is in no IOTLB now.
+        Some(Detached(found))
+    }
+}
+
+/// A range that is in no IOTLB. It needs no memory to be held or put back.
+///
+/// # Invariants
+///
+/// The range was allocated by an IOTLB, and is ours alone.
+pub(crate) struct Detached(NonNull<bindings::vhost_iotlb_map>);
+
+impl Detached {
+    /// The range as a value.
+    #[inline]
+    pub(crate) fn map(&self) -> Map {
+        // SAFETY: Ours by the invariant.
+        Map::from_node(unsafe { self.0.as_ref() })
+    }
+
+    fn into_raw(self) -> *mut bindings::vhost_iotlb_map {
+        let node = self.0.as_ptr();
+        core::mem::forget(self);
+        node
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        // SAFETY: Ours by the invariant, from `kmalloc()`.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) }
+    }
+}
+
+/// Ranges that are in no IOTLB: last in, first out.
+///
+/// # Invariants
+///
+/// From `head` on, `link.next` leads over `len` ranges that are [`Detached`] and ours.
+pub(crate) struct DetachedRanges {
+    head: *mut bindings::vhost_iotlb_map,
+    len: usize,
+}
+
+// SAFETY: Plain memory, not tied to a thread.
+unsafe impl Send for DetachedRanges {}
+// SAFETY: Nothing can be changed through a shared reference.
+unsafe impl Sync for DetachedRanges {}
+
+impl DetachedRanges {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: No ranges.
+        Self {
+            head: core::ptr::null_mut(),
+            len: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds one.
+    #[inline]
+    pub(crate) fn push(&mut self, range: Detached) {
+        let node = range.into_raw();
+        // SAFETY: The range is ours, and in no IOTLB's list.
+        unsafe { (*node).link.next = self.head.cast() };
+        // INVARIANT: The range leads to those that were there.
+        self.head = node;
+        self.len = self.len.wrapping_add(1);
+    }
+
+    /// Takes the one that was added last.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Detached> {
+        let node = NonNull::new(self.head)?;
+        // SAFETY: Ours by the invariant.
+        self.head = unsafe { (*node.as_ptr()).link.next.cast() };
+        self.len = self.len.wrapping_sub(1);
+        // INVARIANT: It is out of the list, and so in nobody else's hands.
+        Some(Detached(node))
+    }
+}
+
+impl Drop for DetachedRanges {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
     }
 }
 

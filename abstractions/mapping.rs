@@ -10,7 +10,7 @@ use super::{
     bindings,
     few::Few,
     gup::{Charge, Pages},
-    iotlb::{Iotlb, Map, OwnedIotlb},
+    iotlb::{DetachedRanges, Iotlb, Map, OwnedIotlb},
     usermap::MapFile,
 };
 use kernel::{page::PAGE_SHIFT, prelude::*};
@@ -103,11 +103,6 @@ impl Mappings {
     }
 }
 
-/// How much room for held ranges is kept. A batch may need room for millions, but only once.
-const HELD_ROOM: usize = 256;
-/// How much room there is at least once any was needed.
-const HELD_FEW: usize = 16;
-
 /// An IOTLB whose ranges own the memory they point to; and ranges that are *held*: they are out of
 /// the IOTLB, but the device may still reach them.
 ///
@@ -119,7 +114,7 @@ const HELD_FEW: usize = 16;
 /// altogether, and `charge` counts no fewer.
 pub(crate) struct Table {
     iotlb: OwnedIotlb,
-    held: KVVec<Map>,
+    held: DetachedRanges,
     charge: Option<Charge>,
     pinned: u64,
 }
@@ -150,7 +145,7 @@ impl Table {
         // INVARIANT: No ranges.
         Ok(Self {
             iotlb: OwnedIotlb::new(limit)?,
-            held: KVVec::new(),
+            held: DetachedRanges::new(),
             charge: None,
             pinned: 0,
         })
@@ -179,7 +174,7 @@ impl Table {
             self.add_range(map)?;
             if let Err(e) = f(map) {
                 // The mapping is not the range's yet.
-                self.iotlb.take(map.start, map.last).next();
+                drop(self.iotlb.take(map.start, map.last).detach());
                 return Err(e);
             }
             // INVARIANT: Now it is.
@@ -233,91 +228,48 @@ impl Table {
         done
     }
 
-    /// Makes room for holding every range that intersects `[start, last]`.
-    pub(crate) fn reserve_held_for(&mut self, start: u64, last: u64) -> Result {
-        // An upper bound costs less than counting, in a small table and for many ranges.
-        let mut n = self.iotlb.len() as usize;
-        if n > HELD_ROOM {
-            let ranges = self.iotlb.iter(start, last);
-            let counted = ranges.take(HELD_ROOM.saturating_add(1)).count();
-            if counted <= HELD_ROOM {
-                n = counted;
-            } else if self.pinned != 0 {
-                // Each is a page at least.
-                let pages = last.wrapping_sub(start) >> PAGE_SHIFT;
-                n = usize::try_from(pages).map_or(n, |pages| n.min(pages.saturating_add(2)));
-            }
-        }
-        self.reserve_held(n)
-    }
-
-    /// Makes room for holding `n` more ranges.
-    #[inline]
-    pub(crate) fn reserve_held(&mut self, n: usize) -> Result {
-        let free = self.held.capacity().saturating_sub(self.held.len());
-        if free < n {
-            return self.grow_held(n);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn grow_held(&mut self, n: usize) -> Result {
-        Ok(self.held.reserve(n.max(HELD_FEW), GFP_KERNEL)?)
-    }
-
     /// How many ranges are held.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Holds every range that intersects `[start, last]`, as many as there is room for.
-    #[inline(always)]
+    /// Holds every range that intersects `[start, last]`.
     pub(crate) fn hold(&mut self, start: u64, last: u64) {
         let mut taking = self.iotlb.take(start, last);
-        while self.held.len() < self.held.capacity() {
-            let Some(map) = taking.next() else {
-                return;
-            };
-            // INVARIANT: It goes from one to the other. There is room.
-            let _ = self.held.push_within_capacity(map);
+        while let Some(range) = taking.detach() {
+            // INVARIANT: It goes from one to the other.
+            self.held.push(range);
         }
     }
 
-    /// Puts back what was held after the first `mark`. That for which there is no memory stays held.
+    /// Puts back what was held after the first `mark`, to where it was.
     pub(crate) fn put_back(&mut self, mark: usize) {
         while self.held.len() > mark {
-            let Some(map) = self.held.pop() else {
+            let Some(range) = self.held.pop() else {
                 return;
             };
-            if self.add_range(&map).is_err() {
-                // There is the room that it was in.
-                let _ = self.held.push_within_capacity(map);
-                return;
-            }
+            // INVARIANT: It goes from one to the other.
+            self.iotlb.attach(range);
         }
     }
 
     /// Gives back what was held after the first `mark`; the device must not reach it.
     #[inline]
     pub(crate) fn drop_held(&mut self, mark: usize) {
-        if self.held.len() > mark || self.held.capacity() > HELD_ROOM {
+        if self.held.len() > mark {
             self.drop_held_now(mark);
         }
     }
 
     fn drop_held_now(&mut self, mark: usize) {
         while self.held.len() > mark {
-            let Some(map) = self.held.pop() else {
+            let Some(range) = self.held.pop() else {
                 break;
             };
             // SAFETY: It was just taken out.
-            unsafe { give_back(&mut self.pinned, map) };
+            unsafe { give_back(&mut self.pinned, range.map()) };
         }
         self.trim();
-        if mark == 0 && self.held.capacity() > HELD_ROOM {
-            self.held = KVVec::new();
-        }
     }
 
     /// Calls `f` with the IOTLB as a parent is given it.
@@ -328,10 +280,10 @@ impl Table {
     /// Forgets the first range without giving anything back, because a device may still reach it;
     /// the number of its pages.
     pub(crate) fn leak_first(&mut self) -> u64 {
-        let Some(map) = self.iotlb.take(0, u64::MAX).next() else {
+        let Some(range) = self.iotlb.take(0, u64::MAX).detach() else {
             return 0;
         };
-        let pages = pages_of(&map);
+        let pages = pages_of(&range.map());
         if let Some(charge) = &mut self.charge {
             core::mem::forget(charge.split(pages));
         }
@@ -345,7 +297,7 @@ impl Table {
             core::mem::forget(charge);
         }
         // A range by itself gives nothing back.
-        self.held = KVVec::new();
+        self.held = DetachedRanges::new();
         self.iotlb.clear();
     }
 }

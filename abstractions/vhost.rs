@@ -5,6 +5,7 @@
 //! C: `drivers/vhost/vhost.c`, `struct vhost_dev`.
 
 use super::bindings;
+use crate::uapi::Message;
 use core::{
     mem::offset_of,
     ops::Deref, //
@@ -14,6 +15,15 @@ use kernel::{
     error::to_result,
     prelude::*,
     types::Opaque, //
+};
+
+// What is read of a message (`uapi.rs`), and what is said to have been written.
+const _: () = {
+    assert!(offset_of!(bindings::vhost_msg, __bindgen_anon_1) == 8);
+    assert!(offset_of!(bindings::vhost_msg_v2, __bindgen_anon_1) == 8);
+    assert!(8 + size_of::<bindings::vhost_iotlb_msg>() == size_of::<[u64; Message::WORDS]>());
+    assert!(size_of::<bindings::vhost_msg>() == Message::SIZE);
+    assert!(size_of::<bindings::vhost_msg_v2>() == Message::SIZE);
 };
 
 /// What a device does with kicks.
@@ -40,11 +50,12 @@ pub(crate) struct Dev<T: Backend> {
 
 // SAFETY: A `vhost_dev` is not tied to a thread; `T` is `Send`.
 unsafe impl<T: Backend> Send for Dev<T> {}
-// SAFETY: The methods below take the locks that vhost core asks for; `T` is `Sync`.
+// SAFETY: The methods below take the locks that vhost core asks for, or read one word as it does without;
+// `T` is `Sync`.
 unsafe impl<T: Backend> Sync for Dev<T> {}
 
 impl<T: Backend> Dev<T> {
-    /// A device with `nvqs` queues. `EINVAL` for none, which vhost core cannot do.
+    /// A device with `nvqs` queues. `EINVAL` for none: what was acked is found in the first.
     pub(crate) fn new(nvqs: u32, data: impl PinInit<T, Error>) -> Result<Pin<KBox<Self>>> {
         let n = usize::try_from(nvqs)?;
         if n == 0 {

@@ -559,6 +559,36 @@ TEST_F(iotlb, message_in_pieces)
 	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 }
 
+TEST_F(iotlb, message_with_an_unreadable_hole)
+{
+	struct vhost_msg_v2 m = {
+		.type = VHOST_IOTLB_MSG,
+		.iotlb = {
+			.iova = self->iova,
+			.size = PAGE,
+			.uaddr = (uintptr_t)self->mem,
+			.perm = VHOST_ACCESS_RW,
+			.type = VHOST_IOTLB_UPDATE,
+		},
+	};
+	char *guard = guarded_page();
+	struct iovec iov[] = {
+		{ &m, 4 }, { guard + PAGE, 4 }, { (char *)&m + 8, sizeof(m) - 8 },
+	};
+	ssize_t r;
+
+	ASSERT_NE(NULL, guard);
+	r = writev(self->fd, iov, 3);
+	/* C passes over what it does not look at. */
+	if (on_c_driver()) {
+		EXPECT_EQ(sizeof(m), r);
+		C_DIFFERS("it does not read the hole");
+	}
+	EXPECT_EQ(-1, r);
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_OK(is_free(self->fd, self->iova, PAGE, self->mem));
+}
+
 TEST_F(iotlb, invalidate_of_an_untouched_address_space)
 {
 	EXPECT_ERRNO(EFAULT, iotlb_unmap(self->fd, self->iova, PAGE));

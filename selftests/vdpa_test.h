@@ -494,6 +494,8 @@ static inline void *contiguous_pages(void *(*alloc)(size_t))
 
 		if (off >= 0)
 			found = p + off;
+		else if (p)
+			munmap(p, len);
 	}
 	close(fd);
 	return found;

@@ -14,6 +14,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/vhost_iotlb.h>
 
 #include "common.h"
 
@@ -151,19 +152,21 @@ void rvv_srcu_cleanup(struct srcu_struct *ssp)
 }
 
 /* Every call into a device passes here: without memory barriers, and in one call from Rust. */
-unsigned long rvv_gate_enter(struct srcu_struct *ssp, const bool *open)
+bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter)
 {
 	struct srcu_ctr __percpu *ctr = srcu_read_lock_fast(ssp);
 
-	if (likely(smp_load_acquire(open)))
-		return (unsigned long __force)ctr;
+	if (likely(smp_load_acquire(open))) {
+		*counter = (unsigned long __force)ctr;
+		return true;
+	}
 	srcu_read_unlock_fast(ssp, ctr);
-	return 0;
+	return false;
 }
 
-void rvv_gate_leave(struct srcu_struct *ssp, unsigned long ctr)
+void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter)
 {
-	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)ctr);
+	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)counter);
 }
 
 unsigned long rvv_page_to_pfn(const struct page *page)
@@ -190,6 +193,26 @@ int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
 {
 	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), n, dirty);
+}
+
+/* As in drivers/vhost/iotlb.c, which takes ranges out of its tree only to free them. */
+#define RVV_START(map)	((map)->start)
+#define RVV_LAST(map)	((map)->last)
+INTERVAL_TREE_DEFINE(struct vhost_iotlb_map, rb, __u64, __subtree_last,
+		     RVV_START, RVV_LAST, static __maybe_unused inline, rvv_itree);
+
+void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
+{
+	rvv_itree_remove(map, &iotlb->root);
+	list_del(&map->link);
+	iotlb->nmaps--;
+}
+
+void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
+{
+	iotlb->nmaps++;
+	rvv_itree_insert(map, &iotlb->root);
+	list_add_tail(&map->link, &iotlb->list);
 }
 
 static DEFINE_IDA(rvv_minors);
