@@ -583,6 +583,7 @@ TEST_F(iotlb, message_with_an_unreadable_hole)
 	if (on_c_driver()) {
 		EXPECT_EQ(sizeof(m), r);
 		C_DIFFERS("it does not read the hole");
+		return;
 	}
 	EXPECT_EQ(-1, r);
 	EXPECT_EQ(EINVAL, errno);
