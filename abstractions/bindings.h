@@ -77,6 +77,8 @@ unsigned long rvv_page_to_pfn(const struct page *page);
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first);
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty);
 void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
+bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
+			  struct list_head **head);
 void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
 int rvv_minor_alloc(void);
 void rvv_minor_free(int minor);

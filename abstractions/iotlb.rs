@@ -5,7 +5,7 @@
 //! C: `drivers/vhost/iotlb.c`, `include/linux/vhost_iotlb.h`.
 
 use super::{bindings, result::to_result};
-use core::ptr::NonNull;
+use core::{mem::offset_of, ptr::NonNull};
 use kernel::{
     prelude::*,
     types::Opaque, //
@@ -139,6 +139,22 @@ impl Iotlb {
         to_result(unsafe {
             bindings::vhost_iotlb_add_range_ctx(self.as_raw(), start, last, addr, perm, opaque)
         })
+    }
+
+    /// Moves all ranges to `to`, however many, if all of them intersect `[start, last]` and none
+    /// overlaps another; whether it did.
+    #[inline]
+    pub(crate) fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
+        let n = self.len() as usize;
+        // SAFETY: Initialised by the invariant, and we are its only user; `head` is as it should be by
+        // the invariant of `to`.
+        let all = start <= last
+            && unsafe { bindings::rvv_iotlb_detach_all(self.as_raw(), start, last, &mut to.head) };
+        if all {
+            // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
+            to.len = to.len.wrapping_add(n);
+        }
+        all
     }
 
     /// Adds a range that was in this IOTLB before, and for which there is still room.
@@ -278,9 +294,9 @@ impl Drop for Detached {
 ///
 /// # Invariants
 ///
-/// From `head` on, `link.next` leads over `len` ranges that are [`Detached`] and ours.
+/// From `head` on, `next` leads over the `link`s of `len` ranges that are [`Detached`] and ours, to null.
 pub(crate) struct DetachedRanges {
-    head: *mut bindings::vhost_iotlb_map,
+    head: *mut bindings::list_head,
     len: usize,
 }
 
@@ -308,22 +324,26 @@ impl DetachedRanges {
     #[inline]
     pub(crate) fn push(&mut self, range: Detached) {
         let node = range.into_raw();
-        // SAFETY: The range is ours, and in no IOTLB's list.
-        unsafe { (*node).link.next = self.head.cast() };
+        // SAFETY: The range is ours.
+        let link = unsafe { &raw mut (*node).link };
+        // SAFETY: As above, and in no IOTLB's list.
+        unsafe { (*link).next = self.head };
         // INVARIANT: The range leads to those that were there.
-        self.head = node;
+        self.head = link;
         self.len = self.len.wrapping_add(1);
     }
 
     /// Takes the one that was added last.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Detached> {
-        let node = NonNull::new(self.head)?;
+        let link = NonNull::new(self.head)?;
         // SAFETY: Ours by the invariant.
-        self.head = unsafe { (*node.as_ptr()).link.next.cast() };
+        self.head = unsafe { link.as_ref().next };
         self.len = self.len.wrapping_sub(1);
+        // SAFETY: By the invariant the link is part of a range.
+        let node = unsafe { link.byte_sub(offset_of!(bindings::vhost_iotlb_map, link)) };
         // INVARIANT: It is out of the list, and so in nobody else's hands.
-        Some(Detached(node))
+        Some(Detached(node.cast()))
     }
 }
 

@@ -235,9 +235,12 @@ impl Table {
 
     /// Holds every range that intersects `[start, last]`.
     pub(crate) fn hold(&mut self, start: u64, last: u64) {
+        // INVARIANT: They go from one to the other.
+        if self.iotlb.detach_all(start, last, &mut self.held) {
+            return;
+        }
         let mut taking = self.iotlb.take(start, last);
         while let Some(range) = taking.detach() {
-            // INVARIANT: It goes from one to the other.
             self.held.push(range);
         }
     }
@@ -304,7 +307,86 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
+        self.hold(0, u64::MAX);
         self.drop_held(0);
-        let _ = self.remove(0, u64::MAX, |_| Ok(()));
+    }
+}
+
+#[kunit_tests(rust_vhost_vdpa_table)]
+mod tests {
+    use super::*;
+    use crate::abstractions::iotlb::Detached;
+
+    const SIZE: u64 = 0x1000;
+
+    /// A table of `n` ranges with room between them, which own nothing.
+    fn iotlb(n: u64) -> Result<OwnedIotlb> {
+        let mut iotlb = OwnedIotlb::new(8)?;
+        for i in 0..n {
+            let start = 2 * i * SIZE;
+            iotlb.add(start, start + SIZE - 1, i, 3, core::ptr::null_mut())?;
+        }
+        Ok(iotlb)
+    }
+
+    /// Which of the ranges intersect `[start, last]`, a bit each.
+    fn ranges(iotlb: &Iotlb, start: u64, last: u64) -> u64 {
+        let found = iotlb.iter(start, last).map(|map| 1 << map.addr);
+        found.fold(0, |all, bit| all | bit)
+    }
+
+    fn pop_all(held: &mut DetachedRanges, mut f: impl FnMut(Detached)) {
+        while let Some(range) = held.pop() {
+            f(range);
+        }
+        assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn hold_and_put_back() -> Result {
+        for n in 0..5u64 {
+            let mut iotlb = iotlb(n)?;
+            let all = (1 << n) - 1;
+            // Each pair of ends: inside of, between, before and behind ranges.
+            for (start, last) in (0..12).flat_map(|i| (0..12).map(move |j| (i, j))) {
+                let (start, last) = (start * SIZE, last * SIZE);
+                let hit = ranges(&iotlb, start, last);
+                let mut held = DetachedRanges::new();
+                let at_once = iotlb.detach_all(start, last, &mut held);
+                assert_eq!(at_once, n > 0 && hit == all);
+                let mut taking = iotlb.take(start, last);
+                while let Some(range) = taking.detach() {
+                    held.push(range);
+                }
+                assert_eq!(held.len(), hit.count_ones() as usize);
+                assert_eq!(ranges(&iotlb, 0, u64::MAX), all & !hit);
+                assert_eq!(iotlb.len(), (all & !hit).count_ones());
+                pop_all(&mut held, |range| iotlb.attach(range));
+                assert_eq!(ranges(&iotlb, 0, u64::MAX), all);
+                assert_eq!(u64::from(iotlb.len()), n);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn held_before_stays_behind() -> Result {
+        let (mut first, mut second) = (iotlb(2)?, iotlb(3)?);
+        let mut held = DetachedRanges::new();
+        assert!(first.detach_all(0, u64::MAX, &mut held));
+        assert!(second.detach_all(0, u64::MAX, &mut held));
+        assert_eq!(held.len(), 5);
+        let mut seen = 0u64;
+        while held.len() > 2 {
+            seen |= held.pop().map_or(0, |range| 1 << range.map().addr);
+        }
+        assert_eq!(seen, 7);
+        seen = 0;
+        pop_all(&mut held, |range| seen |= 1 << range.map().addr);
+        assert_eq!(seen, 3);
+        // Both tables can be used again.
+        first.add(0, SIZE - 1, 0, 3, core::ptr::null_mut())?;
+        assert_eq!((first.len(), second.len()), (1, 0));
+        Ok(())
     }
 }

@@ -208,6 +208,28 @@ void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
 	iotlb->nmaps--;
 }
 
+/*
+ * Takes out all ranges at once if they all intersect [start, last]. Their links lead
+ * from one to the next, and on to *head, which becomes the first of them.
+ */
+bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
+			  struct list_head **head)
+{
+	struct rb_node *left = rb_first_cached(&iotlb->root);
+	struct rb_node *right = rb_last(&iotlb->root.rb_root);
+
+	/* None overlaps another, so those in between do if the outer ones do. */
+	if (!left || rb_entry(left, struct vhost_iotlb_map, rb)->last < start ||
+	    rb_entry(right, struct vhost_iotlb_map, rb)->start > last)
+		return false;
+	iotlb->list.prev->next = *head;
+	*head = iotlb->list.next;
+	INIT_LIST_HEAD(&iotlb->list);
+	iotlb->root = RB_ROOT_CACHED;
+	iotlb->nmaps = 0;
+	return true;
+}
+
 void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
 {
 	iotlb->nmaps++;
