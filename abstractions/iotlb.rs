@@ -145,16 +145,18 @@ impl Iotlb {
     /// overlaps another; whether it did.
     #[inline]
     pub(crate) fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
-        let n = self.len() as usize;
+        if start > last {
+            return false;
+        }
+        let (n, iotlb) = (self.len() as usize, self.as_raw());
         // SAFETY: Initialised by the invariant, and we are its only user; `head` is as it should be by
         // the invariant of `to`.
-        let all = start <= last
-            && unsafe { bindings::rvv_iotlb_detach_all(self.as_raw(), start, last, &mut to.head) };
-        if all {
-            // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
-            to.len = to.len.wrapping_add(n);
+        if !unsafe { bindings::rvv_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
+            return false;
         }
-        all
+        // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
+        to.len = to.len.wrapping_add(n);
+        true
     }
 
     /// Adds a range that was in this IOTLB before, and for which there is still room.
