@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The front door. Kbuild has the modules themselves.
 #
-#   make KDIR=/path/to/linux-7.2 [LLVM=1]    against a configured tree of your own
+#   make KDIR=/path/to/linux [LLVM=1]    against a configured tree of your own
 #   make                                     against Debian's stock kernel, prepared in a cache
 #   make help                                everything else
 
@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check clients fuzz soak bench speed parity shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check kernels clients fuzz soak bench speed parity shell fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -21,6 +21,7 @@ help:
 	@echo 'Targets (root or sudo without a password; a Debian mirror the first time):'
 	@echo '  demo         a guest whose disk and NIC run through the driver, on the stock kernel in a VM'
 	@echo '  check        formatting, lints, build, layout check, selftests in the VM'
+	@echo '  kernels      every kernel of tools/kernels: builds, layouts, selftests; a table (NAMES=)'
 	@echo '  clients      QEMU in all its ways (shadow virtqueues, live migration), libblkio and the vdpa tool'
 	@echo '  fuzz         fresh seeds of differential fuzzing against the C driver (SECONDS=300)'
 	@echo '  soak         removals under load, swapped eventfds, failing allocations: on the debug kernel (ROUNDS=1000)'
@@ -35,6 +36,7 @@ help:
 	@echo '  fmt, fmtcheck, clippy       the Rust tools, at the versions of the kernel build'
 	@echo '  cache-clean  remove everything that was prepared'
 	@echo
+	@echo 'KERNEL=NAME chooses a kernel: '"$$(awk '$$1 == "kernel" { printf "%s%s", sep, $$2; sep = ", " }' tools/kernels)"
 	@echo 'Variables: DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, VHOST_VDPA_CACHE, VM_ACCEL=kvm|tcg'
 
 ifdef KDIR
@@ -74,6 +76,9 @@ demo:
 
 check:
 	@tools/check.sh
+
+kernels:
+	@tools/kernels.sh
 
 clients:
 	@tools/clients.sh

@@ -7,6 +7,7 @@
 
 use super::{
     bindings,
+    compat,
     doorbell::{Doorbells, Mapping, NewVma},
     vdpa, //
 };
@@ -185,7 +186,7 @@ impl<F: File> Registration<F> {
         // SAFETY: Zeroed memory that is ours; the table is static.
         unsafe { bindings::cdev_init(cdev, &Fops::<F>::TABLE.0) };
         // SAFETY: As above.
-        unsafe { (*cdev).owner = crate::THIS_MODULE.as_ptr() };
+        unsafe { (*cdev).owner = compat::this_module().as_ptr() };
         // SAFETY: Both are initialised.
         to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
         core::mem::forget(guard);
@@ -239,7 +240,7 @@ struct Fops<F>(PhantomData<F>);
 
 impl<F: File> Fops<F> {
     const TABLE: &'static Table = &Table(bindings::file_operations {
-        owner: crate::THIS_MODULE.as_ptr(),
+        owner: compat::this_module().as_ptr(),
         open: Some(Self::open),
         release: Some(Self::release),
         // `write(2)` takes this way, which needs no iterator; `writev(2)` and io_uring the other.

@@ -12,6 +12,7 @@
 
 pub(crate) mod bindings;
 pub(crate) mod blk_params;
+pub(crate) mod compat;
 pub(crate) mod ether;
 pub(crate) mod guest_mem;
 #[cfg(CONFIG_KUNIT = "y")]

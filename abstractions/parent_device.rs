@@ -4,7 +4,7 @@
 //!
 //! C: `__vdpa_alloc_device()`, `_vdpa_register_device()`, `drivers/vdpa/vdpa.c`.
 
-use super::{bindings, parent_ops_raw::OpTable};
+use super::{bindings, compat, parent_ops_raw::OpTable};
 use crate::parent_ops::{Maps, VdpaConfigOps};
 use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::{
@@ -189,7 +189,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         let data = unsafe { &raw mut (*this).data };
         // SAFETY: The memory is ours and does not move until it is freed; if this fails, `ready`
         // stays unset and nothing is dropped.
-        unsafe { init.__pinned_init(data.cast::<T>()) }?;
+        unsafe { compat::raw_try_init(data.cast::<T>(), init) }?;
         // INVARIANT: It was just initialised.
         // SAFETY: As above.
         unsafe { (*this).ready = true };

@@ -11,14 +11,14 @@
 #			the machine does not matter; what memory and a second CPU cost is not in it
 . "$(dirname "$0")/lib.sh"
 
-"$PROJECT/tools/setup.sh"
+prepare
 "$PROJECT/tools/build.sh"
-"$PROJECT/tools/setup.sh" csim
+prepare csim
 mkdir -p "$CACHE/bench"
 step "building the benchmarks" in_root sh -c '
 	cd /src/tools/bench
-	gcc-14 -O2 -Wall -o /cache/bench/mapbench mapbench.c &&
-	gcc-14 -O2 -Wall -std=gnu11 -D_GNU_SOURCE= -Wno-unused-function -static -I /src/selftests \
+	gcc -O2 -Wall -o /cache/bench/mapbench mapbench.c &&
+	gcc -O2 -Wall -std=gnu11 -D_GNU_SOURCE= -Wno-unused-function -static -I /src/selftests \
 		-isystem /cache/tree/tools/testing/selftests -o /cache/bench/kickbench kickbench.c'
 say "Rounds appear as they end; each takes some minutes under emulation."
 out=$CACHE/bench/last

@@ -9,6 +9,7 @@ src=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$1"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+llvm=$(sed -nE 's/^CONFIG_CC_VERSION_TEXT=.*clang version ([0-9]+)\..*/\1/p' .config)
 mapfile -t options < <(sed -nE 's/^obj-\$\((CONFIG_[A-Z0-9_]+)\).*/\1/p' "$src/Kbuild")
 [ ${#options[@]} -gt 0 ]
 { cat Kconfig; printf 'source "%s/Kconfig"\n' "$src"; } >"$work/Kconfig"
@@ -17,7 +18,7 @@ mapfile -t options < <(sed -nE 's/^obj-\$\((CONFIG_[A-Z0-9_]+)\).*/\1/p' "$src/K
 configure() {
 	sed -E "$1" .config >"$work/.config"
 	printf '%s=m\n' "${options[@]}" >>"$work/.config"
-	make -s LLVM=-19 KCONFIG_CONFIG="$work/.config" Kconfig="$work/Kconfig" KBUILD_KCONFIG="$work/Kconfig" \
+	make -s LLVM=-"$llvm" KCONFIG_CONFIG="$work/.config" Kconfig="$work/Kconfig" KBUILD_KCONFIG="$work/Kconfig" \
 		olddefconfig >"$work/out" 2>&1 || { cat "$work/out"; exit 1; }
 }
 

@@ -3,7 +3,9 @@
 # Refuse a KDIR that cannot work, in one sentence that says why.
 # Usage: check-kdir.sh KDIR
 kdir=$1
-series=7.2
+PROJECT=$(cd "$(dirname "$0")/.." && pwd -P)
+. "$PROJECT/tools/table.sh"
+series=$(supported_series | tr '\n' ' ' | sed 's/ $//; s/ / and /g')
 no() { printf 'KDIR: %s\n' "$*" >&2; exit 1; }
 
 [ -d "$kdir" ] || no "$kdir is not a directory."
@@ -11,8 +13,8 @@ no() { printf 'KDIR: %s\n' "$*" >&2; exit 1; }
 
 version=$(sed -nE 's/^VERSION = //p' "$kdir/Makefile").$(sed -nE 's/^PATCHLEVEL = //p' "$kdir/Makefile")
 [ "$version" != . ] || version=$(cut -d. -f1-2 "$kdir/include/config/kernel.release" 2>/dev/null)
-[ "$version" = "$series" ] ||
-	no "$kdir is Linux ${version:-of an unknown version}, and these modules are written for $series."
+supported_series | grep -qx "$version" ||
+	no "$kdir is Linux ${version:-of an unknown version}, and these modules are written for $series (see tools/kernels)."
 [ -e "$kdir/.config" ] || no "$kdir is not configured (no .config): configure it with CONFIG_RUST=y and build it first."
 grep -q '^CONFIG_RUST=y' "$kdir/.config" ||
 	no "$kdir is configured without Rust (CONFIG_RUST=y is missing in .config)."

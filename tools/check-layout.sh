@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 need_root
 
-key=$(basename "$(root_dir)") key=${key#root-}
+key=$(basename "$(readlink "$CACHE/kernel")")
 key+=-$(basename "$(readlink "$CACHE/tree")")
 key+=-$(cat "$PROJECT/tools/check-layout.sh" "$PROJECT/tools/layout/probe.c" | sha256sum | cut -c1-12)
 if [ "${1:-}" = --cached ] && [ "$(cat "$CACHE/layout/key" 2>/dev/null)" = "$key" ]; then
@@ -18,15 +18,16 @@ fi
 rm -rf "$CACHE/layout.part"
 mkdir -p "$CACHE/layout.part"
 
-in_root bash -euo pipefail -s "$(kernel_release)" <<'IN_ROOT'
+mapfile -t kmake < <(kernel_make)
+in_root bash -euo pipefail -s "$(kernel_release)" "${kmake[@]}" <<'IN_ROOT'
 release=$1
+shift
 out=/cache/layout.part
 mkdir $out/build
 cp /src/tools/layout/{Kbuild,probe.c} $out/build
-make -s -C /cache/tree M=$out/build CC=x86_64-linux-gnu-gcc-14 \
-	CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION= probe.o
+make -s M=$out/build "$@" probe.o
 
-objcopy --dump-section .BTF=$out/vmlinux.btf "/usr/src/linux-headers-$release/vmlinux" /dev/null
+objcopy --dump-section .BTF=$out/vmlinux.btf "/cache/kernel/usr/src/linux-headers-$release/vmlinux" /dev/null
 for m in vdpa vhost vhost_iotlb irqbypass; do
 	file=$(modinfo -k "$release" -F filename $m)
 	xz -dc "$file" >$out/build/$m.ko

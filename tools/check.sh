@@ -65,7 +65,7 @@ sources() {
 	project_files "$@" | while read -r f; do [ ! -f "$f" ] || printf '%s\n' "$f"; done
 }
 
-if ! "$PROJECT/tools/setup.sh" csim debug; then
+if ! prepare csim debug; then
 	count 'not ok' "the root, the stock tree and the debug kernel can be prepared"
 	finish
 fi
@@ -107,6 +107,18 @@ try "a hung task in a log is found" splats_found '[ 3.0] INFO: task sh:1 blocked
 no_splats() { ! splats_found "$1"; }
 try "what comes before the script, and an ordinary line, are no splats" no_splats '[ 3.0] virtio_blk: 1 queue'
 
+# --- how a kernel is chosen, on made-up package lists
+resolved=$(tools/resolve-test.sh)
+resolve_ended=$?
+while IFS= read -r line; do
+	case $line in
+	'ok '*) count ok "${line#ok [0-9]* - }" ;;
+	'not ok '*) count 'not ok' "${line#not ok [0-9]* - }" ;;
+	'#'*) printf '%s\n' "$line" ;;
+	esac
+done <<<"$resolved"
+try "the cases of how a kernel is chosen ran to their end" test "$resolve_ended" -eq 0
+
 # --- KDIR: each unusable tree is refused, with the sentence that fits
 refused() { # refused DIR PATTERN
 	local out
@@ -119,8 +131,10 @@ try "KDIR that does not exist is refused" refused "$kdir/none" 'not a directory'
 try "KDIR that is no kernel tree is refused" refused "$kdir" 'not a kernel build tree'
 printf 'VERSION = 6\nPATCHLEVEL = 12\n' >"$kdir/Makefile"
 try "KDIR of another series is refused" refused "$kdir" 'Linux 6\.12, and these modules are written for'
-printf 'VERSION = %s\nPATCHLEVEL = %s\n' ${SERIES/./ } >"$kdir/Makefile"
-try "KDIR without .config is refused" refused "$kdir" 'not configured'
+for series in $(supported_series); do
+	printf 'VERSION = %s\nPATCHLEVEL = %s\n' ${series/./ } >"$kdir/Makefile"
+	try "KDIR of Linux $series is refused only for what it lacks" refused "$kdir" 'not configured'
+done
 echo '# CONFIG_RUST is not set' >"$kdir/.config"
 try "KDIR without Rust is refused" refused "$kdir" 'without Rust'
 echo 'CONFIG_RUST=y' >"$kdir/.config"
@@ -169,7 +183,10 @@ suite() {
 	echo $rc >"$CACHE/logs/check-$name.status"
 	echo "# $name: ended with $rc after $((SECONDS - began)) s"
 }
+# Kernels beside the default one, by name.
+mapfile -t others < <(kernel_names check=some | grep -vxF "$KERNEL")
 suites=(compile-fail selftests fuzz clients libblkio matrix simulators disks cables hostile mlx5 sample vp_vdpa debug vp_vdpa-debug)
+suites+=("${others[@]/#/kernel-}")
 for name in "${suites[@]}"; do rm -f "$CACHE/logs/check-$name".{log,status}; done
 
 fuzz_corpus() {
@@ -201,6 +218,8 @@ second_lane() {
 	suite matrix vm 2400 tools/vm/matrix.sh
 	suite mlx5 vm 1800 tools/vm/mlx5-compat.sh provision rust
 	suite sample vm 1800 tools/vm/sample.sh
+	local other
+	for other in "${others[@]}"; do suite "kernel-$other" tools/kernel-check.sh "$other"; done
 	suite hostile vm 1200 tools/vm/sim-net-hostile.sh
 	suite vp_vdpa env RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust
 }

@@ -13,11 +13,11 @@ need_root
 
 began=$SECONDS
 if [ "${VM_KERNEL:-stock}" = debug ]; then
-	"$PROJECT/tools/setup.sh" guest debug
+	prepare guest debug
 	step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
 	timeout=7200
 else
-	"$PROJECT/tools/setup.sh" guest csim
+	prepare guest csim
 	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
 	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh"
 	timeout=3000

@@ -7,7 +7,7 @@ need_root
 
 began=$SECONDS
 export MODULES=${MODULES:-rust}
-"$PROJECT/tools/setup.sh" guest
+prepare guest
 mkdir -p "$CACHE/demo"
 if [ "$MODULES" = rust ]; then
 	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules

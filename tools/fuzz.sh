@@ -36,12 +36,12 @@ case ${1:-} in
 esac
 
 if [ -z "${PREPARED:-}" ]; then
-	"$PROJECT/tools/setup.sh"
+	prepare
 	"$PROJECT/tools/build.sh"
-	"$PROJECT/tools/setup.sh" csim
+	prepare csim
 fi
 mkdir -p "$CACHE/fuzz"
-step "building the fuzzer" in_root gcc-14 -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
+step "building the fuzzer" in_root gcc -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
 out=$CACHE/fuzz/last-$name
 set +e
 "$PROJECT/tools/vm.sh" -n $name -t $((limit + 900)) "${vars[@]}" "$PROJECT/tools/vm/fuzz.sh" |

@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0
-# Shared by every script in tools/: where the caches are, how to become root,
-# how to speak to the user, and how to run a command inside the build root.
+# Shared by every script in tools/: which kernel is meant and where its cache is, how to become
+# root, how to speak to the user, and how to run a command inside the build root.
 # Sourced by bash; never run by itself.
+#
+# BASE holds the roots and one folder for each kernel, which is CACHE; BASE/default points at the
+# kernel of runs without KERNEL=. KERNEL is exported, so that one run is about one kernel throughout.
 
 set -euo pipefail
 umask 022
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-CACHE=${VHOST_VDPA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-vhost-vdpa}
-SERIES=7.2
+BASE=${VHOST_VDPA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-vhost-vdpa}
+. "$PROJECT/tools/table.sh"
+
+# use_kernel: set CACHE to the folder of the kernel that is meant; while that is not known, to BASE.
+use_kernel() {
+	[ -n "${KERNEL:-}" ] || KERNEL=$(readlink "$BASE/default" 2>/dev/null || true)
+	export KERNEL
+	CACHE=$BASE${KERNEL:+/$KERNEL}
+}
+use_kernel
+
+# prepare [PART...]: set-up (tools/setup.sh), which also decides what kernel is meant.
+prepare() {
+	"$PROJECT/tools/setup.sh" "$@"
+	use_kernel
+}
 
 say()  { printf '%s\n' "$*"; }
 note() { printf '      %s\n' "$*"; }
@@ -68,13 +85,13 @@ need_root() {
 		die "this needs root: allow sudo without a password, or run it as root"
 }
 
-# The root in use: tools/setup.sh points this link at a finished one.
+# The root of the kernel that is meant: tools/setup.sh points this link at a finished one.
 root_dir() {
 	readlink -f "$CACHE/root" 2>/dev/null
 }
 
 # in_root COMMAND...: run it in the build root. /proc, /sys, /dev, the checkout
-# (/src) and the cache (/cache) are mounted in a private namespace, so an
+# (/src), the cache (/cache) and the kernel's files are mounted in a private namespace, so an
 # interrupted run leaves nothing mounted and deleting the cache never reaches
 # the host; a private process namespace leaves no process behind either.
 in_root() {
@@ -90,6 +107,9 @@ in_root() {
 		mkdir -p "$ROOT_DIR/src" "$ROOT_DIR/cache"
 		mount --bind "$PROJECT" "$ROOT_DIR/src"
 		mount --bind "$CACHE" "$ROOT_DIR/cache"
+		for dir in usr/lib/modules boot; do
+			[ ! -d "$CACHE/kernel/$dir" ] || mount --bind "$CACHE/kernel/$dir" "$ROOT_DIR/$dir"
+		done
 		cd /
 		chroot "$ROOT_DIR" /usr/bin/env -i \
 			PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
@@ -97,11 +117,24 @@ in_root() {
 			"$@"' in_root "$@"
 }
 
-# The kernel release that the root in use carries, e.g. 7.2.12+deb13-amd64.
+# The release of the kernel that is meant, as uname -r says it.
 kernel_release() {
-	local v
-	v=$(cat "$(root_dir)/etc/vhost-vdpa-kernel") || die "no build root yet: run make setup"
-	printf '%s\n' "${v%%-*}+deb13-amd64"
+	cat "$CACHE/kernel/release" 2>/dev/null || die "no kernel yet: run make setup"
+}
+
+# The compiler that the kernel's configuration names: Debian calls it by its triplet.
+kernel_cc() {
+	sed -nE 's/^CONFIG_CC_VERSION_TEXT="([^ ]+) .*/\1/p' "$CACHE/tree/.config"
+}
+
+# kernel_make: the arguments that build against the kernel's prepared tree, in the root.
+kernel_make() {
+	printf '%s\n' -C /cache/tree "CC=$(kernel_cc)" CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=
+}
+
+# root_of FIELD: cc, llvm or another field of the root of the kernel that is meant.
+root_of() {
+	root_field "$(cat "$CACHE/kernel/root")" "$1"
 }
 
 # project_files [SUFFIX...]: the project's own files, relative to it, never what was built.

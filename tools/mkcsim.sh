@@ -12,5 +12,6 @@ cd "$dir.part"
 cp "$tree"/drivers/vdpa/vdpa_sim/*.[ch] "$tree"/drivers/vdpa/virtio_pci/vp_vdpa.c \
 	"$tree"/drivers/vhost/vringh.c .
 printf '%s\n' 'obj-m := vringh.o vdpa_sim.o vdpa_sim_net.o vdpa_sim_blk.o vp_vdpa.o' >Kbuild
-make -C "$tree" M="$PWD" CC=x86_64-linux-gnu-gcc-14 CROSS_COMPILE=x86_64-linux-gnu- modules
+cc=$(sed -nE 's/^CONFIG_CC_VERSION_TEXT="([^ ]+) .*/\1/p' "$tree/.config")
+make -C "$tree" M="$PWD" CC="$cc" CROSS_COMPILE=x86_64-linux-gnu- modules
 mv -T "$dir.part" "$dir"

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # Build the debug kernel of tools/debug.config with LLVM, and a tree that modules
 # can be built against. Runs inside the build root.
-# Usage: mkdebug.sh DIR CONFIG  (DIR appears complete or not at all)
+# Usage: mkdebug.sh DIR CONFIG LLVM  (DIR appears complete or not at all)
 #
 # In DIR afterwards: the configured and built tree, arch/x86/boot/bzImage, and
 # mods/lib/modules with the parents.
 set -euo pipefail
 
-dir=$1 config=$2
-tarball=$(ls /usr/src/linux-source-7.2.tar.*)
+dir=$1 config=$2 llvm=$3
+tarball=$(ls /cache/kernel/usr/src/linux-source-*.tar.*)
 
 # An interrupted build goes on where it was.
 if [ ! -e "$dir.part/.unpacked" ]; then
@@ -19,7 +19,7 @@ if [ ! -e "$dir.part/.unpacked" ]; then
 	touch "$dir.part/.unpacked"
 fi
 cd "$dir.part"
-make=(make -j"$(nproc)" LLVM=-19)
+make=(make -j"$(nproc)" LLVM=-"$llvm")
 if [ ! -e .config ]; then
 	"${make[@]}" tinyconfig
 	scripts/kconfig/merge_config.sh -m .config "$config"

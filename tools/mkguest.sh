@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # Build the nested guest's kernel from Debian's linux-source with our own tiny
 # configuration. Runs inside the build root.
-# Usage: mkguest.sh DIR  (DIR, with vmlinux in it, appears complete or not at all)
+# Usage: mkguest.sh DIR CC  (DIR, with vmlinux in it, appears complete or not at all)
 set -euo pipefail
 
-dir=$1
+dir=$1 cc=$2
 here=$(cd "$(dirname "$0")" && pwd)
-tarball=$(ls /usr/src/linux-source-7.2.tar.*)
+tarball=$(ls /cache/kernel/usr/src/linux-source-*.tar.*)
 
 rm -rf "$dir.part" "$dir.build"
 mkdir -p "$dir.part" "$dir.build"
 tar -C "$dir.build" --strip-components=1 -xf "$tarball"
-make=(make -C "$dir.build" -j"$(nproc)" CC=gcc-14 LOCALVERSION=)
+make=(make -C "$dir.build" -j"$(nproc)" CC="$cc" LOCALVERSION=)
 "${make[@]}" tinyconfig
 "$dir.build/scripts/kconfig/merge_config.sh" -m -O "$dir.build" "$dir.build/.config" "$here/guest/guest.config"
 "${make[@]}" olddefconfig

@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{bin,dev,proc,sys,mnt}
 cp /usr/bin/busybox "$work/bin/busybox"
 ln -s busybox "$work/bin/sh"
-gcc-14 -Wall -Wextra -Werror -O2 -static -s -o "$work/bin/frames" "$here/guest/frames.c"
+gcc -Wall -Wextra -Werror -O2 -static -s -o "$work/bin/frames" "$here/guest/frames.c"
 install -m 755 "$here/guest/init" "$work/init"
 # /init's output needs a console before anything is mounted.
 mknod "$work/dev/console" c 5 1

@@ -7,10 +7,9 @@
 set -euo pipefail
 
 dir=$1
-version=$(cat /etc/vhost-vdpa-kernel)
-release=${version%%-*}+deb13-amd64
-headers=/usr/src/linux-headers-$release
-tarball=$(ls /usr/src/linux-source-7.2.tar.*)
+release=$(cat /cache/kernel/release)
+headers=/cache/kernel/usr/src/linux-headers-$release
+tarball=$(ls /cache/kernel/usr/src/linux-source-*.tar.*)
 
 [ -e "$headers/.config" ] || { echo "no headers for $release"; exit 1; }
 rm -rf "$dir.part"
@@ -20,7 +19,8 @@ cd "$dir.part"
 cp "$headers/.config" .config
 
 # The compiler that .config names: Debian calls it by its triplet.
-make=(make -j"$(nproc)" CC=x86_64-linux-gnu-gcc-14 CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=)
+cc=$(sed -nE 's/^CONFIG_CC_VERSION_TEXT="([^ ]+) .*/\1/p' .config)
+make=(make -j"$(nproc)" CC="$cc" CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION=)
 "${make[@]}" olddefconfig
 grep -q '^CONFIG_RUST=y' .config || { echo "Rust was lost from .config: the toolchain does not fit"; exit 1; }
 "${make[@]}" modules_prepare

@@ -5,7 +5,7 @@
 # is listed; any other difference fails.
 . "$(dirname "$0")/lib.sh"
 
-"$PROJECT/tools/setup.sh" csim
+prepare csim
 step "building the modules" "$PROJECT/tools/build.sh" modules
 step "building the selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests
 step "building the test modules" "$PROJECT/tools/test-modules.sh"

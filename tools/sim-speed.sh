@@ -11,7 +11,7 @@
 #			the machine does not matter; it takes longer
 . "$(dirname "$0")/lib.sh"
 
-"$PROJECT/tools/setup.sh" csim
+prepare csim
 "$PROJECT/tools/build.sh"
 [ -z "${COUNT:-}" ] || count_instructions
 say "Measurements appear as they end; all of them take half an hour under emulation."

@@ -20,7 +20,7 @@
 
 export VM_KERNEL=${VM_KERNEL:-debug}
 if [ -z "${PREPARED:-}" ]; then
-	"$PROJECT/tools/setup.sh" "$([ "$VM_KERNEL" = stock ] || echo debug)"
+	prepare "$([ "$VM_KERNEL" = stock ] || echo debug)"
 	if [ "$VM_KERNEL" = debug ]; then
 		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
 	else

@@ -4,10 +4,10 @@
 # Usage: test-modules.sh [stock|debug]
 . "$(dirname "$0")/lib.sh"
 
-kernel=${1:-stock} how='CC=x86_64-linux-gnu-gcc-14 CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION='
-tree=/cache/tree
-[ "$kernel" = stock ] || tree=/cache/debug how='LLVM=-19'
-in_root sh -c "
-	mkdir -p /cache/test-modules-$kernel &&
-	cp -u /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] /cache/test-modules-$kernel/ &&
-	exec make -C $tree M=/cache/test-modules-$kernel $how modules"
+kernel=${1:-stock}
+mapfile -t how < <(kernel_make)
+[ "$kernel" = stock ] || how=(-C /cache/debug LLVM=-"$(root_of llvm)")
+in_root sh -c '
+	dir=$1; shift
+	mkdir -p "$dir" && cp -u /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] "$dir" &&
+	exec make M="$dir" "$@" modules' sh "/cache/test-modules-$kernel" "${how[@]}"

@@ -65,7 +65,10 @@ else
 fi
 # Emulation stretches time: what fires here without a reason must wait longer.
 append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
-vng=(vng -v --run "$kernel" --force-9p --cpus "${VM_CPUS:-2}" --memory "$mem"
+# The cloud kernels have no 9p; virtiofs needs no more than what vng starts by itself.
+share=--force-9p
+[ "$release" = debug ] || ls "$CACHE"/kernel/usr/lib/modules/*/kernel/fs/9p >/dev/null 2>&1 || share=
+vng=(vng -v --run "$kernel" $share --cpus "${VM_CPUS:-2}" --memory "$mem"
      --user root --cwd / --rwdir="/cache/runs/$name" --qemu-opts="$cpu ${VM_QEMU_OPTS:-}")
 [ "$accel" = kvm ] || vng+=(--disable-kvm)
 

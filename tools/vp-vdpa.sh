@@ -14,14 +14,14 @@ need_root
 drivers=${1:-both}
 [ "$drivers" != both ] || drivers='rust c'
 
-# How much memory, and what modules are built against and how.
+# How much memory.
 if [ "${VM_KERNEL:-stock}" = debug ]; then
-	"$PROJECT/tools/setup.sh" debug
+	prepare debug
 	[ -n "${KO_DIR:-}" ] || step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
-	mem=2G tree=/cache/debug how='LLVM=-19'
+	mem=2G
 else
-	"$PROJECT/tools/setup.sh" csim
-	mem=1G tree=/cache/tree how='CC=x86_64-linux-gnu-gcc-14 CROSS_COMPILE=x86_64-linux-gnu- LOCALVERSION='
+	prepare csim
+	mem=1G
 fi
 
 # Only the tests that run here; in a place of their own, because others build too.
@@ -31,10 +31,8 @@ targets=()
 for t in $tests; do targets+=("/cache/$bin/$t"); done
 step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
 	make -C /src/selftests KSRC=/cache/tree O=/cache/$bin "${targets[@]}"
-modules=/cache/$bin/modules
-step "the irq bypass consumer" "$PROJECT/tools/in-root.sh" sh -c "
-	mkdir -p $modules && cp /src/selftests/modules/Kbuild /src/selftests/modules/*.[ch] $modules/ &&
-	make -C $tree M=$modules $how modules"
+modules=/cache/test-modules-${VM_KERNEL:-stock}
+step "the irq bypass consumer" "$PROJECT/tools/test-modules.sh" "${VM_KERNEL:-stock}"
 
 # The disk, on a tmpfs that QEMU in the root sees too: each sector says its number.
 image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)

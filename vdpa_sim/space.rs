@@ -5,6 +5,7 @@
 
 use crate::{
     abstractions::{
+        compat::barrier,
         guest_mem::{GuestMemory, Range, To, Translate, Translation},
         mm::UserAccess, //
     },
@@ -14,7 +15,7 @@ use kernel::{
     fmt,
     new_mutex,
     prelude::*,
-    sync::{barrier, Arc, Mutex}, //
+    sync::{Arc, Mutex}, //
 };
 
 /// What an address space translates with.
@@ -160,6 +161,6 @@ impl Memory for GuestMemory<'_> {
     }
 
     fn full_barrier(&self) {
-        barrier::smp_mb();
+        barrier::smp_full_mb();
     }
 }

@@ -10,6 +10,23 @@ mod abstractions;
 #[path = "../../parent_ops.rs"]
 mod parent_ops;
 
+kernel::prelude::module! {
+    type: CaseModule,
+    name: "compile_fail",
+    authors: ["The rust-vhost-vdpa authors"],
+    description: "A parent that is never loaded",
+    license: "GPL v2",
+}
+
+/// The module, without which the crate has no `THIS_MODULE`.
+struct CaseModule;
+
+impl kernel::Module for CaseModule {
+    fn init(_module: &'static kernel::ThisModule) -> kernel::error::Result<Self> {
+        Ok(Self)
+    }
+}
+
 /// Defines the parent `Case` with the ops that every parent has, and those that are given. Its op
 /// table is generated, as registering a device would do.
 macro_rules! parent {

@@ -98,7 +98,7 @@ disks() {
 	local queues ring what disk have
 	echo "# == disks"
 	modprobe -a virtio_blk virtio_vdpa ext4
-	gcc-14 -O2 -Wall -pthread -o $WORK/disk /src/tools/bench/disk.c || vm_die "no program"
+	gcc -O2 -Wall -pthread -o $WORK/disk /src/tools/bench/disk.c || vm_die "no program"
 	for queues in 1 4; do
 		load num_queues=$queues
 		for ring in split packed; do

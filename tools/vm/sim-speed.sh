@@ -59,7 +59,7 @@ disks() { # disks PATH
 	case $1 in
 	virtio_vdpa) modprobe -a virtio_blk virtio_vdpa || exit 4 ;;
 	libblkio)
-		gcc-14 -O2 -o $WORK/blkio /src/tools/bench/blkio.c -lblkio || vm_die "no program"
+		gcc -O2 -o $WORK/blkio /src/tools/bench/blkio.c -lblkio || vm_die "no program"
 		ulimit -l unlimited
 		load_driver ;;
 	esac

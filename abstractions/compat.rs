@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Differences of the kernel crate between the supported series.
+//!
+//! The rest of the code uses the names of the newest series. Kbuild sets `before_linux_7_3` for
+//! trees of Linux 7.2; with that series everything that is conditional on it goes, and then what
+//! only passes on a name of the kernel crate.
+
+use kernel::prelude::*;
+
+/// Returns this module.
+#[cfg(not(before_linux_7_3))]
+pub(super) const fn this_module() -> &'static ThisModule {
+    kernel::module::this_module::<crate::LocalModule>()
+}
+
+/// Returns this module.
+#[cfg(before_linux_7_3)]
+pub(super) const fn this_module() -> &'static ThisModule {
+    &crate::THIS_MODULE
+}
+
+/// Initialises `slot` in place with `init`.
+///
+/// # Safety
+///
+/// - `slot` is valid for writes and holds no value.
+/// - If this succeeds, the value does not move before it is dropped; if it fails, `slot` holds no
+///   value.
+#[cfg(not(before_linux_7_3))]
+#[inline(always)]
+pub(super) unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+    // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
+    unsafe { pin_init::raw_try_init(slot, init) }
+}
+
+/// Initialises `slot` in place with `init`.
+///
+/// # Safety
+///
+/// - `slot` is valid for writes and holds no value.
+/// - If this succeeds, the value does not move before it is dropped; if it fails, `slot` holds no
+///   value.
+#[cfg(before_linux_7_3)]
+#[inline(always)]
+pub(super) unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+    // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
+    unsafe { init.__pinned_init(slot) }
+}
+
+/// Memory barriers between CPUs.
+pub(crate) mod barrier {
+    #[cfg(not(before_linux_7_3))]
+    use kernel::sync::barrier::{smp_mb, Full, Read, Write};
+
+    /// Orders reads before it against reads after it.
+    #[inline(always)]
+    pub(crate) fn smp_rmb() {
+        #[cfg(not(before_linux_7_3))]
+        smp_mb(Read);
+        #[cfg(before_linux_7_3)]
+        kernel::sync::barrier::smp_rmb();
+    }
+
+    /// Orders writes before it against writes after it.
+    #[inline(always)]
+    pub(crate) fn smp_wmb() {
+        #[cfg(not(before_linux_7_3))]
+        smp_mb(Write);
+        #[cfg(before_linux_7_3)]
+        kernel::sync::barrier::smp_wmb();
+    }
+
+    /// Orders everything before it against everything after it.
+    #[inline(always)]
+    pub(crate) fn smp_full_mb() {
+        #[cfg(not(before_linux_7_3))]
+        smp_mb(Full);
+        #[cfg(before_linux_7_3)]
+        kernel::sync::barrier::smp_mb();
+    }
+}
