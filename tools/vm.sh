@@ -65,11 +65,17 @@ else
 fi
 # Emulation stretches time: what fires here without a reason must wait longer.
 append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
-# The cloud kernels have no 9p; virtiofs needs no more than what vng starts by itself.
-share=--force-9p
-[ "$release" = debug ] || ls "$CACHE"/kernel/usr/lib/modules/*/kernel/fs/9p >/dev/null 2>&1 || share=
-vng=(vng -v --run "$kernel" $share --cpus "${VM_CPUS:-2}" --memory "$mem"
-     --user root --cwd / --rwdir="/cache/runs/$name" --qemu-opts="$cpu ${VM_QEMU_OPTS:-}")
+vng=(vng -v --run "$kernel" --cpus "${VM_CPUS:-2}" --memory "$mem" --user root --cwd /)
+out=/cache/runs/$name
+if [ "$release" = debug ] || ls "$CACHE"/kernel/usr/lib/modules/*/kernel/fs/9p >/dev/null 2>&1; then
+	vng+=(--force-9p --rwdir="/cache/runs/$name")
+else
+	# The cloud kernels have no 9p: vng shares the root over virtiofs, and what the VM leaves behind
+	# comes through a port.
+	out=/run/out
+	VM_QEMU_OPTS="${VM_QEMU_OPTS:-} -chardev file,id=left,path=/cache/runs/$name/left.tar -device virtio-serial -device virtserialport,chardev=left,name=vhost-vdpa-left"
+fi
+vng+=(--qemu-opts="$cpu ${VM_QEMU_OPTS:-}")
 [ "$accel" = kvm ] || vng+=(--disable-kvm)
 
 if [ -n "$shell" ]; then
@@ -83,7 +89,7 @@ fi
 
 # What the VM runs: written where it can read it, so that nothing is quoted twice.
 {
-	printf 'export OUT=/cache/runs/%q MODULES=%q VM_KERNEL=%q\n' "$name" "${MODULES:-rust}" "${VM_KERNEL:-stock}"
+	printf 'export OUT=%q MODULES=%q VM_KERNEL=%q\n' "$out" "${MODULES:-rust}" "${VM_KERNEL:-stock}"
 	for v in "${vars[@]}"; do printf 'export %q\n' "$v"; done
 	printf '. /src/tools/vm/guest.sh\n'
 	printf 'run_script /src/%q' "$script"
@@ -107,6 +113,7 @@ in_root bash -c '
 
 fail() { printf 'vm: %s (see %s)\n' "$1" "$run" >&2; rc=$2; }
 
+[ ! -s "$run/left.tar" ] || tar -C "$run" --no-same-owner -xf "$run/left.tar" || true
 status=$(cat "$run/status" 2>/dev/null || true)
 if [ -n "$status" ]; then
 	rc=$status
