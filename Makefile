@@ -55,10 +55,10 @@ clippy:
 else
 
 modules: setup
-	@tools/build.sh modules
+	@tools/guard.sh tools/build.sh modules
 
 clippy: setup
-	@tools/build.sh clippy
+	@tools/guard.sh tools/build.sh clippy
 
 modules_install:
 	@echo 'modules_install needs KDIR=, the tree of the kernel to install for' >&2; false
@@ -66,43 +66,43 @@ modules_install:
 endif
 
 setup:
-	@tools/setup.sh
+	@tools/guard.sh tools/setup.sh
 
 refresh:
-	@tools/setup.sh --refresh
+	@tools/guard.sh tools/setup.sh --refresh
 
 demo:
-	@tools/demo.sh
+	@tools/guard.sh tools/demo.sh
 
 check:
-	@tools/check.sh
+	@tools/guard.sh tools/check.sh
 
 kernels:
-	@tools/kernels.sh
+	@tools/guard.sh tools/kernels.sh
 
 clients:
-	@tools/clients.sh
+	@tools/guard.sh tools/clients.sh
 
 fuzz:
-	@tools/fuzz.sh $(or $(SECONDS),300)
+	@tools/guard.sh tools/fuzz.sh $(or $(SECONDS),300)
 
 soak:
-	@tools/soak.sh
+	@tools/guard.sh tools/soak.sh
 
 bench:
-	@tools/bench.sh
+	@tools/guard.sh tools/bench.sh
 
 speed:
-	@tools/sim-speed.sh
+	@tools/guard.sh tools/sim-speed.sh
 
 parity:
-	@tools/parity.sh
+	@tools/guard.sh tools/parity.sh
 
 shell: modules
 	@tools/vm.sh -m 3G --shell
 
 fmt fmtcheck: setup
-	@tools/build.sh $@
+	@tools/guard.sh tools/build.sh $@
 
 clean:
 	@tools/clean.sh

@@ -107,17 +107,19 @@ try "a hung task in a log is found" splats_found '[ 3.0] INFO: task sh:1 blocked
 no_splats() { ! splats_found "$1"; }
 try "what comes before the script, and an ordinary line, are no splats" no_splats '[ 3.0] virtio_blk: 1 queue'
 
-# --- how a kernel is chosen, on made-up package lists
-resolved=$(tools/resolve-test.sh)
-resolve_ended=$?
-while IFS= read -r line; do
-	case $line in
-	'ok '*) count ok "${line#ok [0-9]* - }" ;;
-	'not ok '*) count 'not ok' "${line#not ok [0-9]* - }" ;;
-	'#'*) printf '%s\n' "$line" ;;
-	esac
-done <<<"$resolved"
-try "the cases of how a kernel is chosen ran to their end" test "$resolve_ended" -eq 0
+# --- how a kernel is chosen, on made-up package lists; that an interrupted run leaves nothing
+for script in resolve guard; do
+	printed=$("tools/$script-test.sh")
+	ended=$?
+	while IFS= read -r line; do
+		case $line in
+		'ok '*) count ok "${line#ok [0-9]* - }" ;;
+		'not ok '*) count 'not ok' "${line#not ok [0-9]* - }" ;;
+		'#'*) printf '%s\n' "$line" ;;
+		esac
+	done <<<"$printed"
+	try "$script: the cases ran to their end" test "$ended" -eq 0
+done
 
 # --- KDIR: each unusable tree is refused, with the sentence that fits
 refused() { # refused DIR PATTERN

@@ -53,7 +53,7 @@ use() { # use LINK TARGET
 install_host_packages() {
 	[ -z "${VHOST_VDPA_LISTS:-}" ] || return 0
 	local want=() p
-	for p in mmdebstrap xz-utils debian-archive-keyring; do
+	for p in mmdebstrap xz-utils debian-archive-keyring procps; do
 		dpkg-query -W -f '${db:Status-Abbrev}\n' "$p" 2>/dev/null | grep -q '^ii' || want+=("$p")
 	done
 	# Trixie's archive keys came with later versions of the keyring package.
