@@ -6,30 +6,30 @@
 #   tools/clients.sh [SCENARIO...]	(default: all that tools/vm/clients.sh names)
 #
 # VM_KERNEL=debug runs them on the debug kernel, USE_VA=1 with simulators that want user
-# virtual addresses. The last line is
+# virtual addresses, NESTED=tcg emulates guests that would run under KVM in the VM. The last line is
 # "N passed, N failed, N skipped", and the exit status says whether all was well.
 . "$(dirname "$0")/lib.sh"
+. "$PROJECT/tools/nested.sh"
 need_root
 
 began=$SECONDS
 if [ "${VM_KERNEL:-stock}" = debug ]; then
-	prepare guest debug
+	prepare debug
 	step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
 	timeout=7200
 else
-	prepare guest csim
+	prepare csim
 	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
 	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh"
 	timeout=3000
 fi
-mkdir -p "$CACHE/demo"
-step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" /src/tools/mkinitramfs.sh /cache/demo/initramfs
+nested_initramfs
 say "# booting the VM (about a minute under emulation)"
 
 log=$CACHE/logs/${RUN:-clients}-vm.log
 mkdir -p "$CACHE/logs"
 rc=0
-"$PROJECT/tools/vm.sh" -n "${RUN:-clients}" -t "${CLIENTS_TIMEOUT:-$timeout}" -m "${VM_MEM:-4G}" \
+nested_vm -n "${RUN:-clients}" -t "${CLIENTS_TIMEOUT:-$timeout}" -m "${VM_MEM:-4G}" \
 	${USE_VA:+-e "USE_VA=$USE_VA"} tools/vm/clients.sh "$@" 2>&1 | tee "$log" | sed -u '/^1\.\.[0-9]/d; /^[0-9]* passed, /d' || rc=$?
 
 set +e

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # Real clients of the driver: run by tools/clients.sh in the VM, with the nested guest's
-# kernel and initramfs in /cache.
+# initramfs and, for NESTED=tcg, its kernel in /cache.
 # Usage: tools/vm.sh tools/vm/clients.sh [SCENARIO...]
 # Scenarios: tool libblkio devices svq migration-c migration-rust, by default all.
 
 . /src/tools/vm/clients/load.sh
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
+. /src/tools/vm/nested.sh
+choose_nested
+echo "# nested guests: $(nested_summary)"
 load_parents
 ulimit -l unlimited # the driver charges what it pins to this limit
-# Two guests at a time, each with 128 MiB.
-echo 140 >/proc/sys/vm/nr_hugepages
-[ "$(cat /proc/sys/vm/nr_hugepages)" -eq 140 ] || vm_die "not enough huge pages"
+# Two guests at a time, each with 192 MiB.
+echo 200 >/proc/sys/vm/nr_hugepages
+[ "$(cat /proc/sys/vm/nr_hugepages)" -eq 200 ] || vm_die "not enough huge pages"
 python3 -Bu /src/tools/vm/clients/all.py "$@"
 exit

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # The demo inside the VM: a nested guest's disk and NIC through the driver.
-# Run by tools/demo.sh; needs the guest's kernel and initramfs in /cache.
+# Run by tools/demo.sh; needs the guest's initramfs, and for NESTED=tcg its kernel, in /cache.
 
+. /src/tools/vm/nested.sh
+choose_nested
 frames=${FRAMES:-200}
 image=$WORK/disk.img
 serial=$WORK/serial
@@ -41,7 +43,7 @@ pins_before=$(pins_at_rest)
 # --- the driver
 load_driver || fail "the driver does not load: $(dmesg | tail -n 2)"
 module=$(driver_module)
-at "driver loaded: $module"
+at "driver loaded: $module; guests will run under $(nested_summary)"
 
 # --- the disk: a real ext4 image with real files behind a VDUSE daemon
 files=$WORK/files
@@ -93,11 +95,11 @@ echo 112 >/proc/sys/vm/nr_hugepages
 [ "$(cat /proc/sys/vm/nr_hugepages)" -eq 112 ] || fail "not enough huge pages"
 start_guest() { # start_guest KERNEL-PARAMETERS
 	: >"$serial"
-	qemu-system-x86_64 -nodefaults -no-reboot -display none -L /usr/share/seabios \
-		-M q35,memory-backend=mem -accel tcg,thread=single -smp 1 -m 192 \
+	# shellcheck disable=SC2086
+	qemu-system-x86_64 -nodefaults -no-reboot -display none $NESTED_MACHINE \
+		-M q35,memory-backend=mem -smp 1 -m 192 \
 		-object memory-backend-memfd,id=mem,size=192M,hugetlb=on,hugetlbsize=2M,share=on \
-		-kernel /cache/guest/vmlinux -initrd /cache/demo/initramfs \
-		-append "console=ttyS0 quiet panic=-1 tsc=unstable $1" \
+		-append "$NESTED_APPEND $1" \
 		-chardev file,id=serial,path="$serial" -serial chardev:serial \
 		-device vhost-vdpa-device-pci,vhostdev="$disk" \
 		-netdev vhost-vdpa,id=n0,vhostdev="$nic" \
@@ -179,6 +181,7 @@ at "modules unloaded (distribution modules still there: ${left:-none})"
 echo
 echo "Summary"
 echo "  kernel          $(uname -r), unmodified"
+echo "  nested guests   $(nested_summary)"
 echo "  driver          $module${REVISION:+ of revision $REVISION}, bound to both devices"
 for d in "disk:$disk:VDUSE, vhost-vdpa-device-pci" "NIC:$nic:$(sim_net_mgmtdev), -netdev vhost-vdpa"; do
 	IFS=: read -r what node how <<<"$d"

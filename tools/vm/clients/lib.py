@@ -343,7 +343,7 @@ class Qmp:
 class Guest:
     """A nested QEMU guest with the devices that its arguments name."""
 
-    def __init__(self, name, devices, append, *more, memory=128):
+    def __init__(self, name, devices, append, *more, memory=192):
         self.name = name
         self.serial = f"{WORK}/{name}.serial"
         self.log = f"{WORK}/{name}.log"
@@ -352,11 +352,10 @@ class Guest:
             os.unlink(monitor)
         open(self.serial, "w").close()
         command = [
-            "qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none", "-L", "/usr/share/seabios",
-            "-M", "q35,memory-backend=mem", "-accel", "tcg,thread=single", "-smp", "1", "-m", str(memory),
+            "qemu-system-x86_64", "-nodefaults", "-display", "none", *os.environ["NESTED_MACHINE"].split(),
+            "-no-reboot", "-M", "q35,memory-backend=mem", "-smp", "1", "-m", str(memory),
             "-object", f"memory-backend-memfd,id=mem,size={memory}M,hugetlb=on,hugetlbsize=2M,share=on",
-            "-kernel", "/cache/guest/vmlinux", "-initrd", "/cache/demo/initramfs",
-            "-append", f"console=ttyS0 quiet panic=-1 tsc=unstable {append}",
+            "-append", f"{os.environ['NESTED_APPEND']} {append}",
             "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",
             "-qmp", f"unix:{monitor},server=on,wait=off", *devices, *more,
         ]

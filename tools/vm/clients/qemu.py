@@ -9,7 +9,7 @@ from lib import (ASID, BATCH, MODERN, MSG_V2, NET_BITS, RUST, SUSPEND, WORK, Dev
                  wait_for)
 
 MAC, MAC2 = "52:54:00:76:64:61", "52:54:00:76:64:62"
-MEMORY = 128 # MiB of each guest
+MEMORY = 192 # MiB of each guest
 FRAMES = 120
 REPORT = 40 # frames, likewise
 BLOCK = 64 << 10

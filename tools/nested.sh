@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced after lib.sh by what runs nested guests in the VM.
+#
+# NESTED=tcg emulates them in the VM, with a small kernel that is built for that. By default, or
+# with NESTED=kvm, they run under KVM in the VM, with the distribution's own kernel.
+
+# nested_initramfs: their initramfs, with the stock kernel's virtio modules.
+nested_initramfs() {
+	case ${NESTED:-kvm} in kvm | tcg) ;; *) die "NESTED=$NESTED: say kvm or tcg" ;; esac
+	mkdir -p "$CACHE/demo"
+	step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" \
+		/src/tools/mkinitramfs.sh /cache/demo/initramfs "$(kernel_release)"
+}
+
+# nested_vm ARG...: tools/vm.sh with those arguments. If the script ends with 75, see
+# tools/vm/nested.sh, KVM does not work in the VM: then the small kernel is built, and the
+# script runs once more.
+nested_vm() {
+	local rc=75
+	if [ "${NESTED:-kvm}" = kvm ]; then
+		rc=0
+		"$PROJECT/tools/vm.sh" -e NESTED=kvm -e "GUEST_RELEASE=$(kernel_release)" "$@" || rc=$?
+		[ "$rc" -eq 75 ] || return "$rc"
+		say "# no KVM in the VM: nested guests are emulated, with a small kernel of their own"
+	fi
+	prepare guest
+	"$PROJECT/tools/vm.sh" -e NESTED=tcg "$@"
+}
