@@ -12,7 +12,7 @@ file=$1 release=$2 modules=$work/lib/modules/$2
 mkdir -p "$work"/{bin,dev,proc,sys,mnt} "$modules"
 cp /usr/bin/busybox "$work/bin/busybox"
 ln -s busybox "$work/bin/sh"
-for program in frames; do
+for program in frames ring; do
 	gcc -Wall -Wextra -Werror -O2 -static -s -o "$work/bin/$program" "$here/guest/$program.c"
 done
 install -m 755 "$here/guest/init" "$work/init"

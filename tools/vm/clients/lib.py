@@ -343,7 +343,7 @@ class Qmp:
 class Guest:
     """A nested QEMU guest with the devices that its arguments name."""
 
-    def __init__(self, name, devices, append, *more, memory=192):
+    def __init__(self, name, devices, append, *more, memory=192, reboots=False):
         self.name = name
         self.serial = f"{WORK}/{name}.serial"
         self.log = f"{WORK}/{name}.log"
@@ -353,7 +353,7 @@ class Guest:
         open(self.serial, "w").close()
         command = [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", *os.environ["NESTED_MACHINE"].split(),
-            "-no-reboot", "-M", "q35,memory-backend=mem", "-smp", "1", "-m", str(memory),
+            *(() if reboots else ("-no-reboot",)), "-M", "q35,memory-backend=mem", "-smp", "1", "-m", str(memory),
             "-object", f"memory-backend-memfd,id=mem,size={memory}M,hugetlb=on,hugetlbsize=2M,share=on",
             "-append", f"{os.environ['NESTED_APPEND']} {append}",
             "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",
