@@ -5,7 +5,7 @@
 #
 #   tools/kvm-guests.sh [SCENARIO...]	(default: all of tools/vm/clients/kvm.py)
 #
-# STOPS (10) and RESETS (2) say how often a guest is stopped or reset.
+# STOPS (10), RESETS (2) and PLUGS (4) say how often a guest is stopped, reset, or given a NIC.
 # One TAP stream; the modules were built before. MODULES=c is C's driver, VM_KERNEL=debug the debug kernel.
 . "$(dirname "$0")/lib.sh"
 . "$PROJECT/tools/nested.sh"
@@ -21,7 +21,8 @@ iommu_machine "$image"
 rc=0
 "$PROJECT/tools/vm.sh" -n "${RUN:-kvm-guests}" -t "${VM_TIMEOUT:-1800}" -m 4G \
 	-e NESTED=kvm -e "GUEST_RELEASE=$(kernel_release)" ${USE_VA:+-e "USE_VA=$USE_VA"} \
-	${STOPS:+-e "STOPS=$STOPS"} ${RESETS:+-e "RESETS=$RESETS"} tools/vm/kvm-guests.sh "$@" || rc=$?
+	${STOPS:+-e "STOPS=$STOPS"} ${RESETS:+-e "RESETS=$RESETS"} ${PLUGS:+-e "PLUGS=$PLUGS"} \
+	tools/vm/kvm-guests.sh "$@" || rc=$?
 # No KVM in the VM is no fault of the driver's.
 if [ "$rc" -eq 75 ]; then
 	echo 'ok - guests under KVM # SKIP KVM does not work in the VM'

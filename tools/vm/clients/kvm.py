@@ -11,7 +11,7 @@ import threading
 import time
 
 import qemu
-from lib import RUST, SLOW, Device, Guest, Tap, Trace, net, pins, pins_settle, run, vdpa, wait_for
+from lib import NET_BITS, RUST, SLOW, Device, Guest, Tap, Trace, bits, net, pins, pins_settle, run, vdpa, wait_for
 from qemu import FRAMES, MAC, REPORT, Nic, append, idle
 
 NICS = {"c": "vdpasim_net", "rust": "rust_vdpasim_net"}
@@ -398,9 +398,108 @@ def restarts(tap, trace, mgmtdev):
     idle(tap, nic)
 
 
+# --- what users report of guests
+
+
+def pairs(tap, trace, mgmtdev):
+    """A NIC with several queue pairs, of which the guest uses all or, without MQ, one."""
+    for multi in (True, False):
+        t = f"pairs, {mgmtdev}, {'mq=on' if multi else 'mq=off'}"
+        nic = Nic(tap, f"pairs{int(multi)}", mgmtdev, attributes=("max_vqp", str(PAIRS)))
+        nic.title = t
+        options = ["-smp", str(PAIRS)]
+        arguments = nic.arguments(0, f"queues={PAIRS}" if multi else "queues=1")
+        arguments[-1] += f",mq={'on' if multi else 'off'},vectors={2 * PAIRS + 2}"
+        with Guest("pairs", arguments, append([nic]), *options) as guest:
+            guest.wait_result("flow")
+            flow = guest.flow("eth0", MANY)
+            tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: no frame is lost or changed", flow)
+            counted = [nic.device.stats(2 * pair + 1)["tx packets"] for pair in range(PAIRS)]
+            tap.ok(sum(counted) >= MANY and (multi or not any(counted[1:])), f"{t}: they left by {'the pairs' if multi else 'the first pair'}", counted)
+            tap.note(f"{t}: frames by pair: {counted}")
+            tap.equal(NET_BITS["MQ"] in guest.features("eth0"), multi, f"{t}: the guest has {'' if multi else 'no '}MQ")
+            tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
+        idle(tap, nic)
+        nic.device.delete()
+
+
+def hotplug(tap, trace, mgmtdev):
+    """A NIC comes and goes under a guest that has another under traffic, with shadow queues and without."""
+    t = f"hotplug, {mgmtdev}"
+    stays, comes = Nic(tap, "stays0", mgmtdev), Nic(tap, "comes0", mgmtdev)
+    stays.title, comes.title = f"{t}, the NIC that stays", f"{t}, the one that comes and goes"
+    arguments = [*stays.arguments(0), "-device", "pcie-root-port,id=port,chassis=1,slot=1"]
+    with Guest("hotplug", arguments, append([stays])) as guest:
+        guest.wait_result("flow")
+        for n in range(PLUGS):
+            shadow = n % 2 == 1
+            guest.qmp("netdev_add", type="vhost-vdpa", id="n1", vhostdev=comes.device.node, x_svq=shadow)
+            guest.qmp("device_add", driver="virtio-net-pci", netdev="n1", id="nic1", bus="port", mac=MAC, romfile="")
+            if RUST:
+                wait_for(f"{t}: DRIVER_OK", 60, lambda: comes.device.state()["status"] & DRIVER_OK)
+            else:
+                time.sleep(3)
+            guest.flow("eth0", 1)
+            guest.qmp("device_del", id="nic1")
+            guest.qmp.wait_event("DEVICE_DELETED", device="nic1")
+            guest.qmp("netdev_del", id="n1")
+            if RUST:
+                after = wait_for(f"{t}: closed", 30, lambda: [s for s in [comes.device.state()] if s["opened"] == 0])[0]
+                tap.equal((after["status"], after["iotlb_entries"], after["pinned_pages"]), (0, 0, 0),
+                          f"{t}: round {n + 1}, x-svq={'on' if shadow else 'off'}: nothing is left of it")
+        flow = guest.flow("eth0", REPORT)
+        tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: {PLUGS} rounds, and the other NIC lost no frame", flow)
+        tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
+    idle(tap, stays)
+
+
+def dimm(tap, trace, mgmtdev):
+    """Memory is plugged under traffic, and unplugged where the guest lets it."""
+    t = f"pc-dimm, {mgmtdev}"
+    nic = Nic(tap, "dimm0", mgmtdev)
+    nic.title = t
+    with Guest("dimm", nic.arguments(0), append([nic], memhp_default_state="online_movable"), slots=True) as guest:
+        guest.wait_result("flow")
+        before = nic.device.state() if RUST else None
+        size = 128 << 20
+        guest.qmp("object-add", qom_type="memory-backend-memfd", id="more", size=size, share=True,
+                  hugetlb=True, hugetlbsize=2 << 20)
+        guest.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
+        if RUST:
+            after = nic.device.state()
+            tap.ok(after["maps"] > before["maps"] and (after["use_va"] or after["pinned_pages"] - before["pinned_pages"] == size >> 12),
+                   f"{t}: the device has it", (before["pinned_pages"], after["pinned_pages"]))
+            tap.equal(after["failed_messages"], 0, f"{t}: no message was refused")
+        flow = guest.flow("eth0", 4 * REPORT)
+        tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: no frame is lost or changed", flow)
+        tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
+    idle(tap, nic)
+
+
+def macs(tap, trace, mgmtdev):
+    """The guest changes its NIC's address many times under traffic."""
+    t = f"addresses, {mgmtdev}"
+    nic = Nic(tap, "macs0", mgmtdev)
+    nic.title = t
+    if NET_BITS["CTRL_MAC_ADDR"] not in bits(nic.offer["features"]):
+        tap.skip(t, "the device takes no address from the guest")
+        return
+    with Guest("macs", nic.arguments(0), append([nic], macs=MACS)) as guest:
+        last = guest.wait_result("changed")[1]
+        flow = guest.flow("eth0", REPORT)
+        tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: {MACS} changes, and no frame is lost or changed", flow)
+        tap.equal(nic.device.config()["mac"], last, f"{t}: the device has the last")
+        nic.control(tap, f"{t}: and no request of its control queue failed")
+        tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
+    idle(tap, nic)
+
+
 USE_VA = os.environ.get("USE_VA") == "1"
 STOPS = int(os.environ.get("STOPS", "10"))
 RESETS = int(os.environ.get("RESETS", "2"))
+PLUGS = int(os.environ.get("PLUGS", "4"))
+PAIRS = 4
+MACS = 500
 
 
 def main(names):
@@ -414,6 +513,10 @@ def main(names):
         **{f"notify-{k}": lambda m=m: notify(tap, trace, m) for k, m in nics.items()},
         **{f"killed-{k}": lambda m=m: killed(tap, trace, m) for k, m in nics.items() if k == "rust"},
         **{f"restarts-{k}": lambda m=m: restarts(tap, trace, m) for k, m in nics.items()},
+        **{f"pairs-{k}": lambda m=m: pairs(tap, trace, m) for k, m in nics.items() if k == "rust"},
+        **{f"hotplug-{k}": lambda m=m: hotplug(tap, trace, m) for k, m in nics.items()},
+        **{f"dimm-{k}": lambda m=m: dimm(tap, trace, m) for k, m in nics.items()},
+        **{f"macs-{k}": lambda m=m: macs(tap, trace, m) for k, m in nics.items()},
         **{f"migration-{k}": lambda m=m: qemu.migration(tap, trace, m) for k, m in nics.items()},
     }
     if iommu:

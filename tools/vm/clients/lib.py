@@ -312,6 +312,7 @@ class Qmp:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(120 * SLOW)
         self.sock.connect(path)
+        self.events = []
         self.file = self.sock.makefile("rw")
         self.file.readline()
         self("qmp_capabilities")
@@ -338,12 +339,21 @@ class Qmp:
                 raise RuntimeError(f"QMP {command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
+            if "event" in answer:
+                self.events.append(answer)
+
+    def wait_event(self, kind, seconds=60, **data):
+        """Waits for an event with that data."""
+        def there():
+            self("query-status")
+            return any(e["event"] == kind and data.items() <= e["data"].items() for e in self.events)
+        wait_for(f"{kind} {data}", seconds, there)
 
 
 class Guest:
     """A nested QEMU guest with the devices that its arguments name."""
 
-    def __init__(self, name, devices, append, *more, memory=192, reboots=False):
+    def __init__(self, name, devices, append, *more, memory=192, reboots=False, slots=False):
         self.name = name
         self.serial = f"{WORK}/{name}.serial"
         self.log = f"{WORK}/{name}.log"
@@ -353,7 +363,8 @@ class Guest:
         open(self.serial, "w").close()
         command = [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", *os.environ["NESTED_MACHINE"].split(),
-            *(() if reboots else ("-no-reboot",)), "-M", "q35,memory-backend=mem", "-smp", "1", "-m", str(memory),
+            *(() if reboots else ("-no-reboot",)), "-M", "q35,memory-backend=mem", "-smp", "1", "-m",
+            f"{memory},slots=2,maxmem=1G" if slots else str(memory),
             "-object", f"memory-backend-memfd,id=mem,size={memory}M,hugetlb=on,hugetlbsize=2M,share=on",
             "-append", f"{os.environ['NESTED_APPEND']} {append}",
             "-chardev", f"file,id=serial,path={self.serial}", "-serial", "chardev:serial",

@@ -28,10 +28,10 @@ class Nic:
 
     calls = True
 
-    def __init__(self, tap, name, mgmtdev, how="netdev"):
+    def __init__(self, tap, name, mgmtdev, how="netdev", attributes=()):
         self.name, self.mgmtdev, self.how = name, mgmtdev, how
         self.title = f"{how}, {mgmtdev}"
-        self.device = Device(name, mgmtdev, "mac", MAC)
+        self.device = Device(name, mgmtdev, "mac", MAC, *attributes)
         tap.after.append(lambda: self.device.delete())
         self.offer = offered(self.device)
         self.cvq = NET_BITS["CTRL_VQ"] in bits(self.offer["features"])
