@@ -8,6 +8,9 @@
 # differs, and says of each difference whether it is one that is meant: a test
 # that is an expected failure, or not tried, on C and passes on Rust. Exit status
 # 1 when there is another difference, or a test that only one of them ran.
+#
+# Which tests C fails depends on its version: the reason names those on which it was
+# seen. One that a fixed C passes is the same on both, and counts as such.
 set -eu
 [ $# -eq 2 ] || { echo "usage: compare.sh C-OUTPUT RUST-OUTPUT" >&2; exit 2; }
 exec awk '

@@ -424,8 +424,7 @@ TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
 	struct nic *nic = &self->nic;
 
 	/* On C address space 0 still has the physical key: not tried there. */
-	if (on_c_driver())
-		SKIP(return, "C differs: item 5.3");
+	NOT_TRIED_ON_C("item 5.3");
 	ASSERT_OK(set_backend_features(self->fd, BACKEND_ASIDS));
 	ASSERT_OK(set_group_asid(self->fd, GROUP_DATA, 1));
 	ASSERT_OK(map_asid(self->fd, 1, nic->iova, NIC_MEM, nic->mem));
@@ -470,8 +469,7 @@ TEST_F(mlx5, cleaned_reset_forgets_every_key)
 	struct nic *nic = &self->nic;
 
 	/* The device would run on the physical key: not tried there. */
-	if (on_c_driver())
-		SKIP(return, "C differs: item 5.3");
+	NOT_TRIED_ON_C("item 5.3");
 	/* Without PERSIST. */
 	ASSERT_OK(set_backend_features(self->fd, BACKEND_ASIDS));
 	ASSERT_OK(set_group_asid(self->fd, GROUP_DESC, 1));

@@ -49,11 +49,6 @@ FIXTURE_TEARDOWN(removal)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-#define NOT_ON_C() do {							\
-	if (on_c_driver())						\
-		SKIP(return, "C waits for ever: item 5.11");		\
-} while (0)
-
 /* The rest of the test sends frames. */
 #define NEEDS_NIC() do {						\
 	if (self->nic.caps.device_id != VIRTIO_ID_NET)			\
@@ -132,7 +127,7 @@ static int check_gone(int fd)
 
 TEST_F(removal, h05_11_open)
 {
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	EXPECT_EQ(0, del_device());
 	EXPECT_OK(check_gone(self->fd));
@@ -142,7 +137,7 @@ TEST_F(removal, h05_11_open)
 
 TEST_F(removal, h05_11_mapped)
 {
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(&self->nic, self->fd));
@@ -160,7 +155,7 @@ TEST_F(removal, h05_11_running)
 	int err = eventfd(0, EFD_NONBLOCK), config = eventfd(0, EFD_NONBLOCK);
 	uint16_t used;
 
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(nic, self->fd));
@@ -187,7 +182,7 @@ TEST_F(removal, h05_11_running)
 
 TEST_F(removal, h05_11_batch)
 {
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(&self->nic, self->fd));
@@ -219,7 +214,7 @@ TEST_F(removal, h05_11_under_load)
 	struct nic *nic = &self->nic;
 	int i;
 
-	NOT_ON_C();
+	C_WAITS();
 	for (i = 0; i < 5; i++) {
 		struct kicker k = { .nic = nic };
 		pthread_t thread;
@@ -251,7 +246,7 @@ TEST_F(removal, h05_11_beside_everything)
 	char *mem = shared_pages(WORKER_MEM);
 	int i;
 
-	NOT_ON_C();
+	C_WAITS();
 	ASSERT_NE(NULL, mem);
 	for (i = 0; i < 10; i++) {
 		struct worker w[WORKERS];
@@ -276,7 +271,7 @@ TEST_F(removal, h05_11_successor)
 {
 	int second;
 
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	ASSERT_EQ(0, del_device());
 	/* A device of the same name is another one. */
@@ -305,7 +300,7 @@ TEST_F(removal, h05_11_unbind_while_open)
 {
 	int second;
 
-	NOT_ON_C();
+	C_WAITS();
 	OPEN_NODE();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(&self->nic, self->fd));
@@ -434,7 +429,7 @@ FIXTURE_SETUP(stuck)
 	int i;
 
 	self->fd = -1;
-	NOT_ON_C();
+	C_WAITS();
 	if (!getenv("MGMTDEV"))
 		SKIP(return, "no MGMTDEV to make a device on");
 	self->page = stuck_page(&self->uffd);

@@ -197,8 +197,7 @@ FIXTURE_SETUP(soak)
 	static char list[128];
 	char *p;
 
-	if (on_c_driver())
-		SKIP(return, "C waits for ever: item 5.11");
+	C_WAITS();
 	snprintf(list, sizeof(list), "%s", getenv("SOAK_PARENTS") ?: "rust_vdpasim_net vdpa_test");
 	for (p = strtok(list, " "); p && self->n < 4; p = strtok(NULL, " "))
 		if (nl_has_mgmtdev(p))

@@ -5,6 +5,8 @@
 Every line has to be the same, except where a rule below says otherwise. Each rule
 names the entry of Documentation/deviations.rst that it stands for, and applies
 only to calls that the generator tagged because they meet that entry's condition.
+The rules are those of C in 7.2.12 and 7.3.4. No rule demands a difference: where a
+later C does as ours does, the lines are equal and the rule is not needed.
 A seed is compared up to its first unexplained line. Exit status 1 for one.
 """
 
