@@ -115,6 +115,8 @@ if [ $# -eq 0 ]; then
 	*) set -- "$@" datapath legacy migration stress parent sim_faults ;;
 	esac
 	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
+	# It brings its own devices, so once is enough.
+	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" vduse_daemon
 fi
 
 echo 'TAP version 13'
