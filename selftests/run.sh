@@ -112,7 +112,7 @@ if [ $# -eq 0 ]; then
 	set -- file device vring iotlb pin two removal device32 vring32 iotlb32
 	case ${MGMTDEV:-} in
 	*sim_blk) set -- "$@" blk disk_migration sim_faults ;;
-	*) set -- "$@" datapath legacy migration stress parent sim_faults ;;
+	*) set -- "$@" datapath legacy migration stress parent interleavings sim_faults ;;
 	esac
 	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
 	# It brings its own devices, so once is enough.

@@ -8,7 +8,7 @@
 #define TEST_MGMTDEV	"vdpa_test"
 #define TEST_STATE	"/sys/kernel/debug/vdpa_test/"
 
-enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER };
+enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER, STYLE_VA };
 enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
 
 static inline int knob(const char *name, int value)
@@ -38,7 +38,7 @@ static inline int knobs_reset(void)
 
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		r = r ?: knob(names[i], 0);
-	return r;
+	return r ?: knob("spaces", 2);
 }
 
 /* A counter of device NAME, or -1. */
@@ -49,6 +49,60 @@ static inline long told(const char *name, const char *key)
 	snprintf(path, sizeof(path), TEST_STATE "%s", name);
 	snprintf(word, sizeof(word), "%s ", key);
 	return read_key(path, word);
+}
+
+/*
+ * The control file of the latches of device NAME's ops, or -errno. Close it, or end, and all that
+ * waits goes on.
+ */
+static inline int ops_open(const char *name)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), TEST_STATE "%s.ops", name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Give the control file an order, as vdpa_test_parent.c lists them: 0 or -errno. */
+static inline int ops_order(int ops, const char *what, const char *op, int n)
+{
+	char text[64];
+	int len = snprintf(text, sizeof(text), "%s %s %d", what, op, n);
+
+	return write(ops, text, len) == len ? 0 : -errno;
+}
+
+/* What the control file tells under KEY, with OP behind it if that is not empty; or -1. */
+static inline long ops_told(int ops, const char *key, const char *op)
+{
+	char text[8192], word[64], *at;
+	ssize_t n = pread(ops, text, sizeof(text) - 1, 0);
+
+	if (n < 0)
+		return -1;
+	text[n] = 0;
+	snprintf(word, sizeof(word), "%s%s ", key, op);
+	for (at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (!strncmp(at, word, strlen(word)))
+			return strtol(at + strlen(word), NULL, 10);
+	}
+	return -1;
+}
+
+/* Wait until n calls of an op wait at a latch: 0 or -ETIMEDOUT. */
+static inline int ops_wait(int ops, const char *op, int n)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (ops_told(ops, "waiting_", op) == n)
+			return 0;
+		usleep(5000);
+	}
+	return -ETIMEDOUT;
 }
 
 /* Everything that device NAME can reach, one line a range. */

@@ -7,6 +7,17 @@
  * be written at any time; debugfs, vdpa_test/NAME, has a "key value" line for each
  * counter and a "map ASID FIRST LAST ADDRESS PERM" line for each range that the
  * device could reach.
+ *
+ * Every op that may sleep can be stopped: debugfs, vdpa_test/NAME.ops, takes
+ *
+ *	enter OP N	the next N calls of OP wait before they do anything
+ *	leave OP N	the next N calls of OP wait when they are done, before they return
+ *	fail OP N	the next N calls of OP fail with EIO and do nothing (-1: all of them)
+ *	go OP		calls of OP that wait go on, and none waits any more
+ *
+ * and tells for each op how often it was called ("calls_OP N") and how many calls of it
+ * wait ("waiting_OP N"), and how often an op was called while another one ran
+ * ("overlaps N"). When the file is closed nothing waits or fails any more.
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -24,15 +35,22 @@
 #include <uapi/linux/virtio_ids.h>
 
 #define NVQS	2
-#define NAS	2
 #define QUEUE	256
 #define LIMIT	4096	/* ranges in an address space */
 
-/* What devices made from now on have. One with neither is for nobody: it has two address spaces. */
-enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER };
+/*
+ * What devices made from now on have. One with neither is for nobody: it has two address spaces.
+ * STYLE_VA is like VDUSE: set_map with user addresses, no default map, a group for each queue,
+ * and a reset that leaves maps and groups alone.
+ */
+enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER, STYLE_VA };
 static int style;
 module_param(style, int, 0644);
-MODULE_PARM_DESC(style, "0: set_map, 1: dma_map, 2: neither");
+MODULE_PARM_DESC(style, "0: set_map, 1: dma_map, 2: neither, 3: set_map with user addresses");
+
+static int spaces = 2;
+module_param(spaces, int, 0644);
+MODULE_PARM_DESC(spaces, "address spaces of a device");
 
 /* How a device calls back, whenever it is running. */
 enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
@@ -61,6 +79,29 @@ KNOB(fail_reset_map);
 static bool lose_table;
 module_param(lose_table, bool, 0644);
 
+/* The ops that can be stopped: all but those that must not sleep. */
+#define OPS(X)								\
+	X(set_vq_address) X(set_vq_num) X(set_vq_cb) X(set_vq_ready)	\
+	X(set_vq_state) X(get_vq_state) X(get_vq_size) X(get_vq_group)	\
+	X(get_device_features) X(set_driver_features)			\
+	X(get_driver_features) X(set_config_cb) X(get_vq_num_max)	\
+	X(get_device_id) X(get_status) X(set_status) X(reset)		\
+	X(suspend) X(resume) X(get_config_size) X(get_config)		\
+	X(set_config) X(set_map) X(dma_map) X(dma_unmap) X(reset_map)	\
+	X(set_group_asid) X(bind_mm) X(unbind_mm)
+
+#define OP_ENUM(name)	OP_##name,
+enum op { OPS(OP_ENUM) N_OPS };
+#define OP_NAME(name)	#name,
+static const char *const op_names[] = { OPS(OP_NAME) };
+
+struct latch {
+	int enter, leave, fail;		/* how many calls still to stop, or to fail */
+	unsigned int gone;		/* how often those that wait were let go */
+	unsigned long calls;
+	int waiting;
+};
+
 struct queue {
 	struct vdpa_callback cb;
 	u16 base;
@@ -70,8 +111,18 @@ struct queue {
 struct test_dev {
 	struct vdpa_device vdpa;
 	struct mutex lock;		/* of the tables and counters */
-	struct vhost_iotlb *maps[NAS];
-	bool identity[NAS];
+	unsigned int nas;
+	struct vhost_iotlb **maps;	/* of each address space */
+	bool *identity;
+	unsigned int groups[NVQS];	/* the address space of each */
+	bool va;
+	bool suspended;
+	struct mm_struct *mm;		/* compared, never followed */
+	spinlock_t latch_lock;		/* of what follows */
+	struct latch latches[N_OPS];
+	int inside;			/* ops that run */
+	unsigned long overlaps;
+	wait_queue_head_t latch_wait;
 	spinlock_t cb_lock;		/* of triggers, as in VDUSE */
 	struct queue vqs[NVQS];
 	struct vdpa_callback config_cb;
@@ -80,7 +131,7 @@ struct test_dev {
 	struct hrtimer timer;
 	struct work_struct work;
 	struct page *doorbell;
-	struct dentry *file;
+	struct dentry *file, *ops_file;
 	u8 config[64];
 	unsigned long set_maps, dma_maps, dma_unmaps, resets, cleans, reset_maps;
 	unsigned long unpinned;
@@ -93,6 +144,73 @@ static struct test_dev *to_test(struct vdpa_device *vdpa)
 {
 	return container_of(vdpa, struct test_dev, vdpa);
 }
+
+/* A call of an op, from its first to its last moment. */
+struct op_call {
+	struct test_dev *t;
+	enum op op;
+	int err;	/* what it is to fail with */
+};
+
+static bool let_go(struct test_dev *t, struct latch *l, unsigned int gone)
+{
+	guard(spinlock)(&t->latch_lock);
+	return l->gone != gone;
+}
+
+/* Wait at a latch if *count says so. Called with latch_lock, which is dropped meanwhile. */
+static void stop_at(struct test_dev *t, struct latch *l, int *count)
+{
+	unsigned int gone = l->gone;
+
+	if (!*count)
+		return;
+	--*count;
+	l->waiting++;
+	spin_unlock(&t->latch_lock);
+	/* Whoever holds the control file lets it go, or ends. */
+	wait_event_idle(t->latch_wait, let_go(t, l, gone));
+	spin_lock(&t->latch_lock);
+	l->waiting--;
+}
+
+static struct op_call op_begin(struct test_dev *t, enum op op)
+{
+	struct latch *l = &t->latches[op];
+	struct op_call call = { .t = t, .op = op };
+
+	guard(spinlock)(&t->latch_lock);
+	l->calls++;
+	if (t->inside++)
+		t->overlaps++;
+	stop_at(t, l, &l->enter);
+	if (l->fail) {
+		if (l->fail > 0)
+			l->fail--;
+		call.err = -EIO;
+	}
+	return call;
+}
+
+static void op_end(struct op_call *call)
+{
+	struct test_dev *t = call->t;
+	struct latch *l = &t->latches[call->op];
+
+	guard(spinlock)(&t->latch_lock);
+	stop_at(t, l, &l->leave);
+	t->inside--;
+}
+
+DEFINE_CLASS(op_call, struct op_call, op_end(&_T), op_begin(dev, which), struct test_dev *dev,
+	     enum op which)
+
+/* The rest of the function is a call of the op; locks taken after it are dropped before it ends. */
+#define OP(t, name)		CLASS(op_call, op_call)(t, OP_##name)
+#define OP_OR_FAIL(t, name)						\
+	OP(t, name);							\
+	if (op_call.err)						\
+		return op_call.err
 
 static bool fails(struct knob *k)
 {
@@ -113,6 +231,8 @@ static void count_unpinned(struct test_dev *t, unsigned int asid, u64 first, u64
 	struct vhost_iotlb_map *map;
 	u64 addr;
 
+	if (t->va)
+		return;
 	for (map = vhost_iotlb_itree_first(t->maps[asid], first, last); map;
 	     map = vhost_iotlb_itree_next(map, first, last))
 		for (addr = map->addr; addr < map->addr + map->size; addr += PAGE_SIZE)
@@ -134,6 +254,7 @@ static int test_set_map(struct vdpa_device *vdpa, unsigned int asid,
 	struct vhost_iotlb *new;
 	int ret = 0;
 
+	OP_OR_FAIL(t, set_map);
 	guard(mutex)(&t->lock);
 	t->set_maps++;
 	if (fails(&fail_set_map)) {
@@ -166,6 +287,7 @@ static int test_dma_map(struct vdpa_device *vdpa, unsigned int asid, u64 iova,
 {
 	struct test_dev *t = to_test(vdpa);
 
+	OP_OR_FAIL(t, dma_map);
 	guard(mutex)(&t->lock);
 	t->dma_maps++;
 	if (fails(&fail_dma_map))
@@ -179,6 +301,7 @@ static int test_dma_unmap(struct vdpa_device *vdpa, unsigned int asid, u64 iova,
 {
 	struct test_dev *t = to_test(vdpa);
 
+	OP_OR_FAIL(t, dma_unmap);
 	guard(mutex)(&t->lock);
 	t->dma_unmaps++;
 	if (fails(&fail_dma_unmap))
@@ -192,6 +315,7 @@ static int test_reset_map(struct vdpa_device *vdpa, unsigned int asid)
 {
 	struct test_dev *t = to_test(vdpa);
 
+	OP_OR_FAIL(t, reset_map);
 	guard(mutex)(&t->lock);
 	t->reset_maps++;
 	if (fails(&fail_reset_map))
@@ -206,6 +330,7 @@ static int test_compat_reset(struct vdpa_device *vdpa, u32 flags)
 	struct test_dev *t = to_test(vdpa);
 	int i;
 
+	OP_OR_FAIL(t, reset);
 	guard(mutex)(&t->lock);
 	t->resets++;
 	if (fails(&fail_reset))
@@ -213,13 +338,16 @@ static int test_compat_reset(struct vdpa_device *vdpa, u32 flags)
 	/* Callbacks stay: some parents keep them, and the timer goes on. */
 	t->status = 0;
 	t->features = 0;
+	t->suspended = false;
+	if (!t->va)
+		memset(t->groups, 0, sizeof(t->groups));
 	for (i = 0; i < NVQS; i++) {
 		t->vqs[i].ready = false;
 		t->vqs[i].base = 0;
 	}
 	if (flags & VDPA_RESET_F_CLEAN_MAP) {
 		t->cleans++;
-		for (i = 0; i < NAS; i++) {
+		for (i = 0; i < t->nas; i++) {
 			drop_maps(t, i, 0, ULLONG_MAX);
 			t->identity[i] = true;
 		}
@@ -306,6 +434,7 @@ static void test_set_vq_cb(struct vdpa_device *vdpa, u16 idx, struct vdpa_callba
 	struct test_dev *t = to_test(vdpa);
 	unsigned long flags;
 
+	OP(t, set_vq_cb);
 	spin_lock_irqsave(&t->cb_lock, flags);
 	t->vqs[idx].cb = *cb;
 	spin_unlock_irqrestore(&t->cb_lock, flags);
@@ -313,17 +442,20 @@ static void test_set_vq_cb(struct vdpa_device *vdpa, u16 idx, struct vdpa_callba
 
 static void test_set_config_cb(struct vdpa_device *vdpa, struct vdpa_callback *cb)
 {
+	OP(to_test(vdpa), set_config_cb);
 	to_test(vdpa)->config_cb = *cb;
 }
 
 static int test_set_vq_address(struct vdpa_device *vdpa, u16 idx, u64 desc,
 			       u64 driver, u64 device)
 {
+	OP_OR_FAIL(to_test(vdpa), set_vq_address);
 	return 0;
 }
 
 static void test_set_vq_num(struct vdpa_device *vdpa, u16 idx, u32 num)
 {
+	OP(to_test(vdpa), set_vq_num);
 }
 
 static void test_kick_vq(struct vdpa_device *vdpa, u16 idx)
@@ -333,6 +465,7 @@ static void test_kick_vq(struct vdpa_device *vdpa, u16 idx)
 
 static void test_set_vq_ready(struct vdpa_device *vdpa, u16 idx, bool ready)
 {
+	OP(to_test(vdpa), set_vq_ready);
 	to_test(vdpa)->vqs[idx].ready = ready;
 }
 
@@ -344,6 +477,7 @@ static bool test_get_vq_ready(struct vdpa_device *vdpa, u16 idx)
 static int test_set_vq_state(struct vdpa_device *vdpa, u16 idx,
 			     const struct vdpa_vq_state *state)
 {
+	OP_OR_FAIL(to_test(vdpa), set_vq_state);
 	to_test(vdpa)->vqs[idx].base = state->split.avail_index;
 	return 0;
 }
@@ -351,6 +485,7 @@ static int test_set_vq_state(struct vdpa_device *vdpa, u16 idx,
 static int test_get_vq_state(struct vdpa_device *vdpa, u16 idx,
 			     struct vdpa_vq_state *state)
 {
+	OP_OR_FAIL(to_test(vdpa), get_vq_state);
 	state->split.avail_index = to_test(vdpa)->vqs[idx].base;
 	return 0;
 }
@@ -371,32 +506,46 @@ static u32 test_get_vq_align(struct vdpa_device *vdpa)
 
 static u32 test_get_vq_group(struct vdpa_device *vdpa, u16 idx)
 {
-	return 0;
+	OP(to_test(vdpa), get_vq_group);
+	return to_test(vdpa)->va ? idx : 0;
 }
+
+static u16 test_get_vq_size(struct vdpa_device *vdpa, u16 idx)
+{
+	OP(to_test(vdpa), get_vq_size);
+	return QUEUE;
+}
+
+#define FEATURES (BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 
 static u64 test_get_device_features(struct vdpa_device *vdpa)
 {
-	return BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+	OP(to_test(vdpa), get_device_features);
+	return FEATURES;
 }
 
 static int test_set_driver_features(struct vdpa_device *vdpa, u64 features)
 {
-	to_test(vdpa)->features = features & test_get_device_features(vdpa);
+	OP_OR_FAIL(to_test(vdpa), set_driver_features);
+	to_test(vdpa)->features = features & FEATURES;
 	return 0;
 }
 
 static u64 test_get_driver_features(struct vdpa_device *vdpa)
 {
+	OP(to_test(vdpa), get_driver_features);
 	return to_test(vdpa)->features;
 }
 
 static u16 test_get_vq_num_max(struct vdpa_device *vdpa)
 {
+	OP(to_test(vdpa), get_vq_num_max);
 	return QUEUE;
 }
 
 static u32 test_get_device_id(struct vdpa_device *vdpa)
 {
+	OP(to_test(vdpa), get_device_id);
 	return VIRTIO_ID_CONSOLE;
 }
 
@@ -407,16 +556,33 @@ static u32 test_get_vendor_id(struct vdpa_device *vdpa)
 
 static u8 test_get_status(struct vdpa_device *vdpa)
 {
+	OP(to_test(vdpa), get_status);
 	return to_test(vdpa)->status;
 }
 
 static void test_set_status(struct vdpa_device *vdpa, u8 status)
 {
+	OP(to_test(vdpa), set_status);
 	to_test(vdpa)->status = status;
+}
+
+static int test_suspend(struct vdpa_device *vdpa)
+{
+	OP_OR_FAIL(to_test(vdpa), suspend);
+	to_test(vdpa)->suspended = true;
+	return 0;
+}
+
+static int test_resume(struct vdpa_device *vdpa)
+{
+	OP_OR_FAIL(to_test(vdpa), resume);
+	to_test(vdpa)->suspended = false;
+	return 0;
 }
 
 static size_t test_get_config_size(struct vdpa_device *vdpa)
 {
+	OP(to_test(vdpa), get_config_size);
 	return sizeof(to_test(vdpa)->config);
 }
 
@@ -425,6 +591,7 @@ static void test_get_config(struct vdpa_device *vdpa, unsigned int offset,
 {
 	struct test_dev *t = to_test(vdpa);
 
+	OP(t, get_config);
 	if (offset <= sizeof(t->config) && len <= sizeof(t->config) - offset)
 		memcpy(buf, t->config + offset, len);
 }
@@ -434,6 +601,7 @@ static void test_set_config(struct vdpa_device *vdpa, unsigned int offset,
 {
 	struct test_dev *t = to_test(vdpa);
 
+	OP(t, set_config);
 	if (offset <= sizeof(t->config) && len <= sizeof(t->config) - offset)
 		memcpy(t->config + offset, buf, len);
 }
@@ -441,7 +609,33 @@ static void test_set_config(struct vdpa_device *vdpa, unsigned int offset,
 static int test_set_group_asid(struct vdpa_device *vdpa, unsigned int group,
 			       unsigned int asid)
 {
-	return group || asid >= NAS ? -EINVAL : 0;
+	struct test_dev *t = to_test(vdpa);
+
+	OP_OR_FAIL(t, set_group_asid);
+	if (group >= vdpa->ngroups || asid >= t->nas)
+		return -EINVAL;
+	t->groups[group] = asid;
+	return 0;
+}
+
+static int test_bind_mm(struct vdpa_device *vdpa, struct mm_struct *mm)
+{
+	OP_OR_FAIL(to_test(vdpa), bind_mm);
+	to_test(vdpa)->mm = mm;
+	return 0;
+}
+
+static void test_unbind_mm(struct vdpa_device *vdpa)
+{
+	OP(to_test(vdpa), unbind_mm);
+	to_test(vdpa)->mm = NULL;
+}
+
+static void remove_files(struct test_dev *t)
+{
+	debugfs_remove(t->ops_file);
+	debugfs_remove(t->file);
+	t->ops_file = t->file = NULL;
 }
 
 static void test_free(struct vdpa_device *vdpa)
@@ -449,12 +643,14 @@ static void test_free(struct vdpa_device *vdpa)
 	struct test_dev *t = to_test(vdpa);
 	int i;
 
-	debugfs_remove(t->file);
+	remove_files(t);
 	hrtimer_cancel(&t->timer);
 	cancel_work_sync(&t->work);
-	for (i = 0; i < NAS; i++)
+	for (i = 0; t->maps && i < t->nas; i++)
 		if (t->maps[i])
 			vhost_iotlb_free(t->maps[i]);
+	kvfree(t->maps);
+	kvfree(t->identity);
 	if (t->doorbell)
 		__free_page(t->doorbell);
 }
@@ -471,6 +667,7 @@ static void test_free(struct vdpa_device *vdpa)
 	.get_vq_notification = test_get_vq_notification,\
 	.get_vq_align = test_get_vq_align,		\
 	.get_vq_group = test_get_vq_group,		\
+	.get_vq_size = test_get_vq_size,		\
 	.get_device_features = test_get_device_features,\
 	.set_driver_features = test_set_driver_features,\
 	.get_driver_features = test_get_driver_features,\
@@ -480,28 +677,42 @@ static void test_free(struct vdpa_device *vdpa)
 	.get_vendor_id = test_get_vendor_id,		\
 	.get_status = test_get_status,			\
 	.set_status = test_set_status,			\
+	.suspend = test_suspend,			\
+	.resume = test_resume,				\
 	.reset = test_reset,				\
-	.compat_reset = test_compat_reset,		\
 	.get_config_size = test_get_config_size,	\
 	.get_config = test_get_config,			\
 	.set_config = test_set_config,			\
 	.set_group_asid = test_set_group_asid,		\
-	.reset_map = test_reset_map,			\
 	.free = test_free
+
+#define DEFAULT_MAP_OPS					\
+	.compat_reset = test_compat_reset,		\
+	.reset_map = test_reset_map
 
 static const struct vdpa_config_ops set_map_ops = {
 	COMMON_OPS,
+	DEFAULT_MAP_OPS,
 	.set_map = test_set_map,
 };
 
 static const struct vdpa_config_ops dma_map_ops = {
 	COMMON_OPS,
+	DEFAULT_MAP_OPS,
 	.dma_map = test_dma_map,
 	.dma_unmap = test_dma_unmap,
 };
 
 static const struct vdpa_config_ops neither_ops = {
 	COMMON_OPS,
+	DEFAULT_MAP_OPS,
+};
+
+static const struct vdpa_config_ops va_ops = {
+	COMMON_OPS,
+	.set_map = test_set_map,
+	.bind_mm = test_bind_mm,
+	.unbind_mm = test_unbind_mm,
 };
 
 static int state_show(struct seq_file *s, void *unused)
@@ -522,7 +733,11 @@ static int state_show(struct seq_file *s, void *unused)
 			   i, !!t->vqs[i].cb.trigger);
 	seq_printf(s, "config_callback %d\ndoorbell %u\n", !!t->config_cb.callback,
 		   *(u32 *)page_address(t->doorbell));
-	for (i = 0; i < NAS; i++) {
+	seq_printf(s, "group0 %u\ngroup1 %u\nmm %d\nsuspended %d\n", t->groups[0],
+		   t->groups[1], !!t->mm, t->suspended);
+	for (i = 0; i < t->nas; i++) {
+		if (i > 1 && !t->identity[i] && !t->maps[i]->nmaps)
+			continue;
 		seq_printf(s, "identity%d %d\nranges%d %u\n", i, t->identity[i], i,
 			   t->maps[i]->nmaps);
 		for (map = vhost_iotlb_itree_first(t->maps[i], 0, ULLONG_MAX); map;
@@ -534,22 +749,123 @@ static int state_show(struct seq_file *s, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(state);
 
+static int ops_show(struct seq_file *s, void *unused)
+{
+	struct test_dev *t = s->private;
+	int i;
+
+	guard(spinlock)(&t->latch_lock);
+	seq_printf(s, "overlaps %lu\n", t->overlaps);
+	for (i = 0; i < N_OPS; i++)
+		seq_printf(s, "calls_%s %lu\nwaiting_%s %d\n", op_names[i],
+			   t->latches[i].calls, op_names[i], t->latches[i].waiting);
+	return 0;
+}
+
+static void latch_go(struct test_dev *t, struct latch *l)
+{
+	scoped_guard(spinlock, &t->latch_lock) {
+		l->enter = l->leave = 0;
+		l->gone++;
+	}
+	wake_up_all(&t->latch_wait);
+}
+
+static ssize_t ops_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	struct test_dev *t = file_inode(file)->i_private;
+	char text[64], what[16], name[32];
+	struct latch *l;
+	int n = 0, i;
+
+	if (len >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, len))
+		return -EFAULT;
+	text[len] = 0;
+	if (sscanf(text, "%15s %31s %d", what, name, &n) < 2)
+		return -EINVAL;
+	i = match_string(op_names, N_OPS, name);
+	if (i < 0)
+		return i;
+	l = &t->latches[i];
+	if (!strcmp(what, "go")) {
+		latch_go(t, l);
+		return len;
+	}
+	guard(spinlock)(&t->latch_lock);
+	if (!strcmp(what, "enter"))
+		l->enter = n;
+	else if (!strcmp(what, "leave"))
+		l->leave = n;
+	else if (!strcmp(what, "fail"))
+		l->fail = n;
+	else
+		return -EINVAL;
+	return len;
+}
+
+static int ops_open(struct inode *inode, struct file *file)
+{
+	struct test_dev *t = inode->i_private;
+	int ret = single_open(file, ops_show, t);
+
+	/* Those that are written to may outlive the device. */
+	if (!ret && file->f_mode & FMODE_WRITE)
+		get_device(&t->vdpa.dev);
+	return ret;
+}
+
+static int ops_release(struct inode *inode, struct file *file)
+{
+	struct test_dev *t = inode->i_private;
+	int i;
+
+	if (file->f_mode & FMODE_WRITE) {
+		for (i = 0; i < N_OPS; i++) {
+			scoped_guard(spinlock, &t->latch_lock)
+				t->latches[i].fail = 0;
+			latch_go(t, &t->latches[i]);
+		}
+		put_device(&t->vdpa.dev);
+	}
+	return single_release(inode, file);
+}
+
+static const struct file_operations ops_fops = {
+	.owner		= THIS_MODULE,
+	.open		= ops_open,
+	.read		= seq_read,
+	.write		= ops_write,
+	.llseek		= seq_lseek,
+	.release	= ops_release,
+};
+
 static struct vdpa_mgmt_dev mgmt_dev;
 
 static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
 			const struct vdpa_dev_set_config *config)
 {
 	const struct vdpa_config_ops *ops = &set_map_ops;
+	bool va = style == STYLE_VA;
 	struct test_dev *t;
 	int i, ret = -ENOMEM;
+	char file[64];
 
 	if (style == STYLE_DMA_MAP)
 		ops = &dma_map_ops;
 	else if (style == STYLE_NEITHER)
 		ops = &neither_ops;
-	t = vdpa_alloc_device(struct test_dev, vdpa, NULL, ops, NULL, 1, NAS, name, false);
+	else if (va)
+		ops = &va_ops;
+	t = vdpa_alloc_device(struct test_dev, vdpa, NULL, ops, NULL, va ? NVQS : 1,
+			      clamp(spaces, 1, 65535), name, va);
 	if (IS_ERR(t))
 		return PTR_ERR(t);
+	t->va = va;
+	t->nas = t->vdpa.nas;
+	spin_lock_init(&t->latch_lock);
+	init_waitqueue_head(&t->latch_wait);
 	mutex_init(&t->lock);
 	spin_lock_init(&t->cb_lock);
 	INIT_WORK(&t->work, test_work);
@@ -563,13 +879,19 @@ static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
 	t->doorbell = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!t->doorbell)
 		goto put;
-	for (i = 0; i < NAS; i++) {
+	t->maps = kvcalloc(t->nas, sizeof(*t->maps), GFP_KERNEL);
+	t->identity = kvcalloc(t->nas, sizeof(*t->identity), GFP_KERNEL);
+	if (!t->maps || !t->identity)
+		goto put;
+	for (i = 0; i < t->nas; i++) {
 		t->maps[i] = vhost_iotlb_alloc(LIMIT, 0);
 		if (!t->maps[i])
 			goto put;
-		t->identity[i] = true;
+		t->identity[i] = !va;
 	}
 	t->file = debugfs_create_file(name, 0444, debug_dir, t, &state_fops);
+	snprintf(file, sizeof(file), "%s.ops", name);
+	t->ops_file = debugfs_create_file(file, 0600, debug_dir, t, &ops_fops);
 	hrtimer_start(&t->timer, ms_to_ktime(1), HRTIMER_MODE_REL);
 	ret = _vdpa_register_device(&t->vdpa, NVQS);
 	if (!ret)
@@ -581,7 +903,13 @@ put:
 
 static void test_dev_del(struct vdpa_mgmt_dev *mdev, struct vdpa_device *vdpa)
 {
+	struct test_dev *t = to_test(vdpa);
+
+	get_device(&vdpa->dev);
 	_vdpa_unregister_device(vdpa);
+	/* Their names are free again even if someone holds one open. */
+	remove_files(t);
+	put_device(&vdpa->dev);
 }
 
 static const struct vdpa_mgmtdev_ops mgmt_ops = {

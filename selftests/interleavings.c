@@ -1,0 +1,936 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Two calls at a time: one is stopped inside an op of the parent, the others are made
+ * meanwhile. On the parent of selftests/modules/vdpa_test_parent.c, whose ops can be
+ * stopped; see there.
+ *
+ * Whatever the order, the end is the same: the device is reset, has no maps and none
+ * of our callbacks, nothing is pinned, and the next open works.
+ */
+#include <pthread.h>
+#include <sys/sysmacros.h>
+
+#include "test_parent.h"
+
+#define NAME		"selftest_i"
+#define PAGES		4
+#define SETTLE_US	200000	/* for a thread to come to where it waits */
+#define MANY		2048	/* address spaces */
+
+#define UNBIND	"/sys/bus/vdpa/drivers/vhost_vdpa/unbind"
+#define BIND	"/sys/bus/vdpa/drivers/vhost_vdpa/bind"
+
+/* A call that is made beside us. */
+struct call {
+	int fd;
+	int what;
+	unsigned long cmd;
+	void *arg;
+	const char *path;
+	int result;
+	bool done;
+	pthread_t thread;
+};
+
+enum { CALL_IOCTL, CALL_UPDATE, CALL_CLOSE, CALL_OPEN, CALL_UNBIND };
+
+static int write_name(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), r = 0;
+
+	if (fd < 0 || write(fd, NAME, strlen(NAME)) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static void *run_call(void *arg)
+{
+	struct call *c = arg;
+
+	switch (c->what) {
+	case CALL_IOCTL:
+		c->result = vioctl(c->fd, c->cmd, c->arg);
+		break;
+	case CALL_UPDATE:
+		c->result = iotlb_map(c->fd, 0x20000000, PAGE, c->arg);
+		break;
+	case CALL_CLOSE:
+		c->result = close(c->fd);
+		break;
+	case CALL_OPEN:
+		c->fd = open(c->path, O_RDWR | O_CLOEXEC);
+		c->result = c->fd < 0 ? -errno : 0;
+		break;
+	case CALL_UNBIND:
+		c->result = write_name(UNBIND);
+		break;
+	}
+	__atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static bool is_done(struct call *c)
+{
+	return __atomic_load_n(&c->done, __ATOMIC_ACQUIRE);
+}
+
+#define START(c, ...) do {						\
+	(c) = (struct call) { __VA_ARGS__ };				\
+	ASSERT_EQ(0, pthread_create(&(c).thread, NULL, run_call, &(c)));\
+} while (0)
+
+#define START_IOCTL(c, nr, argument)					\
+	START(c, .what = CALL_IOCTL, .fd = self->fd, .cmd = (nr), .arg = (argument))
+
+/* Wait for the end of a call, and tell how it ended; -ETIMEDOUT. */
+static int finish(struct call *c)
+{
+	int i;
+
+	for (i = 0; i < 2000 && !is_done(c); i++)
+		usleep(10000);
+	if (!is_done(c))
+		return -ETIMEDOUT;
+	pthread_join(c->thread, NULL);
+	return c->result;
+}
+
+FIXTURE(interleave) {
+	char node[NODE_LEN];
+	int fd;
+	int ops;
+	int event;
+	char *mem;
+	long system;
+};
+
+FIXTURE_VARIANT(interleave) {
+	int style;
+};
+
+FIXTURE_VARIANT_ADD(interleave, set_map) {
+	.style = STYLE_SET_MAP,
+};
+
+FIXTURE_VARIANT_ADD(interleave, dma_map) {
+	.style = STYLE_DMA_MAP,
+};
+
+FIXTURE_VARIANT_ADD(interleave, user_addresses) {
+	.style = STYLE_VA,
+};
+
+/* As above, where one kind of parent is enough, or only one will do. */
+#define FIELDS_OF_ONE							\
+	char node[NODE_LEN];						\
+	int fd;								\
+	int ops;							\
+	int event;							\
+	char *mem;							\
+	long system
+FIXTURE(one) { FIELDS_OF_ONE; };
+FIXTURE(va) { FIELDS_OF_ONE; };
+FIXTURE(table) { FIELDS_OF_ONE; };
+FIXTURE_VARIANT(table) { int style; };
+FIXTURE_VARIANT_ADD(table, set_map) { .style = STYLE_SET_MAP, };
+FIXTURE_VARIANT_ADD(table, user_addresses) { .style = STYLE_VA, };
+
+#define OPEN_NODE() do {						\
+	self->fd = open(self->node, O_RDWR | O_CLOEXEC);		\
+	ASSERT_LE(0, self->fd);						\
+} while (0)
+
+#define CLOSE_NODE() do {						\
+	ASSERT_EQ(0, close(self->fd));					\
+	self->fd = -1;							\
+} while (0)
+
+#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
+#define ORDER(what, op, n) ASSERT_OK(ops_order(self->ops, what, op, n))
+#define HOLD(op) ORDER("enter", op, 1)
+#define GO(op) ORDER("go", op, 0)
+#define AWAIT(op) ASSERT_OK(ops_wait(self->ops, op, 1))
+#define CALLS(op) ops_told(self->ops, "calls_", op)
+#define TOLD(key) told(NAME, key)
+
+#define ADD_DEVICE(kind) do {						\
+	ASSERT_OK(knob("style", kind));					\
+	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));		\
+	self->ops = ops_open(NAME);					\
+	ASSERT_LE(0, self->ops);					\
+} while (0)
+
+#define SET_UP(kind) do {						\
+	self->fd = self->ops = -1;					\
+	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
+		SKIP(return, "vdpa_test_parent is not loaded");		\
+	nl_del_if_there(NAME);						\
+	ASSERT_OK(knobs_reset());					\
+	self->system = pinned_system();					\
+	self->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);		\
+	self->mem = shared_pages(PAGES * PAGE);				\
+	ASSERT_NE(NULL, self->mem);					\
+	ADD_DEVICE(kind);						\
+	OPEN_NODE();							\
+} while (0)
+
+#define TEAR_DOWN() do {						\
+	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
+		return;							\
+	/* Whatever waits goes on. */					\
+	close(self->ops);						\
+	if (self->fd >= 0)						\
+		close(self->fd);					\
+	nl_del_if_there(NAME);						\
+	knobs_reset();							\
+	EXPECT_EQ(0, pinned_self());					\
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));	\
+} while (0)
+
+FIXTURE_SETUP(interleave) { SET_UP(variant->style); }
+FIXTURE_TEARDOWN(interleave) { TEAR_DOWN(); }
+FIXTURE_SETUP(one) { SET_UP(STYLE_SET_MAP); }
+FIXTURE_TEARDOWN(one) { TEAR_DOWN(); }
+FIXTURE_SETUP(va) { SET_UP(STYLE_VA); }
+FIXTURE_TEARDOWN(va) { TEAR_DOWN(); }
+FIXTURE_SETUP(table) { SET_UP(variant->style); }
+FIXTURE_TEARDOWN(table) { TEAR_DOWN(); }
+
+#define NOT_ON_C() do {							\
+	if (on_c_driver())						\
+		SKIP(return, "C waits for ever: item 5.11");		\
+} while (0)
+
+/* An owner with a running device that has maps and callbacks. */
+static int set_up_all(int fd, int event, char *mem)
+{
+	int r = vioctl(fd, VHOST_SET_OWNER, NULL);
+
+	r = r ?: iotlb_map(fd, 0x10000000, PAGES * PAGE, mem);
+	r = r ?: vring_file(fd, VHOST_SET_VRING_CALL, 0, event);
+	r = r ?: vioctl(fd, VHOST_VDPA_SET_CONFIG_CALL, &event);
+	r = r ?: negotiate(fd);
+	return r ?: set_status(fd, STATUS_RUNNING);
+}
+
+/* What has to be true of a parent that nobody has open: the number of the line that is not. */
+static int check_at_rest(void)
+{
+	if (TOLD("status") != 0)
+		return __LINE__;
+	if (TOLD("ranges0") != 0)
+		return __LINE__;
+	if (TOLD("callback0") != 0 || TOLD("trigger0") != 0)
+		return __LINE__;
+	if (TOLD("config_callback") != 0)
+		return __LINE__;
+	if (TOLD("mm") != 0)
+		return __LINE__;
+	if (TOLD("unpinned") != 0)
+		return __LINE__;
+	return 0;
+}
+
+#define EXPECT_AT_REST() EXPECT_EQ(0, check_at_rest())
+
+/* Bind again, open, map, close. */
+#define EXPECT_SUCCESSOR() do {						\
+	ASSERT_OK(write_name(BIND));					\
+	ASSERT_OK(mgmt_find_node(NAME, self->node));			\
+	OPEN_NODE();							\
+	EXPECT_OK(set_up_all(self->fd, self->event, self->mem));	\
+	CLOSE_NODE();							\
+	EXPECT_AT_REST();						\
+} while (0)
+
+/* The calls beside which the others are made, and the op that each of them is stopped in. */
+static const struct beside {
+	const char *op;
+	int what;
+	unsigned long cmd;
+} besides[] = {
+	{ "get_status", CALL_IOCTL, VHOST_VDPA_GET_STATUS },
+	{ "set_status", CALL_IOCTL, VHOST_VDPA_SET_STATUS },
+	{ "get_config", CALL_IOCTL, VHOST_VDPA_GET_CONFIG },
+	{ "get_vq_state", CALL_IOCTL, VHOST_GET_VRING_BASE },
+	{ "set_vq_ready", CALL_IOCTL, VHOST_VDPA_SET_VRING_ENABLE },
+	{ "suspend", CALL_IOCTL, VHOST_VDPA_SUSPEND },
+	{ "map", CALL_UPDATE, 0 },
+};
+
+/*
+ * A call is stopped inside the parent, the device is unbound, the file is closed; then
+ * the call goes on, and its end is the end of the file, in the middle of the removal.
+ */
+TEST_F_TIMEOUT(interleave, last_close_beside_the_removal, 300)
+{
+	int i;
+
+	NOT_ON_C();
+	for (i = 0; i < ARRAY_SIZE(besides); i++) {
+		const struct beside *b = &besides[i];
+		const char *op = b->op;
+		char arg[256] = {};
+		struct call a, removal;
+		long resets;
+
+		/* The status that the device has, so that setting it is no change. */
+		if (!strcmp(op, "set_status"))
+			arg[0] = STATUS_RUNNING;
+		if (!strcmp(op, "get_config"))
+			((struct vhost_vdpa_config *)arg)->len = 8;
+		if (!strcmp(op, "map"))
+			op = variant->style == STYLE_DMA_MAP ? "dma_map" : "set_map";
+		ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
+		resets = TOLD("resets");
+		HOLD(op);
+		START(a, .what = b->what, .fd = self->fd, .cmd = b->cmd,
+		      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+		AWAIT(op);
+		START(removal, .what = CALL_UNBIND);
+		usleep(SETTLE_US);
+		EXPECT_FALSE(is_done(&removal));
+		/* The call has the file: this is not the last. */
+		CLOSE_NODE();
+		GO(op);
+		EXPECT_NE(-ETIMEDOUT, finish(&a));
+		EXPECT_EQ(0, finish(&removal));
+		EXPECT_AT_REST();
+		EXPECT_EQ(resets + 1, TOLD("resets"));
+		EXPECT_EQ(self->system, wait_pinned_system(self->system));
+		if (_metadata->exit_code != KSFT_PASS)
+			TH_LOG("beside %s", op);
+		EXPECT_SUCCESSOR();
+		OPEN_NODE();
+	}
+}
+
+TEST_F(interleave, close_while_the_removal_resets)
+{
+	struct call closing, removal;
+	long resets;
+
+	NOT_ON_C();
+	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
+	resets = TOLD("resets");
+	HOLD("reset");
+	START(removal, .what = CALL_UNBIND);
+	AWAIT("reset");
+	START(closing, .what = CALL_CLOSE, .fd = self->fd);
+	usleep(SETTLE_US);
+	/* The device still runs: nothing of its memory has gone. */
+	if (variant->style != STYLE_VA)
+		EXPECT_LE(self->system + PAGES, pinned_system());
+	GO("reset");
+	EXPECT_EQ(0, finish(&removal));
+	EXPECT_EQ(0, finish(&closing));
+	self->fd = -1;
+	EXPECT_AT_REST();
+	EXPECT_EQ(resets + 1, TOLD("resets"));
+	EXPECT_SUCCESSOR();
+}
+
+TEST_F(interleave, removal_while_the_close_resets)
+{
+	struct call closing, removal;
+	long resets;
+
+	NOT_ON_C();
+	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
+	resets = TOLD("resets");
+	HOLD("reset");
+	START(closing, .what = CALL_CLOSE, .fd = self->fd);
+	AWAIT("reset");
+	START(removal, .what = CALL_UNBIND);
+	usleep(SETTLE_US);
+	EXPECT_FALSE(is_done(&removal));
+	GO("reset");
+	EXPECT_EQ(0, finish(&closing));
+	EXPECT_EQ(0, finish(&removal));
+	self->fd = -1;
+	EXPECT_AT_REST();
+	EXPECT_EQ(resets + 1, TOLD("resets"));
+	EXPECT_SUCCESSOR();
+}
+
+/* The device will not be reset: maps and callbacks go all the same, before the memory. */
+TEST_F(interleave, failing_reset_beside_the_removal)
+{
+	struct call a, removal;
+	uint8_t status;
+
+	NOT_ON_C();
+	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
+	ORDER("fail", "reset", -1);
+	HOLD("get_status");
+	START_IOCTL(a, VHOST_VDPA_GET_STATUS, &status);
+	AWAIT("get_status");
+	START(removal, .what = CALL_UNBIND);
+	usleep(SETTLE_US);
+	CLOSE_NODE();
+	GO("get_status");
+	EXPECT_NE(-ETIMEDOUT, finish(&a));
+	EXPECT_EQ(0, finish(&removal));
+	EXPECT_EQ(STATUS_RUNNING, TOLD("status"));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_EQ(0, TOLD("callback0"));
+	EXPECT_EQ(0, TOLD("config_callback"));
+	EXPECT_EQ(0, TOLD("unpinned"));
+	EXPECT_EQ(0, TOLD("mm"));
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	ORDER("fail", "reset", 0);
+	EXPECT_SUCCESSOR();
+}
+
+/* An open is stopped in each of its ops while the device goes. */
+TEST_F(interleave, open_beside_the_removal)
+{
+	static const char *const ops[] = { "reset", "get_vq_num_max", "set_group_asid", "map" };
+	int i, fails;
+
+	NOT_ON_C();
+	for (i = 0; i < 2 * ARRAY_SIZE(ops); i++) {
+		const char *op = ops[i / 2];
+		struct call opening, removal;
+
+		if (!strcmp(op, "map"))
+			op = variant->style == STYLE_DMA_MAP ? "dma_unmap" : "set_map";
+		fails = i % 2;
+		CLOSE_NODE();
+		/* The first open of a driver trusts nothing that it finds. */
+		ASSERT_OK(write_name(UNBIND));
+		ASSERT_OK(write_name(BIND));
+		ASSERT_OK(mgmt_find_node(NAME, self->node));
+		HOLD(op);
+		if (fails)
+			ORDER("fail", op, 1);
+		START(opening, .what = CALL_OPEN, .path = self->node);
+		AWAIT(op);
+		START(removal, .what = CALL_UNBIND);
+		usleep(SETTLE_US);
+		EXPECT_FALSE(is_done(&removal));
+		GO(op);
+		EXPECT_NE(-ETIMEDOUT, finish(&opening));
+		EXPECT_EQ(0, finish(&removal));
+		ORDER("fail", op, 0);
+		EXPECT_AT_REST();
+		if (opening.fd >= 0) {
+			EXPECT_EQ(-ENODEV, get_status(opening.fd));
+			close(opening.fd);
+		}
+		EXPECT_SUCCESSOR();
+		OPEN_NODE();
+	}
+}
+
+/* Removal waits for one op of an open, not for those of all address spaces. */
+TEST_F(one, removal_does_not_wait_for_the_whole_open)
+{
+	struct call opening, removal;
+	long maps;
+
+	NOT_ON_C();
+	CLOSE_NODE();
+	close(self->ops);
+	ASSERT_OK(nl_del(NAME));
+	ASSERT_OK(knob("spaces", MANY));
+	ADD_DEVICE(STYLE_SET_MAP);
+	HOLD("set_map");
+	maps = CALLS("set_map");
+	START(opening, .what = CALL_OPEN, .path = self->node);
+	AWAIT("set_map");
+	START(removal, .what = CALL_UNBIND);
+	usleep(SETTLE_US);
+	GO("set_map");
+	EXPECT_EQ(-ENODEV, finish(&opening));
+	EXPECT_EQ(0, finish(&removal));
+	EXPECT_GE(maps + 4, CALLS("set_map"));
+	EXPECT_EQ(1, TOLD("identity1"));
+}
+
+/*
+ * VHOST_SET_OWNER is stopped inside the parent, which then refuses it. A kick that was
+ * set meanwhile would be polled after its memory is gone.
+ */
+TEST_F(va, set_owner_is_one_step)
+{
+	struct vhost_vring_file file = { .index = 0, .fd = self->event };
+	struct call owning, kick;
+
+	HOLD("bind_mm");
+	ORDER("fail", "bind_mm", 1);
+	START_IOCTL(owning, VHOST_SET_OWNER, NULL);
+	AWAIT("bind_mm");
+	START_IOCTL(kick, VHOST_SET_VRING_KICK, &file);
+	usleep(SETTLE_US);
+	GO("bind_mm");
+	EXPECT_EQ(-EIO, finish(&owning));
+	/* Nobody was the owner at any time. */
+	ASSERT_EQ(-EPERM, finish(&kick));
+	EXPECT_EQ(0, TOLD("mm"));
+	eventfd_write(self->event, 1);
+	EXPECT_EQ(0, TOLD("kicks"));
+	OWN();
+	EXPECT_EQ(1, TOLD("mm"));
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, 0, self->event));
+	EXPECT_LT(0, TOLD("kicks"));
+	CLOSE_NODE();
+	eventfd_write(self->event, 1);
+}
+
+/* The same where it fails because the device is gone. */
+TEST_F(va, set_owner_beside_the_removal)
+{
+	struct vhost_vring_file file = { .index = 0, .fd = self->event };
+	struct call a, owning, kick, removal;
+	uint8_t status = STATUS_ACK;
+	int r;
+
+	NOT_ON_C();
+	HOLD("set_status");
+	START_IOCTL(a, VHOST_VDPA_SET_STATUS, &status);
+	AWAIT("set_status");
+	START_IOCTL(owning, VHOST_SET_OWNER, NULL);
+	usleep(SETTLE_US);
+	START_IOCTL(kick, VHOST_SET_VRING_KICK, &file);
+	START(removal, .what = CALL_UNBIND);
+	usleep(SETTLE_US);
+	GO("set_status");
+	EXPECT_NE(-ETIMEDOUT, finish(&a));
+	EXPECT_EQ(0, finish(&removal));
+	EXPECT_EQ(-ENODEV, finish(&owning));
+	r = finish(&kick);
+	ASSERT_TRUE(r == -ENODEV || r == -EPERM);
+	CLOSE_NODE();
+	eventfd_write(self->event, 1);
+	EXPECT_AT_REST();
+	EXPECT_SUCCESSOR();
+}
+
+/* An owner that is refused leaves nothing, what it acked included, as in C. */
+TEST_F(va, refused_owner_leaves_no_features)
+{
+	char path[128], *last = strrchr(self->node, '/') + 1;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vhost_vdpa/%s/state", last);
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
+	ORDER("fail", "bind_mm", 1);
+	EXPECT_ERRNO(EIO, vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	OWN();
+	if (!on_c_driver())
+		EXPECT_EQ(0, read_key(path, "backend_features 0x0"));
+	/* Without that ack an address space in a message is none. */
+	EXPECT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, 0x10000000, PAGE, self->mem,
+			   VHOST_ACCESS_RW));
+	EXPECT_EQ(1, TOLD("ranges0"));
+}
+
+/*
+ * A parent may have one register that selects a queue: no op may run while another
+ * does, whichever calls they are of. Kicks and doorbells may.
+ */
+static const struct beside serialised[] = {
+	{ "get_vq_size", CALL_IOCTL, VHOST_VDPA_GET_VRING_SIZE },
+	{ "get_vq_group", CALL_IOCTL, VHOST_VDPA_GET_VRING_GROUP },
+	{ "get_vq_state", CALL_IOCTL, VHOST_GET_VRING_BASE },
+	{ "get_vq_num_max", CALL_IOCTL, VHOST_VDPA_GET_VRING_NUM },
+	{ "get_status", CALL_IOCTL, VHOST_VDPA_GET_STATUS },
+	{ "get_device_features", CALL_IOCTL, VHOST_GET_FEATURES },
+	{ "get_device_id", CALL_IOCTL, VHOST_VDPA_GET_DEVICE_ID },
+	{ "get_config_size", CALL_IOCTL, VHOST_VDPA_GET_CONFIG_SIZE },
+	{ "get_config", CALL_IOCTL, VHOST_VDPA_GET_CONFIG },
+	{ "set_config", CALL_IOCTL, VHOST_VDPA_SET_CONFIG },
+	{ "set_map", CALL_UPDATE, 0 },
+};
+
+TEST_F_TIMEOUT(one, one_op_at_a_time, 300)
+{
+	struct vhost_vring_state num = { .index = 0, .num = 32 };
+	volatile uint32_t *bell;
+	int i, held;
+
+	OWN();
+	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, 0, self->event));
+	bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, bell);
+	for (i = 0; i < 2 * ARRAY_SIZE(serialised); i++) {
+		const struct beside *b = &serialised[i / 2];
+		const char *op = i % 2 ? b->op : "set_vq_num";
+		char arg[256] = {};
+		struct call setter, other;
+		long kicks = TOLD("kicks");
+
+		if (b->cmd == VHOST_VDPA_GET_CONFIG || b->cmd == VHOST_VDPA_SET_CONFIG)
+			((struct vhost_vdpa_config *)arg)->len = 8;
+		else
+			arg[0] = 1;
+		HOLD(op);
+		held = 0;
+		if (i % 2) {
+			START(other, .what = b->what, .fd = self->fd, .cmd = b->cmd,
+			      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+			AWAIT(op);
+			START_IOCTL(setter, VHOST_SET_VRING_NUM, &num);
+			usleep(SETTLE_US / 4);
+			held = !is_done(&setter);
+		} else {
+			START_IOCTL(setter, VHOST_SET_VRING_NUM, &num);
+			AWAIT(op);
+			START(other, .what = b->what, .fd = self->fd, .cmd = b->cmd,
+			      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+			usleep(SETTLE_US / 4);
+			held = !is_done(&other);
+		}
+		EXPECT_TRUE(held);
+		/* Neither waits for an op. */
+		eventfd_write(self->event, 1);
+		EXPECT_LT(kicks, TOLD("kicks"));
+		*bell = i + 1;
+		EXPECT_EQ(i + 1, TOLD("doorbell"));
+		GO(op);
+		EXPECT_EQ(0, finish(&setter));
+		EXPECT_EQ(0, finish(&other));
+		if (b->what == CALL_UPDATE)
+			ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+		if (_metadata->exit_code != KSFT_PASS)
+			TH_LOG("set_vq_num and %s, stopped in %s", b->op, op);
+	}
+	EXPECT_EQ(0, ops_told(self->ops, "overlaps", ""));
+	munmap((void *)bell, PAGE);
+}
+
+/* A device that refuses a reset is as it was, and so is what the driver knows of it. */
+TEST_F(table, refused_reset_changes_nothing)
+{
+	long maps;
+
+	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ORDER("fail", "reset", 1);
+	EXPECT_ERRNO(EIO, set_status(self->fd, 0));
+	EXPECT_EQ(STATUS_RUNNING, get_status(self->fd));
+	if (on_c_driver()) {
+		C_DIFFERS("suspended is forgotten");
+		return;
+	}
+	/* It is suspended. */
+	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 7));
+	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_NUM, 0, 64));
+	EXPECT_OK(vring_addr(self->fd, 0, 0x1000, 0x2000, 0x3000));
+	/* The batch is open. */
+	maps = CALLS("set_map");
+	EXPECT_OK(iotlb_unmap(self->fd, 0, 0));
+	EXPECT_EQ(maps, CALLS("set_map"));
+	EXPECT_OK(iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(maps + 1, CALLS("set_map"));
+	/* One that is not refused ends all of it. */
+	EXPECT_OK(set_status(self->fd, 0));
+	EXPECT_OK(set_status(self->fd, STATUS_DRIVER));
+	EXPECT_OK(set_features(self->fd, FEATURES_MODERN));
+	EXPECT_OK(set_status(self->fd, STATUS_RUNNING));
+	EXPECT_ERRNO(EINVAL, vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 7));
+}
+
+/* Struct files in the system. */
+static long open_files(void)
+{
+	FILE *f = fopen("/proc/sys/fs/file-nr", "r");
+	long n = -1;
+
+	if (f && fscanf(f, "%ld", &n) != 1)
+		n = -1;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static long iotlb_limit(void)
+{
+	return read_key("/sys/module/rust_vhost_vdpa/parameters/max_iotlb_entries", "") ;
+}
+
+/* Map and unmap one page of a file of its own: what holds the range holds the file. */
+static int map_and_unmap(int fd, int expect)
+{
+	char *p = shared_pages(PAGE);
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	r = iotlb_map(fd, 0x10000000, PAGE, p);
+	if (r == expect && !r)
+		r = iotlb_unmap(fd, 0x10000000, PAGE);
+	else if (r == expect)
+		r = 0;
+	munmap(p, PAGE);
+	return r;
+}
+
+/* Nothing limits what root pins or shares, but what a batch holds has a bound. */
+TEST_F_TIMEOUT(table, open_batch_holds_no_more_than_a_table, 300)
+{
+	long limit = on_c_driver() ? 2048 : iotlb_limit(), files, rounds, i;
+
+	ASSERT_LT(0, limit);
+	OWN();
+	files = open_files();
+	rounds = 3 * limit;
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	for (i = 0; i < rounds; i++)
+		ASSERT_OK(map_and_unmap(self->fd, 0));
+	EXPECT_GE(2 * limit, pinned_self());
+	EXPECT_GE(files + 2 * limit + 64, open_files());
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(0, pinned_self());
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
+/* Nor is more held for a parent that refuses every table. */
+TEST_F_TIMEOUT(table, refused_tables_hold_no_more_than_a_table, 300)
+{
+	long limit, files, i;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it holds nothing");
+	limit = iotlb_limit();
+	ASSERT_LT(0, limit);
+	OWN();
+	files = open_files();
+	ORDER("fail", "set_map", -1);
+	for (i = 0; i < 3 * limit; i++)
+		ASSERT_OK(map_and_unmap(self->fd, -EFAULT));
+	EXPECT_GE(2 * limit, pinned_self());
+	EXPECT_GE(files + 2 * limit + 64, open_files());
+	ORDER("fail", "set_map", 0);
+	EXPECT_OK(iotlb_unmap(self->fd, 0, 0));
+	EXPECT_EQ(0, pinned_self());
+}
+
+/* A parent that is as good as dead keeps no memory: it holds what files it needs itself. */
+TEST_F(va, dead_parent_keeps_no_files)
+{
+	const size_t len = 32UL << 20;
+	long before = read_key("/proc/meminfo", "Shmem:"), after = 0;
+	char *p = shared_pages(len);
+	int i;
+
+	if (on_c_driver())
+		SKIP(return, "C differs: item 5.4, it ignores the failure");
+	ASSERT_NE(NULL, p);
+	OWN();
+	ASSERT_OK(iotlb_map(self->fd, 0x10000000, len, p));
+	ORDER("fail", "set_map", -1);
+	ORDER("fail", "reset", -1);
+	EXPECT_ERRNO(EFAULT, iotlb_unmap(self->fd, 0, 0));
+	munmap(p, len);
+	EXPECT_LE(before + (long)(len >> 10) * 9 / 10, read_key("/proc/meminfo", "Shmem:"));
+	CLOSE_NODE();
+	for (i = 0; i < 50; i++) {
+		after = read_key("/proc/meminfo", "Shmem:");
+		if (after < before + (long)(len >> 10) / 10)
+			break;
+		usleep(100000);
+	}
+	EXPECT_GT(before + (long)(len >> 10) / 10, after);
+}
+
+#define MOVE(group, asid) vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, group, asid)
+
+/* A parent that leaves groups where they are at a reset: the next owner finds them in space 0. */
+TEST_F(va, groups_are_in_space_0_after_open)
+{
+	long moves;
+
+	OWN();
+	ASSERT_OK(MOVE(1, 1));
+	EXPECT_EQ(1, TOLD("group1"));
+	CLOSE_NODE();
+	OPEN_NODE();
+	if (on_c_driver()) {
+		EXPECT_EQ(1, TOLD("group1"));
+		C_DIFFERS("groups stay where they were");
+		return;
+	}
+	EXPECT_EQ(0, TOLD("group1"));
+	/* What is known to be there is not moved. */
+	CLOSE_NODE();
+	moves = CALLS("set_group_asid");
+	OPEN_NODE();
+	EXPECT_EQ(moves, CALLS("set_group_asid"));
+	/* A refusal fails the open, and only that. */
+	OWN();
+	ASSERT_OK(MOVE(1, 1));
+	CLOSE_NODE();
+	ORDER("fail", "set_group_asid", 1);
+	EXPECT_EQ(-1, open(self->node, O_RDWR | O_CLOEXEC));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_AT_REST();
+	OPEN_NODE();
+	EXPECT_EQ(0, TOLD("group1"));
+}
+
+/* Removal leaves them, and the next open after it does not. */
+TEST_F(va, groups_are_not_moved_on_removal)
+{
+	long moves;
+
+	NOT_ON_C();
+	OWN();
+	ASSERT_OK(MOVE(1, 1));
+	moves = CALLS("set_group_asid");
+	ASSERT_OK(write_name(UNBIND));
+	EXPECT_EQ(moves, CALLS("set_group_asid"));
+	EXPECT_EQ(1, TOLD("group1"));
+	CLOSE_NODE();
+	ASSERT_OK(write_name(BIND));
+	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	OPEN_NODE();
+	EXPECT_EQ(0, TOLD("group1"));
+}
+
+/* Where the parent has no default map, an open costs no op for each address space. */
+TEST_F(va, open_costs_no_op_for_each_space)
+{
+	long maps, i;
+
+	CLOSE_NODE();
+	close(self->ops);
+	ASSERT_OK(nl_del(NAME));
+	ASSERT_OK(knob("spaces", MANY));
+	ADD_DEVICE(STYLE_VA);
+	for (i = 0; i < 3; i++) {
+		maps = CALLS("set_map");
+		OPEN_NODE();
+		OWN();
+		EXPECT_GE(maps + 1, CALLS("set_map"));
+		maps = CALLS("set_map");
+		CLOSE_NODE();
+		EXPECT_GE(maps + 1, CALLS("set_map"));
+	}
+}
+
+/* What somebody left in a space is gone before a group comes there, and before it is used. */
+TEST_F(va, what_was_left_in_a_space_is_taken_away)
+{
+	int use;
+
+	if (on_c_driver())
+		SKIP(return, "C leaves it: item 5.3");
+	for (use = 0; use < 2; use++) {
+		ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+					       BACKEND(IOTLB_ASID)));
+		OWN();
+		ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, 0x10000000, PAGE, self->mem,
+				   VHOST_ACCESS_RW));
+		ORDER("fail", "set_map", -1);
+		CLOSE_NODE();
+		ORDER("fail", "set_map", 0);
+		EXPECT_EQ(1, TOLD("ranges1"));
+		OPEN_NODE();
+		OWN();
+		if (use) {
+			ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
+						       BACKEND(IOTLB_ASID)));
+			ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_BATCH_BEGIN, 0, 0, NULL, 0));
+		} else {
+			/* A parent that keeps it gets no group there. */
+			ORDER("fail", "set_map", 1);
+			EXPECT_ERRNO(EIO, MOVE(1, 1));
+			EXPECT_EQ(0, TOLD("group1"));
+			ASSERT_OK(MOVE(1, 1));
+		}
+		EXPECT_EQ(0, TOLD("ranges1"));
+		CLOSE_NODE();
+		OPEN_NODE();
+	}
+}
+
+/* An inode that was opened before remembers the device: it must not find the one that is gone. */
+TEST_F(one, node_of_a_device_that_is_gone)
+{
+	char path[] = "/tmp/interleavings-XXXXXX/node";
+	struct stat st;
+	int fd;
+
+	NOT_ON_C();
+	path[strlen(path) - 5] = 0;
+	ASSERT_NE(NULL, mkdtemp(path));
+	path[strlen(path)] = '/';
+	ASSERT_EQ(0, stat(self->node, &st));
+	ASSERT_EQ(0, mknod(path, S_IFCHR | 0600, st.st_rdev));
+	CLOSE_NODE();
+	self->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (self->fd < 0 && errno == EACCES)
+		SKIP(goto out, "no device nodes here");
+	ASSERT_LE(0, self->fd);
+	ASSERT_OK(write_name(UNBIND));
+	EXPECT_EQ(-1, open(path, O_RDWR | O_CLOEXEC));
+	EXPECT_EQ(ENODEV, errno);
+	/* The number is another device's now, and so is the node. */
+	ASSERT_OK(write_name(BIND));
+	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	EXPECT_EQ(-ENODEV, get_status(self->fd));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	EXPECT_LE(0, fd);
+	EXPECT_EQ(0, get_status(fd));
+	close(fd);
+out:
+	unlink(path);
+	*strrchr(path, '/') = 0;
+	rmdir(path);
+}
+
+/* Count the new lines of the kernel's log that have a word. */
+static int logged(int kmsg, const char *word)
+{
+	char line[1024];
+	int found = 0;
+	ssize_t n;
+
+	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
+		line[n] = 0;
+		found += !!strstr(line, word);
+	}
+	return found;
+}
+
+/* The log says once why something was refused that an operator can change. */
+TEST_F(one, refusals_are_explained_once)
+{
+	long limit, i;
+	int kmsg;
+	char *p;
+
+	if (on_c_driver())
+		SKIP(return, "C says nothing");
+	limit = iotlb_limit();
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, kmsg);
+	OWN();
+	p = private_pages(PAGE);
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	for (i = 0; i < limit; i++)
+		ASSERT_OK(iotlb_map(self->fd, 0x10000000 + 2 * i * PAGE, PAGE, p));
+	ASSERT_LE(0, lseek(kmsg, 0, SEEK_END));
+	for (i = 0; i < 3; i++)
+		EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, 0x1000, PAGE, p));
+	EXPECT_EQ(1, logged(kmsg, "max_iotlb_entries="));
+	ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+
+	ORDER("fail", "set_driver_features", 2);
+	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));
+	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));
+	EXPECT_EQ(1, logged(kmsg, "refused features"));
+
+	ASSERT_OK(limit_memlock(1));
+	ASSERT_OK(drop_capabilities());
+	for (i = 0; i < 3; i++)
+		EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, 0x10000000, 2 * PAGE, self->mem));
+	EXPECT_EQ(1, logged(kmsg, "RLIMIT_MEMLOCK"));
+	close(kmsg);
+}
+
+TEST_HARNESS_MAIN
