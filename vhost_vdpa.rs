@@ -101,7 +101,7 @@ impl kernel::InPlaceModule for VhostVdpa {
 
 /// What all devices share.
 struct Shared {
-    region: Region,
+    region: Region<Node>,
     debugfs: debugfs::Dir,
 }
 
@@ -279,9 +279,9 @@ impl Driver for Published {
     }
 
     fn publish(self: Pin<&Self>, shared: &Shared, dev: &Device) -> Result {
-        let (major, node) = (shared.region.major(), self.node.clone());
+        let node = self.node.clone();
         // From here on files may be opened.
-        let chardev = chardev::Registration::new(major, &self.minor, dev, node)?;
+        let chardev = chardev::Registration::new(&shared.region, &self.minor, dev, node)?;
         *self.chardev.lock() = Some(chardev);
         Ok(())
     }

@@ -87,6 +87,7 @@ unsigned int rvv_major(dev_t dev);
 int rvv_device_set_name(struct device *dev, int minor);
 struct address_space *rvv_file_mapping(struct file *file);
 struct cdev *rvv_inode_cdev(struct inode *inode);
+unsigned int rvv_inode_minor(const struct inode *inode);
 bool rvv_killed_or_resched(void);
 unsigned long rvv_rlimit_memlock(void);
 s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages);

@@ -19,8 +19,10 @@ use core::{
 use kernel::{
     error::{from_result, to_result},
     iov::IovIterSource,
+    new_mutex,
     prelude::*,
-    sync::Arc,
+    rbtree::RBTree,
+    sync::{Arc, Mutex},
     transmute::AsBytes,
     types::Opaque,
     uaccess::{UserPtr, UserSlice, UserSliceReader}, //
@@ -69,34 +71,53 @@ impl Written for UserSliceReader {
     }
 }
 
+/// The nodes that are published, by minor number.
+///
+/// An inode remembers the cdev that it was opened with, as long as a file is open on that, so the
+/// number decides and not the cdev: it may be another device's by now, or nobody's.
+#[pin_data]
+struct Published<N: Send + Sync> {
+    #[pin]
+    nodes: Mutex<RBTree<c_uint, Arc<N>>>,
+}
+
+impl<N: Send + Sync> Published<N> {
+    fn find(&self, minor: c_uint) -> Result<Arc<N>> {
+        self.nodes.lock().get(&minor).cloned().ok_or(ENODEV)
+    }
+}
+
 /// A range of device numbers for `vhost-vdpa`; given back when dropped.
-pub(crate) struct Region(bindings::dev_t);
+pub(crate) struct Region<N: Send + Sync> {
+    dev: bindings::dev_t,
+    published: Arc<Published<N>>,
+}
 
 /// How many minors there are.
 const MINORS: c_uint = 1 << 20;
 
-impl Region {
+impl<N: Send + Sync> Region<N> {
     /// Allocates the range.
     pub(crate) fn new() -> Result<Self> {
+        let published = Arc::pin_init(
+            pin_init!(Published {
+                nodes <- new_mutex!(RBTree::new(), "Published::nodes"),
+            }),
+            GFP_KERNEL,
+        )?;
         let mut dev = 0;
         // SAFETY: `dev` is a local; the name is static.
         to_result(unsafe {
             bindings::alloc_chrdev_region(&mut dev, 0, MINORS, c"vhost-vdpa".as_char_ptr())
         })?;
-        Ok(Self(dev))
-    }
-
-    /// The major number.
-    pub(crate) fn major(&self) -> u32 {
-        // SAFETY: Has no requirements.
-        unsafe { bindings::rvv_major(self.0) }
+        Ok(Self { dev, published })
     }
 }
 
-impl Drop for Region {
+impl<N: Send + Sync> Drop for Region<N> {
     fn drop(&mut self) {
         // SAFETY: Allocated in `new`.
-        unsafe { bindings::unregister_chrdev_region(self.0, MINORS) }
+        unsafe { bindings::unregister_chrdev_region(self.dev, MINORS) }
     }
 }
 
@@ -105,7 +126,7 @@ impl Drop for Region {
 struct Inner<F: File> {
     cdev: Opaque<bindings::cdev>,
     dev: Opaque<bindings::device>,
-    node: Arc<F::Node>,
+    published: Arc<Published<F::Node>>,
 }
 
 /// A device that is published; withdrawn when dropped. Files that are open stay usable.
@@ -115,6 +136,20 @@ struct Inner<F: File> {
 /// `inner` is published, and we hold a reference to its `dev`.
 pub(crate) struct Registration<F: File> {
     inner: NonNull<Inner<F>>,
+    _entry: Entry<F::Node>,
+}
+
+/// A node in the table of those that are published; out of it when dropped.
+struct Entry<N: Send + Sync> {
+    published: Arc<Published<N>>,
+    minor: c_uint,
+}
+
+impl<N: Send + Sync> Drop for Entry<N> {
+    fn drop(&mut self) {
+        let node = self.published.nodes.lock().remove(&self.minor);
+        drop(node);
+    }
 }
 
 // SAFETY: Devices are reference counted and not tied to threads.
@@ -151,7 +186,7 @@ impl<F: File> Registration<F> {
     /// Publishes a device for `node` below `parent`, whose owner keeps the minor number until the
     /// registration is dropped. Files may be opened before this returns, even if it fails.
     pub(crate) fn new(
-        major: u32,
+        region: &Region<F::Node>,
         minor: &Minor,
         parent: &vdpa::Device,
         node: Arc<F::Node>,
@@ -160,10 +195,18 @@ impl<F: File> Registration<F> {
             Inner::<F> {
                 cdev: Opaque::zeroed(),
                 dev: Opaque::zeroed(),
-                node,
+                published: region.published.clone(),
             },
             GFP_KERNEL,
         )?;
+        let number = minor.get() as c_uint;
+        (region.published.nodes.lock()).try_create_and_insert(number, node, GFP_KERNEL)?;
+        let entry = Entry {
+            published: region.published.clone(),
+            minor: number,
+        };
+        // SAFETY: Has no requirements.
+        let major = unsafe { bindings::rvv_major(region.dev) };
         let raw = KBox::into_raw(inner);
         // SAFETY: Just allocated; pinned from here on, because only `release` gets it back.
         let inner = unsafe { NonNull::new_unchecked(raw) };
@@ -178,7 +221,7 @@ impl<F: File> Registration<F> {
         // SAFETY: As above. The parent is there as long as the device is published.
         unsafe { (*dev).parent = &raw mut (*parent.as_raw()).dev };
         // SAFETY: As above.
-        unsafe { (*dev).devt = bindings::rvv_mkdev(major, minor.get() as c_uint) };
+        unsafe { (*dev).devt = bindings::rvv_mkdev(major, number) };
         // From here on `release_device` frees the memory.
         let guard = DeviceRef(dev);
         // SAFETY: Initialised.
@@ -191,7 +234,10 @@ impl<F: File> Registration<F> {
         to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
         core::mem::forget(guard);
         // INVARIANT: Published, and `device_initialize` gave us the reference.
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            _entry: entry,
+        })
     }
 
     /// Frees the memory behind a device.
@@ -274,9 +320,12 @@ impl<F: File> Fops<F> {
             let cdev = unsafe { bindings::rvv_inode_cdev(inode) };
             // SAFETY: The cdev is the first field of an `Inner`, which its reference keeps.
             let inner = unsafe { &*cdev.cast::<Inner<F>>() };
+            // SAFETY: The caller gives the inode of the file being opened.
+            let minor = unsafe { bindings::rvv_inode_minor(inode) };
+            let node = inner.published.find(minor)?;
             // SAFETY: The file is being opened and so valid.
             let mapping = unsafe { Mapping::of_file(file) }?;
-            let this = F::open(inner.node.clone(), mapping)?;
+            let this = F::open(node, mapping)?;
             // SAFETY: Pinned until `release` makes a box of it again.
             let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
             // SAFETY: The private data of a file being opened is ours.

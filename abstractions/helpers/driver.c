@@ -274,6 +274,11 @@ struct cdev *rvv_inode_cdev(struct inode *inode)
 	return inode->i_cdev;
 }
 
+unsigned int rvv_inode_minor(const struct inode *inode)
+{
+	return iminor(inode);
+}
+
 /* In a long loop: lets others run, and tells whether going on is pointless. */
 bool rvv_killed_or_resched(void)
 {
