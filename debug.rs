@@ -128,6 +128,7 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mapped = space.mapped();
         writeln!(f, "as{asid}_entries {}", mapped.ranges)?;
         writeln!(f, "as{asid}_pinned_pages {}", mapped.pinned)?;
+        writeln!(f, "as{asid}_held {}", space.held())?;
     }
     let calls: u64 = node.calls.iter().map(|call| call.signalled()).sum();
     let bypass = state.producers.iter().flatten().count();

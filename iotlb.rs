@@ -14,6 +14,12 @@
 //! its ranges and pushes the table without them. A failed removal keeps ranges and pins. A failed
 //! push at the end of a batch keeps the new ranges and the pins of the removed ones. In each case
 //! the space is *stale*: its table is pushed again with the next message. C ignores such failures.
+//!
+//! # Bounds
+//!
+//! A table has as many ranges as `max_iotlb_entries` says. What is held for the device, by a batch or
+//! after failures, is no more than twice that: before it could become more the table is pushed, and if
+//! the parent refuses it the message fails and changes nothing.
 
 use crate::abstractions::{
     iommu::Domain,
@@ -80,7 +86,7 @@ impl<'a> Target<'a> {
     /// parent has at rest: a process that owns the device must reach only what it mapped.
     ///
     /// `empty` is an IOTLB without ranges.
-    pub(crate) fn forbid_all(&self, asid: u32, empty: &mut Iotlb) -> Result {
+    pub(crate) fn unmap_all(&self, asid: u32, empty: &mut Iotlb) -> Result {
         match self.style {
             MapStyle::SetMap => {
                 let done = self.dev.set_map(asid, empty);
@@ -141,7 +147,17 @@ pub(crate) struct AddressSpace {
     dirty: bool,
     /// The last push failed.
     stale: bool,
+    /// The parent may have ranges of it.
+    reachable: bool,
     peak: Mapped,
+}
+
+/// The end of an address space.
+pub(crate) struct Released {
+    /// The device reaches nothing through it.
+    pub(crate) unmapped: bool,
+    /// Pages that stay pinned for good because the parent would not let go of them.
+    pub(crate) leaked: u64,
 }
 
 impl AddressSpace {
@@ -152,6 +168,7 @@ impl AddressSpace {
             table: Table::new(limit)?,
             dirty: false,
             stale: false,
+            reachable: false,
             peak: Mapped::default(),
         })
     }
@@ -179,9 +196,9 @@ impl AddressSpace {
         self.peak
     }
 
-    /// Whether pins wait for a push.
-    pub(crate) fn holds(&self) -> bool {
-        self.table.held() > 0
+    /// Returns how many ranges are held until the next push.
+    pub(crate) fn held(&self) -> usize {
+        self.table.held()
     }
 
     /// Checks that `[start, last]` may be mapped. Errors: `EINVAL` outside of what the device allows,
@@ -214,7 +231,9 @@ impl AddressSpace {
         if maps.is_empty() {
             return if batch { Ok(()) } else { self.settle(target) };
         }
+        self.bound_held(target)?;
         let asid = self.asid;
+        self.reachable |= !target.whole_table();
         let inserted = self.table.add(maps, |map| target.map(asid, map));
         self.peak = self.peak.max(self.mapped());
         if inserted.is_err() {
@@ -258,6 +277,7 @@ impl AddressSpace {
         if !target.whole_table() {
             return self.withdraw(target, start, last);
         }
+        self.bound_held(target)?;
         let mark = self.table.held();
         self.table.hold(start, last);
         let n = self.table.held().saturating_sub(mark);
@@ -269,6 +289,14 @@ impl AddressSpace {
             }
         }
         Ok(n as u64)
+    }
+
+    /// Pushes the table before more is held than it may have ranges. Errors: the parent's.
+    fn bound_held(&mut self, target: &Target<'_>) -> Result {
+        if self.table.held() < self.table.iotlb().limit() as usize {
+            return Ok(());
+        }
+        self.push(target)
     }
 
     /// Removes mappings one by one from a device that is told of each.
@@ -286,12 +314,15 @@ impl AddressSpace {
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {
             let asid = self.asid;
+            let empty = self.len() == 0;
+            self.reachable |= !empty;
             let done = self.table.lend(|iotlb| target.dev.set_map(asid, iotlb));
             trace::set_map(asid, self.len(), &done);
             if done.is_err() {
                 self.stale = true;
                 return done;
             }
+            self.reachable = !empty;
         }
         self.dirty = false;
         self.stale = false;
@@ -315,33 +346,46 @@ impl AddressSpace {
     pub(crate) fn forgotten_by_device(&mut self) {
         self.dirty = false;
         self.stale = false;
+        self.reachable = false;
         self.table.drop_held(0);
     }
 
     /// Ends the space: the device first, then the memory. Call after a reset of the device.
     ///
     /// `empty` is an IOTLB without ranges. `at_rest` says that the reset succeeded: where the parent does
-    /// not unmap, it may then go back to its default map instead. Returns how many pages had to be
-    /// leaked because the parent would not let go of them.
-    pub(crate) fn release(mut self, target: &Target<'_>, empty: &mut Iotlb, at_rest: bool) -> u64 {
-        let unmapped = if target.whole_table() {
-            target.forbid_all(self.asid, empty)
-        } else {
-            self.withdraw(target, 0, u64::MAX).map(|_| ())
+    /// not unmap, it may then go back to its default map instead. Where it does neither, pins are
+    /// leaked; files are not, which parents that use them hold themselves.
+    ///
+    /// Most spaces need one op or none of the parent.
+    pub(crate) fn release(
+        mut self,
+        target: &Target<'_>,
+        empty: &mut Iotlb,
+        at_rest: bool,
+    ) -> Released {
+        let unmapped = match target.style {
+            _ if !self.reachable => Ok(()),
+            MapStyle::Platform => self.withdraw(target, 0, u64::MAX).map(|_| ()),
+            MapStyle::SetMap | MapStyle::DmaMap => target.unmap_all(self.asid, empty),
         };
         if unmapped.is_ok() || (at_rest && target.forget(self.asid)) {
-            return 0;
-        }
-        if target.whole_table() {
-            let pinned = self.table.pinned();
-            self.table.leak();
-            return pinned;
+            self.table.give_back_all();
+            return Released {
+                unmapped: true,
+                leaked: 0,
+            };
         }
         let mut leaked = 0u64;
-        while self.withdraw(target, 0, u64::MAX).is_err() {
-            // The first that is left is the one that it refused.
-            leaked = leaked.wrapping_add(self.table.leak_first());
+        if !target.whole_table() {
+            // What it gives back one by one need not be leaked.
+            while self.withdraw(target, 0, u64::MAX).is_err() {
+                // The first that is left is the one that it refused.
+                leaked = leaked.wrapping_add(self.table.leak_first());
+            }
         }
-        leaked
+        Released {
+            unmapped: false,
+            leaked: leaked.wrapping_add(self.table.leak_all()),
+        }
     }
 }

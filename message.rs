@@ -295,7 +295,7 @@ impl Node {
     /// Pushes the table if it holds pins.
     fn flush_held(&self, asid: u32) -> Result {
         self.with_space(asid, 0, |Work { space, target, .. }| {
-            if space.holds() {
+            if space.held() > 0 {
                 space.push(&target)
             } else {
                 Ok(())

@@ -367,7 +367,7 @@ impl Node {
     fn forbid_all(&self, state: &mut State, dev: &Device) -> Result {
         let target = Target::new(dev, state.domain.as_ref(), state.range);
         for asid in 0..self.nas {
-            target.forbid_all(asid, &mut state.empty)?;
+            target.unmap_all(asid, &mut state.empty)?;
         }
         Ok(())
     }
@@ -434,8 +434,8 @@ impl Node {
         let mut leaked = 0u64;
         for asid in 0..self.nas {
             if let Some(space) = spaces.remove(&asid) {
-                let n = space.release(&target, &mut state.empty, reset.is_ok());
-                leaked = leaked.saturating_add(n);
+                let end = space.release(&target, &mut state.empty, reset.is_ok());
+                leaked = leaked.saturating_add(end.leaked);
             }
         }
         if leaked != 0 {

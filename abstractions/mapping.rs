@@ -10,7 +10,7 @@ use super::{
     bindings,
     few::Few,
     gup::{Charge, Pages},
-    iotlb::{DetachedRanges, Iotlb, Map, OwnedIotlb},
+    iotlb::{Detached, DetachedRanges, Iotlb, Map, OwnedIotlb},
     usermap::MapFile,
 };
 use kernel::{page::PAGE_SHIFT, prelude::*};
@@ -112,6 +112,9 @@ impl Mappings {
 ///
 /// Every range of `iotlb` and of `held` is a [`Mapping`] that was added. Their pages are `pinned`
 /// altogether, and `charge` counts no fewer.
+///
+/// A table that is dropped leaks the pins of what is in it, because nobody said that the device
+/// cannot reach them any more: who knows calls [`Table::give_back_all`].
 pub(crate) struct Table {
     iotlb: OwnedIotlb,
     held: DetachedRanges,
@@ -280,42 +283,58 @@ impl Table {
         f(&mut self.iotlb)
     }
 
-    /// Forgets the first range without giving anything back, because a device may still reach it;
-    /// the number of its pages.
+    /// Gives back everything; the device must not reach any of it.
+    pub(crate) fn give_back_all(&mut self) {
+        self.hold(0, u64::MAX);
+        self.drop_held(0);
+    }
+
+    /// Takes out the first range without giving back its pins, because a device may still reach
+    /// them; the number of its pages. A file is given back: a parent that reads it holds it itself.
     pub(crate) fn leak_first(&mut self) -> u64 {
-        let Some(range) = self.iotlb.take(0, u64::MAX).detach() else {
+        match self.iotlb.take(0, u64::MAX).detach() {
+            Some(range) => self.leak_range(&range),
+            None => 0,
+        }
+    }
+
+    /// Does what `leak_first` does for everything that is in the table or held.
+    pub(crate) fn leak_all(&mut self) -> u64 {
+        self.hold(0, u64::MAX);
+        let mut pages = 0u64;
+        while let Some(range) = self.held.pop() {
+            pages = pages.wrapping_add(self.leak_range(&range));
+        }
+        pages
+    }
+
+    fn leak_range(&mut self, range: &Detached) -> u64 {
+        let map = range.map();
+        let pages = pages_of(&map);
+        if !map.opaque().is_null() {
+            // SAFETY: It was just taken out.
+            unsafe { give_back(&mut self.pinned, map) };
             return 0;
-        };
-        let pages = pages_of(&range.map());
+        }
+        // A range by itself gives nothing back.
         if let Some(charge) = &mut self.charge {
             core::mem::forget(charge.split(pages));
         }
         self.pinned = self.pinned.wrapping_sub(pages);
         pages
     }
-
-    /// As `leak_first`, for everything.
-    pub(crate) fn leak(mut self) {
-        if let Some(charge) = self.charge.take() {
-            core::mem::forget(charge);
-        }
-        // A range by itself gives nothing back.
-        self.held = DetachedRanges::new();
-        self.iotlb.clear();
-    }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        self.hold(0, u64::MAX);
-        self.drop_held(0);
+        // Not reached with pins in it; see the type.
+        kernel::warn_on!(self.leak_all() != 0);
     }
 }
 
 #[kunit_tests(rust_vhost_vdpa_table)]
 mod tests {
     use super::*;
-    use crate::abstractions::iotlb::Detached;
 
     const SIZE: u64 = 0x1000;
 
