@@ -119,7 +119,8 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "use_va {}", u8::from(node.use_va))?;
     writeln!(f, "opened {}", u8::from(node.opened.load(Relaxed)))?;
     writeln!(f, "features {:#x}", state.features)?;
-    writeln!(f, "backend_features {:#x}", state.backend_features)?;
+    let acked = node.backend_features.load(Relaxed);
+    writeln!(f, "backend_features {acked:#x}")?;
     writeln!(f, "suspended {}", u8::from(state.suspended))?;
     writeln!(f, "iova_first {:#x}", state.range.first)?;
     writeln!(f, "iova_last {:#x}", state.range.last)?;

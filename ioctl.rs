@@ -27,7 +27,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{Full, Release},
+        atomic::{Full, Relaxed, Release},
         Arc, //
     },
     types::ScopeGuard,
@@ -66,7 +66,8 @@ impl chardev::File for OpenFile {
 
     #[inline]
     fn write(self: Pin<&Self>, from: &mut impl Written) -> Result<usize> {
-        let asids = self.backend_features() & backend_features::IOTLB_ASID != 0;
+        let acked = self.node.backend_features.load(Relaxed);
+        let asids = acked & backend_features::IOTLB_ASID != 0;
         let written = self.node.write(asids, from);
         written.map_err(|e| self.node.error_or_gone(e))
     }
@@ -90,12 +91,12 @@ impl chardev::File for OpenFile {
             VHOST_SET_LOG_BASE | VHOST_SET_LOG_FD => Err(ENOIOCTLCMD),
             VHOST_VDPA_SET_CONFIG_CALL => node.set_config_call(user),
             VHOST_GET_BACKEND_FEATURES => node.get_backend_features(user),
-            VHOST_SET_BACKEND_FEATURES => self.ack_backend_features(user),
+            VHOST_SET_BACKEND_FEATURES => node.ack_backend_features(user),
             VHOST_VDPA_GET_IOVA_RANGE => node.get_iova_range(user),
             VHOST_VDPA_GET_CONFIG_SIZE => node.get_config_size(user),
             VHOST_VDPA_SUSPEND => node.suspend(),
             VHOST_VDPA_RESUME => node.resume(),
-            VHOST_SET_OWNER => self.set_owner(arg),
+            VHOST_SET_OWNER => self.become_owner(),
             _ => self.other(cmd, arg),
         };
         match done {
@@ -144,36 +145,16 @@ impl Doorbells for OpenFile {
 
 /// Ioctls that need vhost core's part of the file.
 trait FileIoctls {
-    fn ack_backend_features(&self, user: Arg) -> Result;
-    fn set_owner(&self, arg: usize) -> Result;
+    fn become_owner(&self) -> Result;
     fn other(&self, cmd: u32, arg: usize) -> Result;
     fn vring(&self, cmd: u32, arg: usize) -> Result;
 }
 
 impl FileIoctls for OpenFile {
-    fn ack_backend_features(&self, user: Arg) -> Result {
-        let features = user.read::<u64>()?;
-        let (mut state, dev) = self.node.enter()?;
-        let caps = Capabilities::of(&dev);
-        let checked = caps.check(features);
-        trace::backend_features(self.node.minor, caps.offered(), features, &checked);
-        checked?;
-        state.backend_features = features;
-        drop(dev);
-        drop(state);
-        self.set_backend_features(features);
-        Ok(())
-    }
-
-    /// Makes the calling process the owner, and gives the parent its address space.
-    fn set_owner(&self, arg: usize) -> Result {
+    /// Makes the calling process the owner, and gives the parent its address space, in one step.
+    fn become_owner(&self) -> Result {
         self.node.present()?;
-        self.dev_ioctl(VHOST_SET_OWNER, arg)?;
-        let bound = self.node.bind_owner();
-        if bound.is_err() {
-            self.reset_owner();
-        }
-        bound
+        self.set_owner(|| self.node.bind_owner())
     }
 
     /// Ioctls of vhost core, then those of a queue.
@@ -381,6 +362,19 @@ impl Node {
         user.write(&features)
     }
 
+    /// Takes backend features. They are one word, written under the lock: what was acked together
+    /// is seen together. Vhost core has no copy, as nothing of it that is used here asks for one.
+    fn ack_backend_features(&self, user: Arg) -> Result {
+        let features = user.read::<u64>()?;
+        let (_state, dev) = self.enter()?;
+        let caps = Capabilities::of(&dev);
+        let checked = caps.check(features);
+        trace::backend_features(self.minor, caps.offered(), features, &checked);
+        checked?;
+        self.backend_features.store(features, Relaxed);
+        Ok(())
+    }
+
     fn get_iova_range(&self, user: Arg) -> Result {
         self.present()?;
         let range = self.state.lock().range;
@@ -414,11 +408,14 @@ impl Node {
         Ok(())
     }
 
-    /// The rest of `VHOST_SET_OWNER`.
+    /// The driver's part of `VHOST_SET_OWNER`. As in C, a failure takes back what was acked before.
     fn bind_owner(&self) -> Result {
         let mm = gup::current_mm().ok_or(EPERM)?;
         let (mut state, dev) = self.enter()?;
-        dev.bind_mm(&mm)?;
+        if let Err(e) = dev.bind_mm(&mm) {
+            self.backend_features.store(0, Relaxed);
+            return Err(e);
+        }
         state.mm_bound = true;
         state.owner = Some(mm);
         Ok(())

@@ -140,6 +140,8 @@ pub(crate) struct Node {
     use_va: bool,
     /// Whether a file is open. There is one at a time.
     opened: Atomic<bool>,
+    /// The backend features that were acked last. Written with the state locked.
+    backend_features: Atomic<u64>,
     /// Where parents' queue callbacks go. Lives as long as the node: a parent that calls late finds
     /// an empty slot.
     calls: KVec<Pin<KBox<CallSlot>>>,
@@ -176,7 +178,6 @@ struct State {
     errors: KVec<Option<EventFd>>,
     /// The virtio features that the parent took.
     features: u64,
-    backend_features: u64,
     /// The largest queue, as the parent said after the last reset.
     vq_num_max: u16,
     suspended: bool,
@@ -209,7 +210,6 @@ impl State {
             producers,
             errors,
             features: 0,
-            backend_features: 0,
             vq_num_max: 0,
             suspended: false,
             exposed: false,
@@ -228,7 +228,6 @@ impl State {
             *error = None;
         }
         self.features = 0;
-        self.backend_features = 0;
         self.vq_num_max = 0;
         self.suspended = false;
         self.exposed = false;
@@ -242,10 +241,6 @@ impl State {
             sums = (sums.0.plus(space.mapped()), sums.1.plus(space.peak()));
         }
         sums
-    }
-
-    fn persistent(&self) -> bool {
-        self.backend_features & backend_features::IOTLB_PERSIST != 0
     }
 }
 
@@ -317,6 +312,7 @@ impl Node {
                 nas: dev.nas(),
                 use_va: dev.use_va(),
                 opened: Atomic::new(false),
+                backend_features: Atomic::new(0),
                 calls,
                 config_call,
                 dummy,
@@ -332,6 +328,11 @@ impl Node {
         let state = self.state.lock();
         let dev = self.gate.enter()?;
         Ok((state, dev))
+    }
+
+    /// Whether userspace acked that maps survive a reset.
+    fn persistent(&self) -> bool {
+        self.backend_features.load(Relaxed) & backend_features::IOTLB_PERSIST != 0
     }
 
     /// Prepares a device for the file being opened.
@@ -393,7 +394,7 @@ impl Node {
         state.suspended = false;
         state.vq_num_max = 0;
         state.batch = None;
-        let clean = !state.persistent();
+        let clean = !self.persistent();
         self.reset_device(dev, clean)?;
         self.config_call.as_ref().withdraw(dev);
         for call in &self.calls {
@@ -420,7 +421,7 @@ impl Node {
         for producer in &mut state.producers {
             *producer = None;
         }
-        let reset = self.reset_device(dev, !state.persistent());
+        let reset = self.reset_device(dev, !self.persistent());
         if state.mm_bound {
             dev.unbind_mm();
         }
@@ -451,6 +452,7 @@ impl Node {
                 let _ = dev.reset_map(asid);
             }
         }
+        self.backend_features.store(0, Relaxed);
         state.clear();
     }
 
@@ -479,7 +481,10 @@ impl Node {
         match self.gate.enter() {
             Ok(dev) => self.stop(&mut state, &dev),
             // Removal did it.
-            Err(_) => state.clear(),
+            Err(_) => {
+                self.backend_features.store(0, Relaxed);
+                state.clear();
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! C: `drivers/vhost/vhost.c`, `struct vhost_dev`.
 
 use super::bindings;
-use crate::uapi::Message;
+use crate::uapi::{Message, VHOST_SET_OWNER};
 use core::{
     mem::offset_of,
     ops::Deref, //
@@ -50,12 +50,11 @@ pub(crate) struct Dev<T: Backend> {
 
 // SAFETY: A `vhost_dev` is not tied to a thread; `T` is `Send`.
 unsafe impl<T: Backend> Send for Dev<T> {}
-// SAFETY: The methods below take the locks that vhost core asks for, or read one word as it does without;
-// `T` is `Sync`.
+// SAFETY: The methods below take the locks that vhost core asks for; `T` is `Sync`.
 unsafe impl<T: Backend> Sync for Dev<T> {}
 
 impl<T: Backend> Dev<T> {
-    /// A device with `nvqs` queues. `EINVAL` for none: what was acked is found in the first.
+    /// A device with `nvqs` queues. `EINVAL` for none, which vhost core does not expect.
     pub(crate) fn new(nvqs: u32, data: impl PinInit<T, Error>) -> Result<Pin<KBox<Self>>> {
         let n = usize::try_from(nvqs)?;
         if n == 0 {
@@ -93,43 +92,44 @@ impl<T: Backend> Dev<T> {
         )
     }
 
-    /// The ioctls of every vhost device: ownership and memory table. `ENOIOCTLCMD` for others,
-    /// `EPERM` for who is not the owner.
+    /// Makes the calling process the owner, if `bind` agrees: one step, because both happen under
+    /// vhost core's mutex. `EBUSY` where there is an owner.
+    ///
+    /// Nobody is taken for the owner before `bind` has returned, so no kick can be set that a
+    /// failure would leave behind.
+    pub(crate) fn set_owner(&self, bind: impl FnOnce() -> Result) -> Result {
+        let _guard = self.lock();
+        // SAFETY: `raw` is initialised and its mutex held.
+        to_result(unsafe { bindings::vhost_dev_set_owner(self.raw.get()) } as c_int)?;
+        let bound = bind();
+        if bound.is_err() {
+            // SAFETY: As above; a null table means none. No queue is polled: polling begins in
+            // `vring_ioctl`, for an owner, and there was none when the mutex was taken.
+            unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
+        }
+        bound
+    }
+
+    /// The ioctls of every vhost device but `VHOST_SET_OWNER`, which is `set_owner`. `ENOIOCTLCMD` for
+    /// others, `EPERM` without an owner.
     pub(crate) fn dev_ioctl(&self, cmd: u32, arg: usize) -> Result {
+        if cmd == VHOST_SET_OWNER {
+            return Err(EINVAL);
+        }
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held.
         let ret = unsafe { bindings::vhost_dev_ioctl(self.raw.get(), cmd, arg as *mut c_void) };
         to_result(ret as c_int)
     }
 
-    /// The ioctls of every vhost queue. `ENOIOCTLCMD` for unknown ones.
+    /// The ioctls of every vhost queue. `ENOIOCTLCMD` for unknown ones, `EPERM` without an owner.
     pub(crate) fn vring_ioctl(&self, cmd: u32, arg: usize) -> Result {
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held.
+        to_result(unsafe { bindings::vhost_dev_check_owner(self.raw.get()) } as c_int)?;
+        // SAFETY: As above.
         let ret = unsafe { bindings::vhost_vring_ioctl(self.raw.get(), cmd, arg as *mut c_void) };
         to_result(ret as c_int)
-    }
-
-    /// Takes ownership back after the rest of `VHOST_SET_OWNER` failed.
-    pub(crate) fn reset_owner(&self) {
-        let _guard = self.lock();
-        // SAFETY: `raw` is initialised and its mutex held; a null table means none.
-        unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
-    }
-
-    /// Has vhost core know what was acked.
-    pub(crate) fn set_backend_features(&self, features: u64) {
-        // SAFETY: `raw` is initialised; the function takes the mutexes.
-        unsafe { bindings::vhost_set_backend_features(self.raw.get(), features) }
-    }
-
-    /// What was acked, as vhost core knows it.
-    #[inline]
-    pub(crate) fn backend_features(&self) -> u64 {
-        let vq = self.vqs.as_ptr();
-        // SAFETY: By the invariant there is a first queue. As in vhost core, the word is read without a
-        // lock.
-        unsafe { core::ptr::read_volatile(&raw const (*vq).acked_backend_features) }
     }
 
     fn lock(&self) -> DevGuard {
