@@ -5,7 +5,11 @@
 //! One `key value` pair a line. Counters start with the device; peaks are of the last or current
 //! open of the file, the sums of what each address space had at most.
 
-use crate::{abstractions::params, iotlb::Mapped, Node};
+use crate::{
+    abstractions::{params, vdpa::Device},
+    iotlb::Mapped,
+    Node,
+};
 use kernel::{
     debugfs, fmt,
     prelude::*,
@@ -100,18 +104,23 @@ impl Files {
     }
 }
 
+/// Writes what the device itself tells.
+fn show_device(dev: &Device, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "present 1")?;
+    writeln!(f, "device_id {}", dev.get_device_id())?;
+    writeln!(f, "status {:#x}", dev.get_status())?;
+    writeln!(f, "map_style {:?}", dev.map_style())?;
+    writeln!(f, "device_features {:#x}", dev.get_device_features())?;
+    writeln!(f, "driver_features {:#x}", dev.get_driver_features())
+}
+
 /// Writes the `state` file.
 fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let stats = &node.stats;
-    let state = node.state.lock();
-    let dev = node.gate.enter();
-    writeln!(f, "present {}", u8::from(dev.is_ok()))?;
-    if let Ok(dev) = &dev {
-        writeln!(f, "device_id {}", dev.get_device_id())?;
-        writeln!(f, "status {:#x}", dev.get_status())?;
-        writeln!(f, "map_style {:?}", dev.map_style())?;
-        writeln!(f, "device_features {:#x}", dev.get_device_features())?;
-        writeln!(f, "driver_features {:#x}", dev.get_driver_features())?;
+    let mut state = node.state.lock();
+    match state.enter() {
+        Ok((_state, dev)) => show_device(&dev, f)?,
+        Err(_) => writeln!(f, "present 0")?,
     }
     writeln!(f, "queues {}", node.nvqs)?;
     writeln!(f, "groups {}", node.ngroups)?;
@@ -119,8 +128,11 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "use_va {}", u8::from(node.use_va))?;
     writeln!(f, "opened {}", u8::from(node.opened.load(Relaxed)))?;
     writeln!(f, "features {:#x}", state.features)?;
-    let acked = node.backend_features.load(Relaxed);
-    writeln!(f, "backend_features {acked:#x}")?;
+    writeln!(
+        f,
+        "backend_features {:#x}",
+        node.backend_features.load(Relaxed)
+    )?;
     writeln!(f, "suspended {}", u8::from(state.suspended))?;
     writeln!(f, "iova_first {:#x}", state.range.first)?;
     writeln!(f, "iova_last {:#x}", state.range.last)?;

@@ -16,7 +16,7 @@ use crate::{
         gate, gup,
         irqbypass::Producer,
         trace,
-        vdpa::VqState,
+        vdpa::{Device, VqState},
         vhost,
     },
     backend_features::{self, Capabilities},
@@ -42,6 +42,7 @@ impl chardev::File for OpenFile {
     type Node = Node;
 
     fn open(node: Arc<Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
+        node.present()?;
         if node.opened.xchg(true, Full) {
             return Err(EBUSY);
         }
@@ -106,16 +107,16 @@ impl chardev::File for OpenFile {
     }
 
     fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result {
-        let dev = self.node.gate.enter()?;
+        let bells = self.node.state.bells()?;
         if vma.size() != PAGE_SIZE || !vma.shared() || vma.readable() {
             return Err(EINVAL);
         }
-        if !dev.has_get_vq_notification() {
+        if !bells.has_get_vq_notification() {
             return Err(ENOTSUPP);
         }
         let idx = self.node.doorbell_index(vma.pgoff())?;
         // A doorbell must have a page of its own: what shares it would be writable too.
-        let area = dev.get_vq_notification(idx).ok_or(ENOTSUPP)?;
+        let area = bells.get_vq_notification(idx).ok_or(ENOTSUPP)?;
         if area.addr & (PAGE_SIZE as u64 - 1) != 0 {
             return Err(EINVAL);
         }
@@ -129,11 +130,11 @@ impl chardev::File for OpenFile {
 impl Doorbells for OpenFile {
     fn fault(&self, fault: &Fault) -> FaultResult {
         let node = &self.node;
-        let Ok(dev) = node.gate.enter() else {
+        let Ok(bells) = node.state.bells() else {
             return fault.insert_dummy(&node.dummy);
         };
         match node.doorbell_index(fault.pgoff()) {
-            Ok(idx) => match dev.get_vq_notification(idx) {
+            Ok(idx) => match bells.get_vq_notification(idx) {
                 // Inside the gate, so that removal finds and zaps what is inserted here.
                 Some(area) => fault.insert_device(area.addr),
                 None => FaultResult::SIGBUS,
@@ -193,13 +194,13 @@ impl FileIoctls for OpenFile {
 }
 
 /// Whether the driver said that it is set up.
-fn driver_ok(dev: &gate::Guard<'_>) -> bool {
+fn driver_ok(dev: &Device) -> bool {
     dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0
 }
 
 impl State {
     /// Whether queues are running, so that their addresses and positions are the device's.
-    fn running(&self, dev: &gate::Guard<'_>) -> bool {
+    fn running(&self, dev: &Device) -> bool {
         driver_ok(dev) && !self.suspended
     }
 }
@@ -207,7 +208,7 @@ impl State {
 impl Node {
     /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
     fn present(&self) -> Result {
-        self.gate.is_open().then_some(()).ok_or(ENODEV)
+        self.state.is_open().then_some(()).ok_or(ENODEV)
     }
 
     /// What a call returns that failed: every call on a file whose device is gone fails with `ENODEV`.
@@ -236,19 +237,20 @@ impl Node {
     }
 
     fn get_device_id(&self, user: Arg) -> Result {
-        let id = self.gate.enter()?.get_device_id();
+        let id = self.ask(Device::get_device_id)?;
         user.write(&id)
     }
 
     fn get_status(&self, user: Arg) -> Result {
-        let status = self.gate.enter()?.get_status();
+        let status = self.ask(Device::get_status)?;
         user.write(&status)
     }
 
     /// Sets status bits, or resets with 0. `EINVAL` for removing single bits.
     fn set_status(&self, user: Arg) -> Result {
         let status = user.read::<u8>()?;
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         let old = dev.get_status();
         if status != 0 && old & !status != 0 {
             return Err(EINVAL);
@@ -260,22 +262,28 @@ impl Node {
                 *producer = None;
             }
         }
-        if status == 0 {
-            self.reset(&mut state, &dev)?;
+        let done = if status == 0 {
+            self.reset(state, &dev)
         } else {
-            self.conceal(&mut state, &dev)?;
-            dev.set_status(status);
+            self.conceal(state, &dev).map(|()| dev.set_status(status))
+        };
+        if starts && done.is_ok() {
+            state.suspended = false;
         }
-        if starts {
+        if stops && done.is_err() {
+            // Whether it runs on is for the device to say.
+            state.suspended &= driver_ok(&dev);
+        }
+        if (starts && done.is_ok()) || (stops && done.is_err() && driver_ok(&dev)) {
             for idx in 0..self.nvqs {
-                self.offer_irq(&mut state, &dev, idx as u16);
+                self.offer_irq(state, &dev, idx as u16);
             }
         }
-        Ok(())
+        done
     }
 
     /// Offers a queue's interrupt for bypass, if it has an eventfd and the device an interrupt.
-    fn offer_irq(&self, state: &mut State, dev: &gate::Guard<'_>, idx: u16) {
+    fn offer_irq(&self, state: &mut State, dev: &Device, idx: u16) {
         let (Some(call), Some(place)) = (
             self.calls.get(usize::from(idx)),
             state.producers.get_mut(usize::from(idx)),
@@ -294,7 +302,7 @@ impl Node {
 
     /// Checks a config access. `EINVAL` for an empty one or one beyond the end.
     fn check_config(&self, header: &TwoWords) -> Result {
-        let size = self.gate.enter()?.get_config_size();
+        let size = self.ask(Device::get_config_size)?;
         let (off, len) = (header.first as usize, header.second as usize);
         if len == 0 || off > size || len > size.wrapping_sub(off) {
             return Err(EINVAL);
@@ -307,7 +315,7 @@ impl Node {
         self.check_config(&header)?;
         let len = header.second as usize;
         let mut buf = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
-        self.gate.enter()?.get_config(header.first, &mut buf);
+        self.ask(|dev| dev.get_config(header.first, &mut buf))?;
         kernel::uaccess::UserSlice::new(user.after(8), len)
             .writer()
             .write_slice(&buf)
@@ -319,23 +327,23 @@ impl Node {
         let len = header.second as usize;
         let mut buf = KVVec::with_capacity(len, GFP_KERNEL)?;
         kernel::uaccess::UserSlice::new(user.after(8), len).read_all(&mut buf, GFP_KERNEL)?;
-        self.gate.enter()?.set_config(header.first, &buf);
-        Ok(())
+        self.ask(|dev| dev.set_config(header.first, &buf))
     }
 
     fn get_features(&self, user: Arg) -> Result {
-        let features = self.gate.enter()?.get_device_features();
+        let features = self.ask(Device::get_device_features)?;
         user.write(&features)
     }
 
     /// Negotiates virtio features. `EBUSY` once they are agreed, `EINVAL` if the parent refuses.
     fn set_features(&self, user: Arg) -> Result {
         let agreed = |status: u8| status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
-        if agreed(self.gate.enter()?.get_status()) {
+        if agreed(self.ask(Device::get_status)?) {
             return Err(EBUSY);
         }
         let features = user.read::<u64>()?;
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if agreed(dev.get_status()) {
             return Err(EBUSY);
         }
@@ -345,20 +353,21 @@ impl Node {
     }
 
     fn get_vring_num(&self, user: Arg) -> Result {
-        let num = self.gate.enter()?.get_vq_num_max();
+        let num = self.ask(Device::get_vq_num_max)?;
         user.write(&num)
     }
 
     fn set_config_call(&self, user: Arg) -> Result {
         let ctx = EventFd::from_user(user.read::<i32>()?)?;
-        let (_state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (_state, dev) = locked.enter()?;
         let running = driver_ok(&dev);
         self.config_call.as_ref().install(&dev, ctx, running);
         Ok(())
     }
 
     fn get_backend_features(&self, user: Arg) -> Result {
-        let features = Capabilities::of(&*self.gate.enter()?).offered();
+        let features = self.ask(Capabilities::of)?.offered();
         user.write(&features)
     }
 
@@ -366,7 +375,8 @@ impl Node {
     /// is seen together. Vhost core has no copy, as nothing of it that is used here asks for one.
     fn ack_backend_features(&self, user: Arg) -> Result {
         let features = user.read::<u64>()?;
-        let (_state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (_state, dev) = locked.enter()?;
         let caps = Capabilities::of(&dev);
         let checked = caps.check(features);
         trace::backend_features(self.minor, caps.offered(), features, &checked);
@@ -382,13 +392,14 @@ impl Node {
     }
 
     fn get_config_size(&self, user: Arg) -> Result {
-        let size = self.gate.enter()?.get_config_size() as u32;
+        let size = self.ask(Device::get_config_size)? as u32;
         user.write(&size)
     }
 
     /// Suspends a running device; one that does not run is left alone.
     fn suspend(&self) -> Result {
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if !driver_ok(&dev) {
             return Ok(());
         }
@@ -399,7 +410,8 @@ impl Node {
 
     /// Resumes a device; one that does not run is left alone.
     fn resume(&self) -> Result {
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if !driver_ok(&dev) {
             return Ok(());
         }
@@ -411,7 +423,8 @@ impl Node {
     /// The driver's part of `VHOST_SET_OWNER`. As in C, a failure takes back what was acked before.
     fn bind_owner(&self) -> Result {
         let mm = gup::current_mm().ok_or(EPERM)?;
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if let Err(e) = dev.bind_mm(&mm) {
             self.backend_features.store(0, Relaxed);
             return Err(e);
@@ -424,7 +437,8 @@ impl Node {
     /// Sets a queue's size. `EBUSY` while it runs (C changes it), `EINVAL` for 0, no power of two,
     /// or more than the device's maximum.
     fn set_vring_num(&self, idx: u16, num: u32) -> Result {
-        let (state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if state.running(&dev) {
             return Err(EBUSY);
         }
@@ -444,7 +458,8 @@ impl Node {
         if addr.avail & 1 != 0 || addr.used & 3 != 0 || addr.log & 3 != 0 {
             return Err(EINVAL);
         }
-        let (state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if state.running(&dev) {
             return Err(EINVAL);
         }
@@ -455,7 +470,8 @@ impl Node {
     /// Sets where a queue continues. `EINVAL` while it runs.
     fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
         let num = TwoWords::read(user)?.second;
-        let (state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         let to = if state.features & VIRTIO_F_RING_PACKED != 0 {
             VqState::Packed {
                 avail: num as u16,
@@ -472,21 +488,23 @@ impl Node {
 
     /// Tells where a queue stands.
     fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
-        let (state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         let packed = state.features & VIRTIO_F_RING_PACKED != 0;
         let num = match dev.get_vq_state(idx, packed)? {
             VqState::Split(avail) => u32::from(avail),
             VqState::Packed { avail, used } => u32::from(avail) | u32::from(used) << 16,
         };
         drop(dev);
-        drop(state);
+        drop(locked);
         user.write(&[u32::from(idx), num])
     }
 
     /// Sets the eventfd that tells of used buffers.
     fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         let call = self.calls.get(usize::from(idx)).ok_or(enobufs())?;
         // The producer is known by the old eventfd: it goes before that does.
         if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
@@ -495,7 +513,7 @@ impl Node {
         let running = driver_ok(&dev);
         call.as_ref().install(&dev, ctx, running);
         if running {
-            self.offer_irq(&mut state, &dev, idx);
+            self.offer_irq(state, &dev, idx);
         }
         Ok(())
     }
@@ -503,7 +521,8 @@ impl Node {
     /// Sets the eventfd that tells of errors: of removal, the only one there is.
     fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
-        let (mut state, _dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, _dev) = locked.enter()?;
         let place = state.errors.get_mut(usize::from(idx)).ok_or(enobufs())?;
         let old = core::mem::replace(place, ctx);
         drop(old);
@@ -512,7 +531,8 @@ impl Node {
 
     fn set_vring_enable(&self, idx: u16, user: Arg) -> Result {
         let ready = TwoWords::read(user)?.second != 0;
-        let (_state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (_state, dev) = locked.enter()?;
         dev.set_vq_ready(idx, ready);
         Ok(())
     }
@@ -527,12 +547,12 @@ impl Node {
     }
 
     fn get_vring_group(&self, idx: u16, user: Arg) -> Result {
-        let group = self.gate.enter()?.get_vq_group(idx);
+        let group = self.ask(|dev| dev.get_vq_group(idx))?;
         self.answer_group(idx, group, user)
     }
 
     fn get_vring_desc_group(&self, idx: u16, user: Arg) -> Result {
-        let group = self.gate.enter()?.get_vq_desc_group(idx);
+        let group = self.ask(|dev| dev.get_vq_desc_group(idx))?;
         self.answer_group(idx, group, user)
     }
 
@@ -541,7 +561,8 @@ impl Node {
     fn set_group_asid(&self, group: u16, user: Arg) -> Result {
         let asid = TwoWords::read(user)?.second;
         let group = u32::from(group);
-        let (_state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (_state, dev) = locked.enter()?;
         if group >= self.ngroups || asid >= self.nas {
             return Err(EINVAL);
         }
@@ -555,7 +576,7 @@ impl Node {
     }
 
     fn get_vring_size(&self, idx: u16, user: Arg) -> Result {
-        let size = self.gate.enter()?.get_vq_size(idx).ok_or(eopnotsupp())?;
+        let size = self.ask(|dev| dev.get_vq_size(idx))?.ok_or(eopnotsupp())?;
         user.write(&[u32::from(idx), u32::from(size)])
     }
 }

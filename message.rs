@@ -175,11 +175,15 @@ impl Node {
         create: u32,
         f: impl FnOnce(Work<'_>) -> Result<R>,
     ) -> Result<R> {
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         if state.exposed {
             // What is refused changes nothing.
-            state.check(&dev, asid, create)?;
-            self.conceal(&mut state, &dev)?;
+            state.check_owner()?;
+            if asid >= create && state.spaces.get(&asid).is_none() {
+                return Err(EINVAL);
+            }
+            self.conceal(state, &dev)?;
         }
         f(state.check(&dev, asid, create)?)
     }
@@ -285,7 +289,8 @@ impl Node {
     /// Checks an update before memory is pinned for it: whose it is, and how many ranges there is
     /// room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
         space.admit(&target, (update.iova, update.last))?;
         // The caller is the owner, as was checked.

@@ -22,15 +22,22 @@
 //! Outermost first:
 //!
 //! 1. `device_lock` of the vdpa device and vdpa core's locks (around probe and removal).
-//! 2. vhost core's mutexes (around vhost core's own ioctls; held over user copies).
-//! 3. [`Node::state`]: never held over user copies or page faults, so that removal, which takes it,
-//!    waits for parents only.
+//! 2. vhost core's mutexes (around vhost core's own ioctls, over user copies; and around all of
+//!    `VHOST_SET_OWNER`). Removal takes none of them.
+//! 3. [`Node::state`]: the only way to the device, so parents see one op at a time; never held over
+//!    user copies or page faults, so that removal, which takes it, waits for parents only.
 //! 4. The gate ([`abstractions::gate`]): SRCU; inside it the device is there.
 //! 5. The parent's own locks.
 //! 6. [`CallSlot`]'s lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
 //! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks enter
 //! the gate and take none of our locks.
+//!
+//! # Who ends what a file set up
+//!
+//! [`Node::stop`], once. [`State::active`] says that there is something to end. `close()` ends it
+//! if it passes the gate; if the gate is shut, removal has ended it or will, because it shuts the
+//! gate before it takes the state's lock.
 
 #[path = "abstractions/driver.rs"]
 mod abstractions;
@@ -45,7 +52,7 @@ use abstractions::{
     chardev::{self, Minor, Region},
     doorbell::{DummyPage, Mapping},
     eventfd::{self, CallSlot, EventFd, Source},
-    gate::{self, Gate},
+    gate::{Gated, Passage},
     iommu::Domain,
     iotlb::OwnedIotlb,
     irqbypass::Producer,
@@ -64,7 +71,6 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
-        lock::{mutex::MutexBackend, Guard},
         Arc, Mutex,
     },
 };
@@ -132,7 +138,6 @@ struct Session {
 pub(crate) struct Node {
     /// The N in the device's name, for tracepoints.
     minor: i32,
-    gate: Arc<Gate>,
     /// The number of queues; queue indices are below it.
     nvqs: u32,
     ngroups: u32,
@@ -151,11 +156,13 @@ pub(crate) struct Node {
     dummy: DummyPage,
     pub(crate) stats: debug::Stats,
     #[pin]
-    state: Mutex<State>,
+    state: Gated<State>,
 }
 
 /// What the open file has set up. Empty while there is none, but for what is counted.
 struct State {
+    /// There is something that [`Node::stop`] has to end.
+    active: bool,
     /// The process that owns the device.
     owner: Option<ARef<Mm>>,
     /// Whether the parent was given the owner's address space.
@@ -183,12 +190,9 @@ struct State {
     suspended: bool,
     /// A reset brought the parent's default map back, and it has not been taken away again yet.
     exposed: bool,
-    /// The file's maps, to be taken away on removal.
+    /// The maps of the file that is open, to be taken away on removal.
     mapping: Option<Mapping>,
 }
-
-/// The state while it is locked.
-type StateGuard<'a> = Guard<'a, State, MutexBackend>;
 
 impl State {
     fn new(nvqs: u32) -> Result<Self> {
@@ -199,6 +203,7 @@ impl State {
             errors.push(None, GFP_KERNEL)?;
         }
         Ok(Self {
+            active: false,
             owner: None,
             mm_bound: false,
             range: IovaRange::ALL,
@@ -219,6 +224,7 @@ impl State {
 
     /// Back to how it was before the file was opened; address spaces must be released already.
     fn clear(&mut self) {
+        self.active = false;
         self.owner = None;
         self.mm_bound = false;
         self.range = IovaRange::ALL;
@@ -231,7 +237,6 @@ impl State {
         self.vq_num_max = 0;
         self.suspended = false;
         self.exposed = false;
-        self.mapping = None;
     }
 
     /// How much is mapped in all address spaces, and the most there was in each.
@@ -249,7 +254,7 @@ impl Driver for Published {
 
     const NAME: &'static CStr = c"vhost_vdpa";
 
-    fn probe(shared: &Shared, dev: &Device, gate: Arc<Gate>) -> Result<Pin<KBox<Self>>> {
+    fn probe(shared: &Shared, dev: &Device, passage: Passage) -> Result<Pin<KBox<Self>>> {
         // One IOMMU domain cannot serve several groups or address spaces.
         if dev.map_style() == MapStyle::Platform && (dev.ngroups() > 1 || dev.nas() > 1) {
             return Err(eopnotsupp());
@@ -260,7 +265,7 @@ impl Driver for Published {
             return Err(EINVAL);
         }
         let minor = Minor::new()?;
-        let node = Node::new(dev, minor.get(), gate)?;
+        let node = Node::new(dev, minor.get(), passage)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
         Ok(KBox::pin(
             Self {
@@ -293,7 +298,7 @@ impl Driver for Published {
 }
 
 impl Node {
-    fn new(dev: &Device, minor: i32, gate: Arc<Gate>) -> Result<Arc<Self>> {
+    fn new(dev: &Device, minor: i32, passage: Passage) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
         let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         for idx in 0..nvqs {
@@ -306,7 +311,6 @@ impl Node {
         Arc::pin_init(
             try_pin_init!(Self {
                 minor,
-                gate,
                 nvqs,
                 ngroups: dev.ngroups(),
                 nas: dev.nas(),
@@ -317,17 +321,17 @@ impl Node {
                 config_call,
                 dummy,
                 stats: debug::Stats::default(),
-                state <- new_mutex!(state, "Node::state"),
+                state <- Gated::new(passage, state),
             }? Error),
             GFP_KERNEL,
         )
     }
 
-    /// Locks the state and enters the gate. `ENODEV` once the device is gone.
-    pub(crate) fn enter(&self) -> Result<(StateGuard<'_>, gate::Guard<'_>)> {
-        let state = self.state.lock();
-        let dev = self.gate.enter()?;
-        Ok((state, dev))
+    /// Calls one op of the device. `ENODEV` once the device is gone.
+    fn ask<R>(&self, f: impl FnOnce(&Device) -> R) -> Result<R> {
+        let mut locked = self.state.lock();
+        let (_state, dev) = locked.enter()?;
+        Ok(f(&dev))
     }
 
     /// Whether userspace acked that maps survive a reset.
@@ -337,22 +341,43 @@ impl Node {
 
     /// Prepares a device for the file being opened.
     fn start(&self, mapping: Mapping) -> Result {
-        let (mut state, dev) = self.enter()?;
+        let mut locked = self.state.lock();
+        let (state, dev) = locked.enter()?;
         // No acks yet, hence no cleaning of maps either.
         self.reset_device(&dev, false)?;
+        state.active = true;
+        let prepared = self.prepare_device(state, &dev);
+        if prepared.is_err() {
+            self.stop(state, &dev);
+        } else {
+            state.mapping = Some(mapping);
+        }
+        prepared
+    }
+
+    /// Makes a device that was reset one that reaches nothing, whoever had it before.
+    fn prepare_device(&self, state: &mut State, dev: &Device) -> Result {
         state.vq_num_max = dev.get_vq_num_max();
         if dev.map_style() == MapStyle::Platform {
-            state.domain = Some(Domain::attach(&dev)?);
+            state.domain = Some(Domain::attach(dev)?);
         }
         state.range = dev
             .get_iova_range()
             .or_else(|| state.domain.as_ref().and_then(Domain::aperture))
             .unwrap_or(IovaRange::ALL);
-        if let Err(e) = self.forbid_all(&mut state, &dev) {
-            self.stop(&mut state, &dev);
-            return Err(e);
+        self.unmap_all(state, dev)
+    }
+
+    /// Takes every map away from the device, in every address space.
+    fn unmap_all(&self, state: &mut State, dev: &Device) -> Result {
+        let target = Target::new(dev, state.domain.as_ref(), state.range);
+        for asid in 0..self.nas {
+            // Removal waits for one op, not for all of them.
+            if !self.state.is_open() {
+                return Err(ENODEV);
+            }
+            target.unmap_all(asid, &mut state.empty)?;
         }
-        state.mapping = Some(mapping);
         Ok(())
     }
 
@@ -364,20 +389,11 @@ impl Node {
         done
     }
 
-    /// Takes every map away from the device, in every address space.
-    fn forbid_all(&self, state: &mut State, dev: &Device) -> Result {
-        let target = Target::new(dev, state.domain.as_ref(), state.range);
-        for asid in 0..self.nas {
-            target.unmap_all(asid, &mut state.empty)?;
-        }
-        Ok(())
-    }
-
     /// Takes away the default map that a reset brought back. Until that succeeded the device is
     /// not started and nothing is mapped: it could reach all of memory.
     fn conceal(&self, state: &mut State, dev: &Device) -> Result {
         if state.exposed {
-            self.forbid_all(state, dev)?;
+            self.unmap_all(state, dev)?;
             for space in state.spaces.values_mut() {
                 space.forgotten_by_device();
             }
@@ -386,16 +402,15 @@ impl Node {
         Ok(())
     }
 
-    /// Resets the device for `SET_STATUS(0)`.
+    /// Resets the device for `SET_STATUS(0)`. A device that refuses is as it was before.
     ///
     /// Maps survive if userspace acked `IOTLB_PERSIST`, or if the parent is none that cleans them;
     /// ranges and pins of ours survive in any case.
     fn reset(&self, state: &mut State, dev: &Device) -> Result {
-        state.suspended = false;
-        state.vq_num_max = 0;
-        state.batch = None;
         let clean = !self.persistent();
         self.reset_device(dev, clean)?;
+        state.suspended = false;
+        state.batch = None;
         self.config_call.as_ref().withdraw(dev);
         for call in &self.calls {
             call.as_ref().withdraw(dev);
@@ -416,8 +431,15 @@ impl Node {
 
     /// Ends what the open file set up: for release and removal, and for an open that failed.
     ///
-    /// The device is reset first and its maps go before the pins; errors cannot stop this.
+    /// The device is reset first and its maps go before the pins; errors cannot stop this. Does
+    /// nothing where there is nothing to end.
+    ///
+    /// Removal waits for this: a reset, one op for each callback, and one for each address space
+    /// that the device may reach something through.
     fn stop(&self, state: &mut State, dev: &Device) {
+        if !state.active {
+            return;
+        }
         for producer in &mut state.producers {
             *producer = None;
         }
@@ -459,14 +481,15 @@ impl Node {
     /// Takes the device away from whoever has it open.
     ///
     /// The gate is shut, so no call of the file reaches the device any more; what the file set up
-    /// is ended here. Runs under vdpa core's lock and waits for nothing but the parent.
+    /// is ended here, unless it was closed before. Runs under vdpa core's lock and waits for nothing
+    /// but the parent.
     fn revoke(&self, dev: &Device) {
         let mut state = self.state.lock();
         trace::remove(self.minor, state.mapping.is_some());
-        let Some(mapping) = state.mapping.take() else {
-            return;
-        };
-        mapping.zap();
+        if let Some(mapping) = &state.mapping {
+            // It is the file's to drop, so that no inode ends here.
+            mapping.zap();
+        }
         // One last signal, so that whoever polls looks and finds the device gone.
         for error in state.errors.iter().flatten() {
             error.signal();
@@ -475,26 +498,24 @@ impl Node {
         self.stop(&mut state, dev);
     }
 
-    /// Ends what the file set up when it is closed.
+    /// Ends what the file set up when it is closed; beside a removal, leaves it to that.
     fn close(&self) {
-        let mut state = self.state.lock();
-        match self.gate.enter() {
-            Ok(dev) => self.stop(&mut state, &dev),
-            // Removal did it.
-            Err(_) => {
-                self.backend_features.store(0, Relaxed);
-                state.clear();
-            }
+        let mut locked = self.state.lock();
+        let mapping = locked.mapping.take();
+        if let Ok((state, dev)) = locked.enter() {
+            self.stop(state, &dev);
         }
+        drop(locked);
+        drop(mapping);
     }
 }
 
 impl vhost::Backend for Session {
     #[inline]
     fn kick(&self, idx: u16) {
-        if let Ok(dev) = self.node.gate.enter() {
+        if let Ok(bells) = self.node.state.bells() {
             self.node.stats.kicks.add(1, Relaxed);
-            dev.kick_vq(idx);
+            bells.kick_vq(idx);
         }
     }
 }

@@ -69,7 +69,9 @@ pub(crate) struct Device(Opaque<bindings::vdpa_device>);
 
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
-// SAFETY: Parents serialise their ops among themselves, as the C driver expects of them.
+// SAFETY: Parents do not serialise their ops, but references are given to one caller at a time: by
+// `gate::Gated` under its lock, and by the bus to `probe` and `remove`, when no gate is open. The
+// exceptions, `gate::Bells`, are ops that parents must expect at any time.
 unsafe impl Sync for Device {}
 
 /// Calls an optional op, or gives the value after `else`.

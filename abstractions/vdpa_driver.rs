@@ -6,7 +6,7 @@
 
 use super::{
     bindings,
-    gate::Gate,
+    gate::{Gate, Passage},
     vdpa, //
 };
 use core::{
@@ -31,9 +31,12 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// A device appeared: prepares what it needs, and shows nobody. What is returned is dropped
     /// after `remove`.
     ///
-    /// `gate` is the only way to the device once `probe` has returned.
-    fn probe(shared: &Self::Shared, dev: &vdpa::Device, gate: Arc<Gate>)
-        -> Result<Pin<KBox<Self>>>;
+    /// `passage` is the only way to the device once `probe` has returned.
+    fn probe(
+        shared: &Self::Shared,
+        dev: &vdpa::Device,
+        passage: Passage,
+    ) -> Result<Pin<KBox<Self>>>;
 
     /// Shows the device to others. Nothing can fail after this; if this does, `remove` follows,
     /// because somebody may have seen the device all the same.
@@ -125,7 +128,9 @@ impl<T: Driver> Registration<T> {
             let this = unsafe { &*drv.byte_sub(offset).cast::<Self>() };
             // SAFETY: `shut` is called below on failure, and in `remove` before the device goes.
             let gate = Arc::pin_init(unsafe { Gate::new(dev) }, GFP_KERNEL)?;
-            let bound = T::probe(&this.shared, dev, gate.clone()).and_then(|driver| {
+            // SAFETY: The gate was made above, and nobody else makes a passage through it.
+            let passage = unsafe { Passage::new(gate.clone()) };
+            let bound = T::probe(&this.shared, dev, passage).and_then(|driver| {
                 Ok(KBox::new(
                     Bound {
                         gate: gate.clone(),
