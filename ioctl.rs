@@ -562,7 +562,7 @@ impl Node {
         let asid = TwoWords::read(user)?.second;
         let group = u32::from(group);
         let mut locked = self.state.lock();
-        let (_state, dev) = locked.enter()?;
+        let (state, dev) = locked.enter()?;
         if group >= self.ngroups || asid >= self.nas {
             return Err(EINVAL);
         }
@@ -572,7 +572,15 @@ impl Node {
         if !dev.has_set_group_asid() {
             return Err(eopnotsupp());
         }
-        dev.set_group_asid(group, asid)
+        // It must find there what this file mapped, and nothing else.
+        state.empty_space(&dev, asid)?;
+        let Some(moved) = state.moved.get_mut(group as usize) else {
+            return Err(EINVAL);
+        };
+        *moved = true;
+        dev.set_group_asid(group, asid)?;
+        *moved = asid != 0;
+        Ok(())
     }
 
     fn get_vring_size(&self, idx: u16, user: Arg) -> Result {

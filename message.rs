@@ -100,6 +100,9 @@ impl State {
     #[inline]
     fn check<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
         self.check_owner()?;
+        if asid < create && self.spaces.get(&asid).is_none() {
+            self.empty_space(dev, asid)?;
+        }
         let space = match self.spaces.entry(asid) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => new_space(entry, asid, create)?,

@@ -159,7 +159,8 @@ pub(crate) struct Node {
     state: Gated<State>,
 }
 
-/// What the open file has set up. Empty while there is none, but for what is counted.
+/// What the open file has set up. Empty while there is none, but for what is counted, and what is
+/// known of the parent.
 struct State {
     /// There is something that [`Node::stop`] has to end.
     active: bool,
@@ -190,18 +191,26 @@ struct State {
     suspended: bool,
     /// A reset brought the parent's default map back, and it has not been taken away again yet.
     exposed: bool,
+    /// For each address space: the device may reach something through it that the open file did not
+    /// map.
+    foreign: KVVec<bool>,
+    /// For each group: it may be in another address space than 0.
+    moved: KVVec<bool>,
     /// The maps of the file that is open, to be taken away on removal.
     mapping: Option<Mapping>,
 }
 
 impl State {
-    fn new(nvqs: u32) -> Result<Self> {
+    fn new(nvqs: u32, ngroups: u32, nas: u32) -> Result<Self> {
         let mut producers = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         let mut errors = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         for _ in 0..nvqs {
             producers.push(None, GFP_KERNEL)?;
             errors.push(None, GFP_KERNEL)?;
         }
+        // Another driver may have had the device before.
+        let foreign = KVVec::from_elem(true, nas as usize, GFP_KERNEL)?;
+        let moved = KVVec::from_elem(true, ngroups as usize, GFP_KERNEL)?;
         Ok(Self {
             active: false,
             owner: None,
@@ -218,6 +227,8 @@ impl State {
             vq_num_max: 0,
             suspended: false,
             exposed: false,
+            foreign,
+            moved,
             mapping: None,
         })
     }
@@ -246,6 +257,19 @@ impl State {
             sums = (sums.0.plus(space.mapped()), sums.1.plus(space.peak()));
         }
         sums
+    }
+
+    /// Takes away what others left in an address space.
+    fn empty_space(&mut self, dev: &Device, asid: u32) -> Result {
+        let Some(foreign) = self.foreign.get_mut(asid as usize) else {
+            return Err(EINVAL);
+        };
+        if *foreign {
+            let target = Target::new(dev, self.domain.as_ref(), self.range);
+            target.unmap_all(asid, &mut self.empty)?;
+            *foreign = false;
+        }
+        Ok(())
     }
 }
 
@@ -307,7 +331,7 @@ impl Node {
         }
         let config_call = KBox::pin_init(CallSlot::new(Source::Config), GFP_KERNEL)?;
         let dummy = DummyPage::new()?;
-        let state = State::new(nvqs)?;
+        let state = State::new(nvqs, dev.ngroups(), dev.nas())?;
         Arc::pin_init(
             try_pin_init!(Self {
                 minor,
@@ -365,18 +389,44 @@ impl Node {
             .get_iova_range()
             .or_else(|| state.domain.as_ref().and_then(Domain::aperture))
             .unwrap_or(IovaRange::ALL);
-        self.unmap_all(state, dev)
-    }
-
-    /// Takes every map away from the device, in every address space.
-    fn unmap_all(&self, state: &mut State, dev: &Device) -> Result {
-        let target = Target::new(dev, state.domain.as_ref(), state.range);
-        for asid in 0..self.nas {
+        self.gather_groups(state, dev)?;
+        // With every group in space 0 the device reaches no other, so those are emptied when they
+        // are used first. A parent that has a default map may have it anywhere, and has few spaces.
+        let default_map = dev.has_reset_map() || dev.has_compat_reset();
+        let count = if default_map || !self.moves_groups(dev) {
+            self.nas
+        } else {
+            1
+        };
+        for asid in 0..count {
             // Removal waits for one op, not for all of them.
             if !self.state.is_open() {
                 return Err(ENODEV);
             }
-            target.unmap_all(asid, &mut state.empty)?;
+            state.empty_space(dev, asid)?;
+        }
+        Ok(())
+    }
+
+    /// Whether groups can be in different address spaces.
+    fn moves_groups(&self, dev: &Device) -> bool {
+        self.nas > 1 && dev.has_set_group_asid()
+    }
+
+    /// Brings back to address space 0 the groups that may be elsewhere: a parent may leave them
+    /// where they are when it is reset (VDUSE does).
+    fn gather_groups(&self, state: &mut State, dev: &Device) -> Result {
+        if !self.moves_groups(dev) {
+            return Ok(());
+        }
+        for (group, moved) in (0u32..).zip(state.moved.iter_mut()) {
+            if *moved {
+                if !self.state.is_open() {
+                    return Err(ENODEV);
+                }
+                dev.set_group_asid(group, 0)?;
+                *moved = false;
+            }
         }
         Ok(())
     }
@@ -393,7 +443,9 @@ impl Node {
     /// not started and nothing is mapped: it could reach all of memory.
     fn conceal(&self, state: &mut State, dev: &Device) -> Result {
         if state.exposed {
-            self.unmap_all(state, dev)?;
+            for asid in 0..self.nas {
+                state.empty_space(dev, asid)?;
+            }
             for space in state.spaces.values_mut() {
                 space.forgotten_by_device();
             }
@@ -419,6 +471,7 @@ impl Node {
         if clean && dev.has_compat_reset() {
             // The parent is back at its 1:1 map, which is not for userspace.
             state.exposed = true;
+            state.foreign.fill(true);
             self.conceal(state, dev)?;
         } else {
             let target = Target::new(dev, state.domain.as_ref(), state.range);
@@ -455,10 +508,11 @@ impl Node {
         let mut spaces = core::mem::replace(&mut state.spaces, RBTree::new());
         let target = Target::new(dev, state.domain.as_ref(), state.range);
         let mut leaked = 0u64;
-        for asid in 0..self.nas {
+        for (asid, foreign) in (0u32..).zip(state.foreign.iter_mut()) {
             if let Some(space) = spaces.remove(&asid) {
                 let end = space.release(&target, &mut state.empty, reset.is_ok());
                 leaked = leaked.saturating_add(end.leaked);
+                *foreign |= !end.unmapped;
             }
         }
         if leaked != 0 {
@@ -473,6 +527,9 @@ impl Node {
             for asid in 0..self.nas {
                 let _ = dev.reset_map(asid);
             }
+        }
+        if dev.has_reset_map() || dev.has_compat_reset() {
+            state.foreign.fill(true);
         }
         self.backend_features.store(0, Relaxed);
         state.clear();
