@@ -15,7 +15,7 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Atomic, Full, Relaxed},
         Arc,
     },
 };
@@ -25,7 +25,6 @@ use kernel::{
 pub(crate) struct Stats {
     pub(crate) opens: Counter,
     pub(crate) resets: Counter,
-    pub(crate) kicks: Counter,
     pub(crate) failed_messages: Counter,
     entries_peak: Counter,
     pinned_peak: Counter,
@@ -40,6 +39,86 @@ pub(crate) struct Counts {
     pub(crate) unmaps: u64,
     /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
     pub(crate) unshared_bytes: u64,
+}
+
+/// Kicks of one queue, alone in its cache line: queues are kicked on different CPUs.
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct Kicks(Counter);
+
+impl Kicks {
+    /// Counts one. Any context.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.0.add(1, Relaxed);
+    }
+}
+
+/// The reasons of refusals that an operator can act on, each for the log once a device.
+pub(crate) struct Told {
+    incoherent_iommu: Atomic<bool>,
+    table_full: Atomic<bool>,
+    memlock: Atomic<bool>,
+    features: Atomic<bool>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        let never = || Atomic::new(false);
+        Self {
+            incoherent_iommu: never(),
+            table_full: never(),
+            memlock: never(),
+            features: never(),
+        }
+    }
+}
+
+/// Returns whether this is the first time.
+fn first(told: &Atomic<bool>) -> bool {
+    // Most calls find it told, and only read.
+    !told.load(Relaxed) && !told.xchg(true, Full)
+}
+
+impl Told {
+    /// `open()` failed with 524.
+    pub(crate) fn incoherent_iommu(&self, minor: i32) {
+        if first(&self.incoherent_iommu) {
+            pr_warn!(
+                "vhost-vdpa-{minor}: cannot be opened: there is no IOMMU that keeps caches coherent\n"
+            );
+        }
+    }
+
+    /// An `UPDATE` failed with `ENOSPC`.
+    pub(crate) fn table_full(&self, minor: i32, asid: u32) {
+        if first(&self.table_full) {
+            let limit = params::max_iotlb_entries();
+            pr_warn!(
+                "vhost-vdpa-{minor}: map refused: address space {asid} is full, \
+                 max_iotlb_entries={limit} bounds it\n"
+            );
+        }
+    }
+
+    /// An `UPDATE` failed because of `RLIMIT_MEMLOCK`.
+    pub(crate) fn memlock(&self, minor: i32, pages: u64) {
+        if first(&self.memlock) {
+            pr_warn!(
+                "vhost-vdpa-{minor}: map refused: {pages} more pinned pages exceed RLIMIT_MEMLOCK\n"
+            );
+        }
+    }
+
+    /// `VHOST_SET_FEATURES` was refused by the parent.
+    pub(crate) fn features(&self, minor: i32, features: u64, e: Error) {
+        if first(&self.features) {
+            pr_warn!(
+                "vhost-vdpa-{minor}: the parent refused features {features:#x} ({})\n",
+                e.to_errno()
+            );
+        }
+    }
 }
 
 /// A number that only grows, or a gauge; read without a lock.
@@ -159,7 +238,8 @@ fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "unmaps {}", state.counts.unmaps)?;
     writeln!(f, "unshared_bytes {}", state.counts.unshared_bytes)?;
     writeln!(f, "failed_messages {}", stats.failed_messages.get())?;
-    writeln!(f, "kicks {}", stats.kicks.get())?;
+    let kicks: u64 = node.kicks.iter().map(|kicks| kicks.0.get()).sum();
+    writeln!(f, "kicks {kicks}")?;
     writeln!(f, "queue_calls {calls}")?;
     writeln!(f, "config_calls {}", node.config_call.signalled())?;
     writeln!(f, "irq_bypass_producers {bypass}")

@@ -347,7 +347,10 @@ impl Node {
         if agreed(dev.get_status()) {
             return Err(EBUSY);
         }
-        dev.set_features(features).map_err(|_| EINVAL)?;
+        dev.set_features(features).map_err(|e| {
+            self.told.features(self.minor, features, e);
+            EINVAL
+        })?;
         state.features = dev.get_driver_features();
         Ok(())
     }

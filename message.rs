@@ -234,6 +234,9 @@ impl Node {
         let mapped = self.map(asid, msg);
         let range = (msg.iova, msg.size, msg.uaddr);
         trace::map(self.minor, asid, range, msg.perm, &mapped);
+        if mapped == Err(ENOSPC) {
+            self.told.table_full(self.minor, asid);
+        }
         mapped.map(|_| ())
     }
 
@@ -273,7 +276,10 @@ impl Node {
                 // Pins of ranges that the batch removed count until the device has let go of
                 // them. Tell it now: a batch that unmaps and remaps must fit as it does in C.
                 self.flush_held(asid)?;
-                Charge::new(mm, npages).map_err(|_| e)?
+                Charge::new(mm, npages).map_err(|_| {
+                    self.told.memlock(self.minor, npages);
+                    e
+                })?
             }
         });
         let write = update.perm & VHOST_ACCESS_WO != 0;

@@ -155,12 +155,16 @@ pub(crate) struct Node {
     /// What doorbells turn into on removal.
     dummy: DummyPage,
     pub(crate) stats: debug::Stats,
+    /// Kicks of each queue.
+    kicks: KVVec<debug::Kicks>,
+    /// Records what the log was told once.
+    told: debug::Told,
     #[pin]
     state: Gated<State>,
 }
 
-/// What the open file has set up. Empty while there is none, but for what is counted, and what is
-/// known of the parent.
+/// State of the open file. Empty while there is none, but for what is counted, and what is known of
+/// the parent.
 struct State {
     /// There is something that [`Node::stop`] has to end.
     active: bool,
@@ -325,9 +329,11 @@ impl Node {
     fn new(dev: &Device, minor: i32, passage: Passage) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
         let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
+        let mut kicks = KVVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         for idx in 0..nvqs {
             let slot = CallSlot::new(Source::Queue(idx as u16));
             calls.push(KBox::pin_init(slot, GFP_KERNEL)?, GFP_KERNEL)?;
+            kicks.push(debug::Kicks::default(), GFP_KERNEL)?;
         }
         let config_call = KBox::pin_init(CallSlot::new(Source::Config), GFP_KERNEL)?;
         let dummy = DummyPage::new()?;
@@ -345,6 +351,8 @@ impl Node {
                 config_call,
                 dummy,
                 stats: debug::Stats::default(),
+                kicks,
+                told: debug::Told::default(),
                 state <- Gated::new(passage, state),
             }? Error),
             GFP_KERNEL,
@@ -358,7 +366,7 @@ impl Node {
         Ok(f(&dev))
     }
 
-    /// Whether userspace acked that maps survive a reset.
+    /// Returns whether userspace acked that maps survive a reset.
     fn persistent(&self) -> bool {
         self.backend_features.load(Relaxed) & backend_features::IOTLB_PERSIST != 0
     }
@@ -383,7 +391,12 @@ impl Node {
     fn prepare_device(&self, state: &mut State, dev: &Device) -> Result {
         state.vq_num_max = dev.get_vq_num_max();
         if dev.map_style() == MapStyle::Platform {
-            state.domain = Some(Domain::attach(dev)?);
+            let attached = Domain::attach(dev).inspect_err(|e| {
+                if *e == ENOTSUPP {
+                    self.told.incoherent_iommu(self.minor);
+                }
+            });
+            state.domain = Some(attached?);
         }
         state.range = dev
             .get_iova_range()
@@ -408,7 +421,7 @@ impl Node {
         Ok(())
     }
 
-    /// Whether groups can be in different address spaces.
+    /// Returns whether groups can be in different address spaces.
     fn moves_groups(&self, dev: &Device) -> bool {
         self.nas > 1 && dev.has_set_group_asid()
     }
@@ -571,7 +584,9 @@ impl vhost::Backend for Session {
     #[inline]
     fn kick(&self, idx: u16) {
         if let Ok(bells) = self.node.state.bells() {
-            self.node.stats.kicks.add(1, Relaxed);
+            if let Some(kicks) = self.node.kicks.get(usize::from(idx)) {
+                kicks.count();
+            }
             bells.kick_vq(idx);
         }
     }
