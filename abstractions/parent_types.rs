@@ -94,11 +94,11 @@ pub(crate) struct VqState(bindings::vdpa_vq_state);
 impl VqState {
     /// The state of a split queue: the next available index to look at.
     pub(crate) fn split(avail_index: u16) -> Self {
-        Self(bindings::vdpa_vq_state {
-            __bindgen_anon_1: bindings::vdpa_vq_state__bindgen_ty_1 {
-                split: ManuallyDrop::new(bindings::vdpa_vq_state_split { avail_index }),
-            },
-        })
+        // The other form is longer: its bytes are zeroes.
+        let mut raw = bindings::vdpa_vq_state::default();
+        raw.__bindgen_anon_1.split =
+            ManuallyDrop::new(bindings::vdpa_vq_state_split { avail_index });
+        Self(raw)
     }
 
     /// The state of a packed queue.
@@ -267,5 +267,31 @@ impl Provision {
     /// The number of queue pairs; not zero.
     pub(crate) fn max_vq_pairs(&self) -> Option<u16> {
         self.given(Self::MAX_VQP, self.0.net.max_vq_pairs)
+    }
+}
+
+#[kunit_tests(rust_vdpa_parent_types)]
+mod tests {
+    use super::*;
+
+    /// Returns all bytes of a state.
+    fn bytes(state: VqState) -> [u8; size_of::<bindings::vdpa_vq_state>()] {
+        // SAFETY: Both have the same size, and the constructors initialise every byte.
+        unsafe { core::mem::transmute(state.into_raw()) }
+    }
+
+    #[test]
+    fn every_byte_of_a_state_is_set() {
+        let number = |state| u32::from_ne_bytes(bytes(state));
+        for index in [0, 1, 0x7fff, 0x8000, u16::MAX] {
+            assert_eq!(number(VqState::split(index)), u32::from(index));
+        }
+        let packed = PackedState {
+            last_avail_counter: true,
+            last_avail_idx: 3,
+            last_used_counter: true,
+            last_used_idx: 1,
+        };
+        assert_eq!(number(VqState::packed(packed)), 0x8001_8003);
     }
 }
