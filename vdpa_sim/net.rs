@@ -177,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn flaky_memory() {
+        let mem = FakeMemory::new();
+        for seed in 1..20 {
+            assert!(ring_model::flaky(&mem, seed, 10).is_ok_and(|returned| returned > 0));
+        }
+    }
+
+    #[test]
     fn hostile_drivers() {
         let mem = FakeMemory::new();
         for seed in 1..20 {

@@ -9,7 +9,7 @@
 //!
 //! virtio 1.3, section 5.2.6.
 
-use crate::ring::{Chain, Memory, RingError, RingResult, Segment};
+use crate::ring::{Chain, Memory, RingResult, Segment, Violation};
 
 /// The size of a sector in bytes, whatever the block size is.
 pub(crate) const SECTOR: u64 = 512;
@@ -130,7 +130,8 @@ impl<'a> Table<'a> {
     pub(crate) fn fill<M: Memory>(&mut self, mem: &M, mut chain: Chain) -> RingResult {
         self.filled = 0;
         while let Some(segment) = chain.next(mem)? {
-            *self.slots.get_mut(self.filled).ok_or(RingError::Invalid)? = segment;
+            let slot = self.slots.get_mut(self.filled);
+            *slot.ok_or(Violation::Segments)? = segment;
             self.filled += 1;
         }
         Ok(())
@@ -185,9 +186,9 @@ impl<'a> Span<'a> {
     /// Copies the next bytes out of it, all or an error.
     fn pull<M: Memory>(&mut self, mem: &M, mut into: &mut [u8]) -> RingResult {
         while !into.is_empty() {
-            let (addr, len) = self.next().ok_or(RingError::Invalid)?;
+            let (addr, len) = self.next().ok_or(Violation::Segments)?;
             let len = len.min(into.len());
-            let (now, rest) = into.split_at_mut_checked(len).ok_or(RingError::Invalid)?;
+            let (now, rest) = into.split_at_mut_checked(len).ok_or(Violation::Segments)?;
             mem.read(addr, now)?;
             self.advance(len);
             into = rest;
@@ -200,7 +201,7 @@ impl<'a> Span<'a> {
         let mut pushed = 0;
         while let (false, Some((addr, len))) = (from.is_empty(), self.next()) {
             let len = len.min(from.len());
-            let (now, rest) = from.split_at_checked(len).ok_or(RingError::Invalid)?;
+            let (now, rest) = from.split_at_checked(len).ok_or(Violation::Segments)?;
             mem.write(addr, now)?;
             self.advance(len);
             pushed += len;

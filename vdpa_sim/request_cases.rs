@@ -7,7 +7,7 @@ use crate::request::{
     Abilities, Disk, Done, Kind, Status, Store, Table, ID, MAX_SECTORS, MAX_SEGMENTS, SECTOR,
 };
 use crate::ring::{
-    Layout, Memory, Position, RingError, RingFeatures, RingResult, Segment, VirtQueue,
+    Layout, Memory, Position, RingError, RingFeatures, RingResult, Segment, Violation, VirtQueue,
 };
 use core::cell::{Cell, RefCell};
 
@@ -600,7 +600,7 @@ fn through_a_ring(space: &mut [u8]) -> Outcome {
     let Ok(Some(chain)) = queue.pop(guest) else {
         return Err("there should be a chain");
     };
-    expect!(table.fill(guest, chain) == Err(RingError::Invalid));
+    expect!(table.fill(guest, chain) == Err(RingError::Invalid(Violation::Segments)));
     Ok(())
 }
 

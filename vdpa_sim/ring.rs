@@ -23,13 +23,85 @@ pub(crate) use chain::Chain;
 /// How many used entries are collected before they are written.
 const BATCH: usize = 16;
 
+/// A rule of virtio that the driver broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// The size is none that such a queue can have.
+    Size,
+    /// An area is misaligned or wraps around.
+    Area,
+    /// The saved state is no place in such a ring.
+    Position,
+    /// More is available than the ring has descriptors.
+    Available,
+    /// A chain begins outside of the descriptor table.
+    Head,
+    /// A descriptor lies outside of its table.
+    Link,
+    /// A chain has more descriptors than its table, or forms a loop.
+    Length,
+    /// An indirect table is not negotiated, nested, empty, too large or not the last.
+    Table,
+    /// A readable buffer follows a writable one.
+    Direction,
+    /// A buffer or a table wraps around.
+    Address,
+    /// A request has more segments than the device takes.
+    Segments,
+    /// The device gave back a chain that it did not have.
+    Device,
+}
+
+impl Violation {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Size,
+        Self::Area,
+        Self::Position,
+        Self::Available,
+        Self::Head,
+        Self::Link,
+        Self::Length,
+        Self::Table,
+        Self::Direction,
+        Self::Address,
+        Self::Segments,
+        Self::Device,
+    ];
+
+    /// Returns what the driver did wrong, for the administrator.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Size => "its size is not possible",
+            Self::Area => "an area is misaligned or wraps around",
+            Self::Position => "it begins outside of the ring",
+            Self::Available => "more is available than the ring has descriptors",
+            Self::Head => "a chain begins outside of the descriptor table",
+            Self::Link => "a descriptor lies outside of its table",
+            Self::Length => "a chain is longer than its table",
+            Self::Table => "an indirect table is not allowed",
+            Self::Direction => "a readable buffer follows a writable one",
+            Self::Address => "a buffer or a table wraps around",
+            Self::Segments => "a request has too many segments",
+            Self::Device => "the device gave back what it did not have",
+        }
+    }
+}
+
 /// Why a queue cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RingError {
-    /// A ring or a table is not mapped, or not with the permission it needs.
+    /// A ring or a table is not mapped, or not with the permission it needs. The queue stands
+    /// where it was: the same call may succeed once it is mapped.
     Unmapped,
     /// An index, a length or a chain is impossible.
-    Invalid,
+    Invalid(Violation),
+}
+
+impl From<Violation> for RingError {
+    fn from(violation: Violation) -> Self {
+        Self::Invalid(violation)
+    }
 }
 
 /// The result of what can break a queue.
@@ -187,8 +259,8 @@ macro_rules! either {
     };
 }
 
-/// A virtqueue, split or packed as negotiated. After an error of any function it is broken and
-/// is to be dropped.
+/// A virtqueue, split or packed as negotiated. After [`RingError::Invalid`] it is broken and is to
+/// be dropped; after [`RingError::Unmapped`] it can be used on.
 pub(crate) struct VirtQueue(Kind);
 
 impl VirtQueue {
@@ -204,7 +276,7 @@ impl VirtQueue {
             (true, Position::Packed(start)) => {
                 Kind::Packed(packed::PackedQueue::new(layout, features, start)?)
             }
-            _ => return Err(RingError::Invalid),
+            _ => return Err(Violation::Position.into()),
         }))
     }
 
@@ -213,6 +285,15 @@ impl VirtQueue {
         match &self.0 {
             Kind::Split(ring) => Position::Split(ring.position()),
             Kind::Packed(ring) => Position::Packed(ring.position()),
+        }
+    }
+
+    /// Returns the position for a queue that takes over now: chains that were pushed and that the
+    /// driver cannot see yet are done again.
+    pub(crate) fn restart(&self) -> Position {
+        match &self.0 {
+            Kind::Split(ring) => Position::Split(ring.restart()),
+            Kind::Packed(ring) => Position::Packed(ring.restart()),
         }
     }
 
@@ -228,8 +309,16 @@ impl VirtQueue {
         either!(&mut self.0, ring => ring.pop(mem))
     }
 
+    /// Undoes the last `pop`, whose chain has this token: the next `pop` reads the chain again.
+    pub(crate) fn put_back(&mut self, token: Token) {
+        either!(&mut self.0, ring => ring.put_back(token));
+    }
+
     /// Gives a chain back, with `len` bytes written to it. The driver sees it at the latest after
     /// `flush`, `needs_signal` or `ask_for_kicks`.
+    ///
+    /// Errors: `Unmapped` only with more than 16 chains in flight; the chain is then still in
+    /// flight.
     pub(crate) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         either!(&mut self.0, ring => ring.push(mem, token, len))
     }

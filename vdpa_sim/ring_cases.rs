@@ -6,7 +6,7 @@
 use crate::{
     ring::{
         Chain, Layout, PackedPosition, Position, RingError, RingFeatures, RingResult, Segment,
-        Token, VirtQueue,
+        Token, Violation, VirtQueue,
     },
     ring_memory::{
         ensure, layout, FakeMemory, Outcome, Random, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT,
@@ -113,7 +113,12 @@ fn chain(queue: &mut VirtQueue, mem: &FakeMemory) -> Outcome<Walked> {
 }
 
 /// Expects that the first chain breaks a new queue.
-fn broken(mem: &FakeMemory, features: RingFeatures, why: RingError) -> Outcome {
+fn broken(mem: &FakeMemory, features: RingFeatures, why: Violation) -> Outcome {
+    refused(mem, features, RingError::Invalid(why))
+}
+
+/// Expects that the first chain of a new queue cannot be walked.
+fn refused(mem: &FakeMemory, features: RingFeatures, why: RingError) -> Outcome {
     let mut queue = queue(features, Position::initial(features.packed))?;
     ensure!(walk(&mut queue, mem).err() == Some(why));
     Ok(())
@@ -301,7 +306,7 @@ fn indirect(mem: &FakeMemory) -> Outcome {
             let (_, [one, ..], count) = chain(queue, mem)?;
             ensure!(count == 1 && one.addr == TABLE && one.len == 16);
         } else {
-            broken(mem, features, RingError::Invalid)?;
+            broken(mem, features, Violation::Table)?;
         }
         // One in the middle of a chain, and sizes that are none.
         put(0, (0x1000, 1), 0, 0);
@@ -312,21 +317,21 @@ fn indirect(mem: &FakeMemory) -> Outcome {
             (1 << 20, INDIRECT),
         ] {
             first(mem, features, (TABLE, len), flags, 1);
-            broken(mem, features, RingError::Invalid)?;
+            broken(mem, features, Violation::Table)?;
         }
         first(mem, features, (0x10, 48), INDIRECT, 0);
-        broken(mem, features, RingError::Unmapped)?;
+        refused(mem, features, RingError::Unmapped)?;
         first(mem, features, (u64::MAX - 7, 48), INDIRECT, 0);
-        broken(mem, features, RingError::Unmapped)?;
+        broken(mem, features, Violation::Address)?;
         first(mem, features, (TABLE, 48), INDIRECT, 0);
         if !packed {
             put(0, (0x1000, 1), NEXT, 3);
-            broken(mem, features, RingError::Invalid)?;
+            broken(mem, features, Violation::Link)?;
         }
         // Readable behind writable.
         put(0, (0x1000, 1), NEXT | WRITE, 1);
         put(1, (0x1000, 1), 0, 0);
-        broken(mem, features, RingError::Invalid)?;
+        broken(mem, features, Violation::Direction)?;
         // Without the feature.
         put(0, (0x1000, 1), 0, 0);
         first(mem, features, (TABLE, 16), INDIRECT, 0);
@@ -334,7 +339,7 @@ fn indirect(mem: &FakeMemory) -> Outcome {
             indirect: false,
             ..features
         };
-        broken(mem, without, RingError::Invalid)?;
+        broken(mem, without, Violation::Table)?;
     }
     Ok(())
 }
@@ -344,32 +349,32 @@ fn bad_chains(mem: &FakeMemory) -> Outcome {
     // To itself, in a circle, out of the table.
     mem.clear(NUM, false);
     first(mem, SPLIT, (0x1000, 1), NEXT, 0);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Length)?;
     first(mem, SPLIT, (0x1000, 0), NEXT, 1);
     mem.desc(DESC, 1, (0x1000, 0), NEXT, 0);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Length)?;
     first(mem, SPLIT, (0x1000, 1), NEXT, NUM);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Link)?;
     // A chain that does not end.
     mem.clear(NUM, true);
     for at in 0..NUM {
         mem.desc(DESC, at, (0x1000, 1), 0, NEXT | AVAIL);
     }
-    broken(mem, PACKED, RingError::Invalid)?;
+    broken(mem, PACKED, Violation::Available)?;
     // A table behind another descriptor of a packed ring.
     mem.clear(NUM, true);
     first(mem, PACKED, (0x1000, 1), NEXT, 0);
     mem.desc(DESC, 1, (TABLE, 16), 0, INDIRECT | AVAIL);
-    broken(mem, PACKED, RingError::Invalid)?;
+    broken(mem, PACKED, Violation::Table)?;
 
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
         // Readable behind writable; the end of the address space.
         first(mem, features, (0x1000, 1), WRITE | NEXT, 1);
         desc(mem, features, (DESC, 1), (0x1000, 1), 0, 0);
-        broken(mem, features, RingError::Invalid)?;
+        broken(mem, features, Violation::Direction)?;
         first(mem, features, (u64::MAX, 2), 0, 0);
-        broken(mem, features, RingError::Invalid)?;
+        broken(mem, features, Violation::Address)?;
         first(mem, features, (u64::MAX, 1), 0, 0);
         let mut queue = queue(features, Position::initial(features.packed))?;
         ensure!(chain(&mut queue, mem)?.2 == 1);
@@ -400,7 +405,8 @@ fn twice_in_flight(mem: &FakeMemory) -> Outcome {
         } else {
             avail(mem, NUM, 3);
         }
-        ensure!(walk(&mut queue, mem).err() == Some(RingError::Invalid));
+        let why = RingError::Invalid(Violation::Available);
+        ensure!(walk(&mut queue, mem).err() == Some(why));
         for token in tokens {
             ensure!(queue.push(mem, token, 0).is_ok());
         }
@@ -415,11 +421,11 @@ fn twice_in_flight(mem: &FakeMemory) -> Outcome {
 fn bad_rings(mem: &FakeMemory) -> Outcome {
     mem.clear(NUM, false);
     avail(mem, 0, NUM);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Head)?;
     mem.put_u16(DRIVER + 2, NUM + 1);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Available)?;
     mem.put_u16(DRIVER + 2, u16::MAX);
-    broken(mem, SPLIT, RingError::Invalid)?;
+    broken(mem, SPLIT, Violation::Available)?;
 
     for features in [SPLIT, PACKED] {
         let good = layout(NUM);
@@ -432,7 +438,8 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
         let start = Position::initial(features.packed);
         for num in [0, (1 << 15) + 1, 1 << 16, u32::MAX] {
             let layout = Layout { num, ..good };
-            ensure!(VirtQueue::new(layout, features, start).is_err());
+            let why = RingError::Invalid(Violation::Size);
+            ensure!(VirtQueue::new(layout, features, start).err() == Some(why));
         }
         for layout in [
             at(DESC + 8, DRIVER, DEVICE),
@@ -442,7 +449,8 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
             at(DESC, u64::MAX & !1, DEVICE),
             at(DESC, DRIVER, u64::MAX & !3),
         ] {
-            ensure!(VirtQueue::new(layout, features, start).is_err());
+            let why = RingError::Invalid(Violation::Area);
+            ensure!(VirtQueue::new(layout, features, start).err() == Some(why));
         }
         // Any size is one of a packed queue.
         let odd = Layout { num: 7, ..good };
@@ -457,7 +465,8 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
         ensure!(queue.suppress_kicks(mem).is_err() && queue.ask_for_kicks(mem).is_err());
         // A position of the other kind.
         let other = Position::initial(!features.packed);
-        ensure!(VirtQueue::new(good, features, other).is_err());
+        let why = RingError::Invalid(Violation::Position);
+        ensure!(VirtQueue::new(good, features, other).err() == Some(why));
     }
     // Places that are not in the ring.
     for (avail_idx, used_idx) in [(NUM, 0), (0, NUM), (0x7fff, 0x7fff)] {
@@ -467,7 +476,56 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
             used_idx,
             used_wrap: true,
         });
-        ensure!(VirtQueue::new(layout(NUM), PACKED, start).is_err());
+        let why = RingError::Invalid(Violation::Position);
+        ensure!(VirtQueue::new(layout(NUM), PACKED, start).err() == Some(why));
+    }
+    Ok(())
+}
+
+/// A ring that is unmapped while chains are in flight: nothing is lost, and a device that takes
+/// over before it is mapped again does again what the driver did not see.
+fn unmapped_meanwhile(mem: &FakeMemory) -> Outcome {
+    for features in [SPLIT, PACKED] {
+        mem.clear(NUM, features.packed);
+        let mut queue = queue(features, Position::initial(features.packed))?;
+        for at in 0..4 {
+            if features.packed {
+                mem.desc(DESC, at, (0x1000, 1), at, AVAIL);
+            } else {
+                mem.desc(DESC, at, (0x1000, 1), 0, 0);
+                avail(mem, at, at);
+            }
+        }
+        let start = queue.position();
+        let (first, ..) = chain(&mut queue, mem)?;
+        let behind_first = queue.position();
+        let (second, ..) = chain(&mut queue, mem)?;
+        // The second was not walked.
+        queue.put_back(second);
+        ensure!(queue.position() == behind_first && queue.in_flight() == 1);
+        let (again, ..) = chain(&mut queue, mem)?;
+        ensure!(again == second);
+        mem.absent(true);
+        ensure!(queue.push(mem, first, 1).is_ok() && queue.push(mem, second, 2).is_ok());
+        ensure!(queue.flush(mem) == Err(RingError::Unmapped));
+        ensure!(queue.needs_signal(mem) == Err(RingError::Unmapped));
+        ensure!(queue.ask_for_kicks(mem) == Err(RingError::Unmapped));
+        ensure!(queue.restart() == start);
+        mem.absent(false);
+        ensure!(queue.needs_signal(mem) == Ok(true));
+        ensure!(queue.restart() == queue.position());
+        let used = |at: u16| {
+            if features.packed {
+                mem.get(DESC + 16 * u64::from(at) + 8, 4)
+            } else {
+                mem.get(DEVICE + 4 + 8 * u64::from(at) + 4, 4)
+            }
+        };
+        ensure!(used(0) == 1 && used(1) == 2);
+        let (third, ..) = chain(&mut queue, mem)?;
+        ensure!(queue.push(mem, third, 3).is_ok());
+        ensure!(queue.flush(mem).is_ok() && used(2) == 3);
+        ensure!(!mem.strayed.get());
     }
     Ok(())
 }
@@ -570,6 +628,7 @@ pub(crate) fn all(mem: &FakeMemory) -> Outcome {
     bad_chains(mem)?;
     twice_in_flight(mem)?;
     bad_rings(mem)?;
+    unmapped_meanwhile(mem)?;
     notification_flags(mem)?;
     notification_indices(mem)
 }
@@ -702,6 +761,14 @@ fn walk_hostile(mem: &FakeMemory, mut chain: Chain, num: u16) -> Outcome<RingRes
     Ok(end)
 }
 
+/// Returns which descriptor or entry the device looks at next.
+fn next_of(position: Position) -> (u16, bool) {
+    match position {
+        Position::Split(index) => (index, false),
+        Position::Packed(at) => (at.avail_idx, at.avail_wrap),
+    }
+}
+
 /// A driver that writes whatever it likes whenever it likes, also between two looks of the device:
 /// the device's side must stay within its bounds. `rounds` queues live through 200 steps each; one that breaks is started again where
 /// it was. Returns how many chains got through.
@@ -743,21 +810,21 @@ pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> 
         for _ in 0..200 {
             driver.step(queue.position());
             mem.accesses.set(0);
-            let before = queue.position();
+            let before = next_of(queue.position());
             let mut step = || -> Outcome<RingResult> {
                 let chain = match queue.pop(mem) {
                     Err(error) => {
-                        ensure!(queue.position() == before);
+                        ensure!(next_of(queue.position()) == before);
                         return Ok(Err(error));
                     }
                     Ok(None) => {
-                        ensure!(queue.position() == before);
+                        ensure!(next_of(queue.position()) == before);
                         None
                     }
                     Ok(Some(chain)) => Some(chain),
                 };
                 if let Some(chain) = chain {
-                    ensure!(packed || queue.position() != before);
+                    ensure!(packed || next_of(queue.position()) != before);
                     let Some(slot) = tokens.get_mut(held) else {
                         return Err("more chains in flight than descriptors");
                     };

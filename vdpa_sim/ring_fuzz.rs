@@ -41,14 +41,16 @@ fn main() {
         }
     };
     let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut seeds, mut honest, mut hostile) = (0, 0, 0);
+    let (mut seeds, mut honest, mut flaky, mut hostile) = (0, 0, 0, 0);
     while Instant::now() < end || (seconds == 0 && seeds < SEEDS) {
         let seed = first.wrapping_add(seeds);
         honest += run(seed, "honest", ring_model::honest);
+        flaky += run(seed, "flaky", ring_model::flaky);
         hostile += run(seed, "hostile", ring_cases::hostile);
         seeds += 1;
     }
     let drivers = seeds * u64::from(ROUNDS);
     println!("ok: {drivers} honest drivers got {honest} buffers back");
+    println!("ok: {drivers} drivers of flaky memory got {flaky} buffers back");
     println!("ok: {drivers} hostile drivers, {hostile} chains got through");
 }

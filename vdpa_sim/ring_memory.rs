@@ -61,6 +61,10 @@ pub(crate) struct FakeMemory {
     fenced: Cell<bool>,
     /// What the memory changes by, all by itself, if it is not 0.
     turmoil: Cell<u64>,
+    /// What decides which accesses find nothing mapped, if it is not 0.
+    flicker: Cell<u64>,
+    /// Whether nothing is mapped.
+    absent: Cell<bool>,
     /// Where the descriptors end that the device may write.
     ring_end: Cell<u64>,
     /// Where the device's area ends.
@@ -79,6 +83,8 @@ impl FakeMemory {
             changed: Cell::new(None),
             fenced: Cell::new(false),
             turmoil: Cell::new(0),
+            flicker: Cell::new(0),
+            absent: Cell::new(false),
             ring_end: Cell::new(0),
             device_end: Cell::new(0),
         }
@@ -100,11 +106,41 @@ impl FakeMemory {
         self.watch(BASE);
         self.strayed.set(false);
         self.turmoil.set(0);
+        self.flicker.set(0);
+        self.absent.set(false);
     }
 
     /// From now on it changes while the device looks at it, as `seed` has it.
     pub(crate) fn in_turmoil(&self, seed: u64) {
         self.turmoil.set(seed);
+    }
+
+    /// From now on some accesses find nothing mapped, as `seed` has it; with 0, none.
+    pub(crate) fn flickers(&self, seed: u64) {
+        self.flicker.set(seed);
+    }
+
+    /// Unmaps everything, or maps it again.
+    pub(crate) fn absent(&self, absent: bool) {
+        self.absent.set(absent);
+    }
+
+    /// Fails an access, if it is its turn.
+    fn access(&self) -> RingResult {
+        self.accesses.set(self.accesses.get().saturating_add(1));
+        if self.absent.get() {
+            return Err(RingError::Unmapped);
+        }
+        if self.flicker.get() == 0 {
+            return Ok(());
+        }
+        let mut random = Random(self.flicker.get());
+        let absent = random.once_in(6);
+        self.flicker.set(random.0);
+        if absent {
+            return Err(RingError::Unmapped);
+        }
+        Ok(())
     }
 
     /// Counts from here on, and watches a field.
@@ -183,7 +219,7 @@ impl Memory for FakeMemory {
             }
             self.turmoil.set(random.0);
         }
-        self.accesses.set(self.accesses.get().saturating_add(1));
+        self.access()?;
         let cells = self.at(addr, into.len())?;
         for (byte, cell) in into.iter_mut().zip(cells) {
             *byte = cell.get();
@@ -192,7 +228,7 @@ impl Memory for FakeMemory {
     }
 
     fn write(&self, addr: u64, from: &[u8]) -> RingResult {
-        self.accesses.set(self.accesses.get().saturating_add(1));
+        self.access()?;
         let end = addr.saturating_add(from.len() as u64);
         let in_ring = addr >= DESC && end <= self.ring_end.get();
         if !in_ring && (addr < DEVICE || end > self.device_end.get()) {

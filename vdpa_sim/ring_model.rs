@@ -4,7 +4,7 @@
 //! every form, and expects each back exactly once, with the length that the device said.
 
 use crate::{
-    ring::{PackedPosition, Position, RingFeatures, Segment, Token, VirtQueue},
+    ring::{PackedPosition, Position, RingError, RingFeatures, Segment, Token, VirtQueue},
     ring_memory::{
         ensure, layout, FakeMemory, Outcome, Random, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
         WRITE,
@@ -489,19 +489,33 @@ struct Held {
 }
 
 impl Held {
-    /// Takes a chain from the queue, compares it with what was offered, and keeps it.
-    fn pop(&mut self, mem: &FakeMemory, queue: &mut VirtQueue, driver: &Driver) -> Outcome<bool> {
-        let Ok(popped) = queue.pop(mem) else {
-            return Err("pop");
+    /// Takes a chain from the queue, compares it with what was offered, and keeps it. Returns
+    /// whether there was one; `None` when it could not be read, and nothing changed.
+    fn pop(
+        &mut self,
+        mem: &FakeMemory,
+        queue: &mut VirtQueue,
+        driver: &Driver,
+    ) -> Outcome<Option<bool>> {
+        let popped = match queue.pop(mem) {
+            Ok(popped) => popped,
+            Err(RingError::Unmapped) => return Ok(None),
+            Err(_) => return Err("pop"),
         };
         let Some(mut chain) = popped else {
-            return Ok(false);
+            return Ok(Some(false));
         };
         let mut serial = None;
         let mut at = 0;
         loop {
-            let Ok(found) = chain.next(mem) else {
-                return Err("a chain that the driver made is none");
+            let found = match chain.next(mem) {
+                Ok(found) => found,
+                Err(RingError::Unmapped) => {
+                    queue.put_back(chain.token());
+                    ensure!(queue.in_flight() == self.len as u32);
+                    return Ok(None);
+                }
+                Err(_) => return Err("a chain that the driver made is none"),
             };
             let number = *serial.get_or_insert(found.map_or(0, |found| serial_of(found.addr)));
             let Some(of) = driver.segments(number) else {
@@ -524,7 +538,7 @@ impl Held {
         *slot = (chain.token(), serial.unwrap_or(0));
         self.len += 1;
         ensure!(queue.in_flight() == self.len as u32);
-        Ok(true)
+        Ok(Some(true))
     }
 
     /// Gives any of them back.
@@ -542,9 +556,10 @@ impl Held {
 }
 
 /// One queue of any kind, from any position, for `steps` steps of driver and device in any order.
-/// In between the device is replaced by another one that goes on where it was. Returns how many
+/// In between the device is replaced by another one that goes on where it was. If the memory is
+/// `flaky`, it is not mapped now and then, and the device tries again later. Returns how many
 /// buffers came back.
-fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32) -> Outcome<u64> {
+fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> Outcome<u64> {
     let packed = random.once_in(2);
     let features = RingFeatures {
         little_endian: true,
@@ -581,6 +596,9 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32) -> Outcome<u64> 
     let mut mark = driver.visible(mem, &queue);
     // What was used since the driver said what it wants, and since the device asked for it.
     let (mut heard, mut asked) = (0, 0);
+    if flaky {
+        mem.flickers(random.next() | 1);
+    }
 
     for step in 0..=steps {
         let end = step == steps;
@@ -603,22 +621,24 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32) -> Outcome<u64> 
             }
             6 | 7 => {
                 let some = held.pop(mem, &mut queue, &driver)?;
-                ensure!(some == (visible > 0));
-                visible -= u32::from(some);
+                ensure!(some.map_or(flaky, |some| some == (visible > 0)));
+                visible -= u32::from(some == Some(true));
             }
             8 => held.push(mem, &mut queue, random)?,
             9 => {
-                let Ok(signal) = queue.needs_signal(mem) else {
-                    return Err("needs_signal");
-                };
+                let signal = queue.needs_signal(mem);
                 let count = driver.since(mem, &queue, &mut mark);
-                let wanted = driver.hears(heard + count);
-                // After a whole round without asking, the places are no longer told apart.
-                let round = packed && asked + count >= num.into();
-                let vague = features.event_idx && (fresh || round);
-                ensure!(wanted.is_none_or(|wanted| wanted == signal || (vague && signal)));
-                fresh = false;
-                (heard, asked) = (0, 0);
+                (heard, asked) = (heard + count, asked + count);
+                ensure!(signal.is_ok() || (flaky && signal == Err(RingError::Unmapped)));
+                if let Ok(signal) = signal {
+                    let wanted = driver.hears(heard);
+                    // After a whole round without asking, the places are no longer told apart.
+                    let round = packed && asked >= num.into();
+                    let vague = features.event_idx && (fresh || round);
+                    ensure!(wanted.is_none_or(|wanted| wanted == signal || (vague && signal)));
+                    fresh = false;
+                    (heard, asked) = (0, 0);
+                }
             }
             10 => {
                 driver.collect(mem)?;
@@ -629,21 +649,29 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32) -> Outcome<u64> 
                 heard = 0;
             }
             _ if random.once_in(2) => {
-                ensure!(queue.suppress_kicks(mem).is_ok());
+                let done = queue.suppress_kicks(mem);
+                ensure!(done.is_ok() || (flaky && done == Err(RingError::Unmapped)));
                 // With event indices it is the place of the last one that says so.
-                kick = (!features.event_idx).then_some(false);
+                kick = (!features.event_idx && done.is_ok()).then_some(false);
             }
             _ => {
-                ensure!(queue.ask_for_kicks(mem) == Ok(visible > 0));
-                kick = (!features.event_idx || visible == 0).then_some(true);
+                let more = queue.ask_for_kicks(mem);
+                ensure!(more == Ok(visible > 0) || (flaky && more == Err(RingError::Unmapped)));
+                let certain = more.is_ok() && (!features.event_idx || visible == 0);
+                kick = certain.then_some(true);
             }
+        }
+        if end {
+            mem.flickers(0);
         }
         if end || random.once_in(64) {
             // Save and restore.
             while held.len > 0 {
                 held.push(mem, &mut queue, random)?;
             }
+            while flaky && queue.flush(mem).is_err() {}
             ensure!(queue.flush(mem).is_ok() && queue.in_flight() == 0);
+            ensure!(queue.restart() == queue.position());
             let Ok(other) = VirtQueue::new(layout(num), features, queue.position()) else {
                 return Err("a position where no queue can be");
             };
@@ -657,7 +685,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32) -> Outcome<u64> 
     driver.publish(mem);
     while driver.offered > 0 {
         let before = driver.offered;
-        while held.pop(mem, &mut queue, &driver)? {}
+        while held.pop(mem, &mut queue, &driver)? == Some(true) {}
         while held.len > 0 {
             held.push(mem, &mut queue, random)?;
         }
@@ -675,7 +703,18 @@ pub(crate) fn honest(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
     let mut random = Random::new(seed);
     let mut returned = 0;
     for _ in 0..rounds {
-        returned += one_queue(mem, &mut random, 400)?;
+        returned += one_queue(mem, &mut random, 400, false)?;
+    }
+    Ok(returned)
+}
+
+/// As `honest`, with memory that is not mapped now and then: no buffer is lost, none comes back
+/// twice, and the driver hears of each.
+pub(crate) fn flaky(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
+    let mut random = Random::new(seed);
+    let mut returned = 0;
+    for _ in 0..rounds {
+        returned += one_queue(mem, &mut random, 400, true)?;
     }
     Ok(returned)
 }

@@ -2,7 +2,7 @@
 
 //! Descriptors, and the chains that they form.
 
-use super::{Memory, RingError, RingFeatures, RingResult, Segment, Token};
+use super::{Memory, RingFeatures, RingResult, Segment, Token, Violation};
 
 /// Descriptor: goes on.
 pub(super) const DESC_F_NEXT: u16 = 1;
@@ -78,7 +78,7 @@ impl<const N: usize> Block<N> {
 
     /// Reads up to `count` descriptors, from the one at `first` to the end of the table.
     ///
-    /// Errors: `Invalid` when it is not in the table.
+    /// Errors: `Link` when it is not in the table, `Address` when the table wraps around.
     pub(super) fn read<M: Memory>(
         &mut self,
         mem: &M,
@@ -90,15 +90,15 @@ impl<const N: usize> Block<N> {
         let rest = entries
             .checked_sub(first.into())
             .filter(|rest| *rest > 0)
-            .ok_or(RingError::Invalid)?;
+            .ok_or(Violation::Link)?;
         let rest = u16::try_from(rest).unwrap_or(u16::MAX);
         let count = count.min(rest).min(Self::MAX);
         let offset = u64::from(first) * DESC_SIZE as u64;
-        let addr = table.checked_add(offset).ok_or(RingError::Invalid)?;
+        let addr = table.checked_add(offset).ok_or(Violation::Address)?;
         // Nothing is in it if the access fails.
         self.clear();
         let into = self.raw.get_mut(..usize::from(count));
-        let into = into.ok_or(RingError::Invalid)?.as_flattened_mut();
+        let into = into.ok_or(Violation::Link)?.as_flattened_mut();
         mem.read(addr, into)?;
         self.first = first;
         self.count = count;
@@ -201,9 +201,8 @@ impl Chain {
         };
         self.block
             .read(mem, self.table, self.entries, index, count)?;
-        self.block
-            .get(index, self.features)
-            .ok_or(RingError::Invalid)
+        let desc = self.block.get(index, self.features);
+        Ok(desc.ok_or(Violation::Link)?)
     }
 
     /// Goes on in an indirect table.
@@ -218,7 +217,11 @@ impl Chain {
             || entries == 0
             || entries > MAX_INDIRECT
         {
-            return Err(RingError::Invalid);
+            return Err(Violation::Table.into());
+        }
+        // The last byte must have an address.
+        if desc.addr.checked_add(u64::from(desc.len) - 1).is_none() {
+            return Err(Violation::Address.into());
         }
         self.indirect = true;
         self.table = desc.addr;
@@ -245,13 +248,13 @@ impl Chain {
         }
     }
 
-    /// The next segment, or `None` at the end. After an error the queue is broken.
+    /// The next segment, or `None` at the end. After an error the chain is to be put back.
     pub(crate) fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
         loop {
             let Some(index) = self.next else {
                 return Ok(None);
             };
-            self.left = self.left.checked_sub(1).ok_or(RingError::Invalid)?;
+            self.left = self.left.checked_sub(1).ok_or(Violation::Length)?;
             let desc = self.desc(mem, index)?;
 
             // In a packed queue's table nothing but the direction is looked at.
@@ -264,7 +267,7 @@ impl Chain {
             self.next = self.after(index, &desc);
             let writable = desc.flags & DESC_F_WRITE != 0;
             if self.writable && !writable {
-                return Err(RingError::Invalid);
+                return Err(Violation::Direction.into());
             }
             self.writable = writable;
             if desc.len == 0 {
@@ -272,7 +275,7 @@ impl Chain {
             }
             // The last byte must have an address.
             if desc.addr.checked_add(u64::from(desc.len) - 1).is_none() {
-                return Err(RingError::Invalid);
+                return Err(Violation::Address.into());
             }
             return Ok(Some(Segment {
                 addr: desc.addr,

@@ -6,7 +6,7 @@
 
 use super::{
     chain::{Chain, Desc, RingBlock, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE},
-    fits, Layout, Memory, PackedPosition, RingError, RingFeatures, RingResult, Token, BATCH,
+    fits, Layout, Memory, PackedPosition, RingFeatures, RingResult, Token, Violation, BATCH,
 };
 
 /// Descriptor: the driver's wrap counter when it was made available.
@@ -42,6 +42,17 @@ impl Place {
             },
             Some(idx) => Self {
                 idx: idx as u16,
+                wrap: !self.wrap,
+            },
+        }
+    }
+
+    /// The place `count` descriptors before. Neither is larger than `num`.
+    fn minus(self, count: u16, num: u32) -> Self {
+        match self.idx.checked_sub(count) {
+            Some(idx) => Self { idx, ..self },
+            None => Self {
+                idx: (u32::from(self.idx) + num - u32::from(count)) as u16,
                 wrap: !self.wrap,
             },
         }
@@ -149,8 +160,8 @@ pub(super) struct PackedQueue {
 impl PackedQueue {
     /// A queue that stands at `start`, with nothing in flight.
     ///
-    /// Errors: `Invalid` when the size is not from 1 to 32768, an area is misaligned or wraps
-    /// around, or `start` is not in the ring.
+    /// Errors: `Size` when the size is not from 1 to 32768, `Position` when `start` is not in the
+    /// ring, `Area` when an area is misaligned or wraps around.
     pub(super) fn new(
         layout: Layout,
         features: RingFeatures,
@@ -158,16 +169,18 @@ impl PackedQueue {
     ) -> RingResult<Self> {
         let num = layout.num;
         let inside = |idx: u16| u32::from(idx) < num;
-        // When `num` is small, none of the sizes overflows.
-        if num == 0
-            || num > 1 << 15
-            || !inside(start.avail_idx)
-            || !inside(start.used_idx)
-            || !fits(layout.desc, 16, num * DESC_SIZE as u32)
+        if num == 0 || num > 1 << 15 {
+            return Err(Violation::Size.into());
+        }
+        if !inside(start.avail_idx) || !inside(start.used_idx) {
+            return Err(Violation::Position.into());
+        }
+        // As `num` is small, none of the sizes overflows.
+        if !fits(layout.desc, 16, num * DESC_SIZE as u32)
             || !fits(layout.driver, 4, EVENT_SIZE)
             || !fits(layout.device, 4, EVENT_SIZE)
         {
-            return Err(RingError::Invalid);
+            return Err(Violation::Area.into());
         }
         Ok(Self {
             layout,
@@ -191,14 +204,28 @@ impl PackedQueue {
         })
     }
 
-    /// Where it is.
-    pub(super) fn position(&self) -> PackedPosition {
+    /// Where it is, if the next descriptor to look at is the one at `avail`.
+    fn position_at(&self, avail: Place) -> PackedPosition {
         PackedPosition {
-            avail_idx: self.avail.idx,
-            avail_wrap: self.avail.wrap,
+            avail_idx: avail.idx,
+            avail_wrap: avail.wrap,
             used_idx: self.used.idx,
             used_wrap: self.used.wrap,
         }
+    }
+
+    /// Where it is.
+    pub(super) fn position(&self) -> PackedPosition {
+        self.position_at(self.avail)
+    }
+
+    /// The position without what was pushed and is not written.
+    pub(super) fn restart(&self) -> PackedPosition {
+        let entries = self.batch.entries().iter();
+        let avail = entries.fold(self.avail, |place, (token, _)| {
+            place.minus(token.count, self.layout.num)
+        });
+        self.position_at(avail)
     }
 
     /// The number of chains that were popped and not pushed.
@@ -271,15 +298,13 @@ impl PackedQueue {
                 Some(desc) => desc,
                 None => {
                     self.read(mem, &mut ahead, place.idx, RingBlock::MAX)?;
-                    ahead
-                        .get(place.idx, self.features)
-                        .ok_or(RingError::Invalid)?
+                    ahead.get(place.idx, self.features).ok_or(Violation::Link)?
                 }
             };
             // A ring has at most 32768 descriptors.
             count += 1;
             if self.held + u32::from(count) > num {
-                return Err(RingError::Invalid);
+                return Err(Violation::Available.into());
             }
             if desc.flags & DESC_F_NEXT == 0 {
                 return Ok(Token {
@@ -293,6 +318,10 @@ impl PackedQueue {
 
     /// Takes the next chain.
     pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+        if self.in_flight as usize + self.batch.len >= BATCH {
+            // So that there is room for what is in flight, even if the ring is unmapped by then.
+            self.flush(mem)?;
+        }
         if !self.refresh(mem)? {
             return Ok(None);
         }
@@ -312,15 +341,26 @@ impl PackedQueue {
         Ok(Some(chain))
     }
 
+    /// Undoes the last `pop`.
+    pub(super) fn put_back(&mut self, token: Token) {
+        self.avail = self.avail.minus(token.count, self.layout.num);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.held = self.held.saturating_sub(token.count.into());
+        // It is read again.
+        self.ready = 0;
+    }
+
     /// Gives a chain back, with `len` bytes written to it.
     pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         let held = self.held.checked_sub(token.count.into());
-        self.held = held.ok_or(RingError::Invalid)?;
-        self.in_flight = self.in_flight.checked_sub(1).ok_or(RingError::Invalid)?;
+        let held = held.ok_or(Violation::Device)?;
+        let in_flight = self.in_flight.checked_sub(1).ok_or(Violation::Device)?;
         if self.batch.is_full() {
             self.flush(mem)?;
         }
         self.batch.put(token, len);
+        self.held = held;
+        self.in_flight = in_flight;
         Ok(())
     }
 
@@ -375,18 +415,23 @@ impl PackedQueue {
         self.flush(mem)?;
         // The used descriptors are visible before the driver's wish is read.
         mem.full_barrier();
-        let since = core::mem::take(&mut self.since);
-        let first = !core::mem::replace(&mut self.asked, true);
         let driver = self.layout.driver;
         let flags = mem.load_u16(driver.wrapping_add(EVENT_FLAGS))?;
-        match self.features.u16(flags) & 3 {
-            EVENT_F_DISABLE => return Ok(false),
-            EVENT_F_DESC if self.features.event_idx => (),
-            _ => return Ok(true),
+        let flags = self.features.u16(flags) & 3;
+        let by_place = flags == EVENT_F_DESC && self.features.event_idx;
+        let event = if by_place {
+            // The place is read after the flags that say that there is one.
+            mem.read_barrier();
+            self.features.u16(mem.load_u16(driver)?)
+        } else {
+            0
+        };
+        // Nothing fails from here on.
+        let since = core::mem::take(&mut self.since);
+        let first = !core::mem::replace(&mut self.asked, true);
+        if !by_place {
+            return Ok(flags != EVENT_F_DISABLE);
         }
-        // The place is read after the flags that say that there is one.
-        mem.read_barrier();
-        let event = self.features.u16(mem.load_u16(driver)?);
         if first {
             return Ok(true);
         }

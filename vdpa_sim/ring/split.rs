@@ -6,7 +6,7 @@
 
 use super::{
     chain::{Chain, RingBlock, DESC_SIZE},
-    fits, Layout, Memory, RingError, RingFeatures, RingResult, Token, BATCH,
+    fits, Layout, Memory, RingFeatures, RingResult, Token, Violation, BATCH,
 };
 
 /// Available ring: the driver wants no interrupts.
@@ -57,19 +57,19 @@ pub(super) struct SplitQueue {
 impl SplitQueue {
     /// A queue that begins at available index `start`, with nothing in flight.
     ///
-    /// Errors: `Invalid` when the size is no power of two up to 32768, or an area is misaligned
-    /// or wraps around.
+    /// Errors: `Size` when the size is no power of two up to 32768, `Area` when an area is
+    /// misaligned or wraps around.
     pub(super) fn new(layout: Layout, features: RingFeatures, start: u16) -> RingResult<Self> {
         let num = layout.num;
         if !num.is_power_of_two() || num > 1 << 15 {
-            return Err(RingError::Invalid);
+            return Err(Violation::Size.into());
         }
         // `num` is small, so none of the sizes overflows.
         if !fits(layout.desc, 16, num * DESC_SIZE as u32)
             || !fits(layout.driver, 2, 6 + num * AVAIL_SIZE as u32)
             || !fits(layout.device, 4, 6 + num * USED_SIZE as u32)
         {
-            return Err(RingError::Invalid);
+            return Err(Violation::Area.into());
         }
         Ok(Self {
             layout,
@@ -94,6 +94,12 @@ impl SplitQueue {
     /// The next available index to look at.
     pub(super) fn position(&self) -> u16 {
         self.next_avail
+    }
+
+    /// The position without what was pushed and is not written.
+    pub(super) fn restart(&self) -> u16 {
+        // At most 16.
+        self.next_avail.wrapping_sub(self.pushed_count as u16)
     }
 
     /// The number of chains that were popped and not pushed.
@@ -127,7 +133,7 @@ impl SplitQueue {
     fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         let seen = self.features.u16(mem.load_u16(self.driver(2))?);
         if u32::from(seen.wrapping_sub(self.next_avail)) > self.layout.num {
-            return Err(RingError::Invalid);
+            return Err(Violation::Available.into());
         }
         self.seen_avail = seen;
         Ok(seen != self.next_avail)
@@ -147,7 +153,7 @@ impl SplitQueue {
             .min(HEADS);
         let from = self.driver(self.slot(self.next_avail, AVAIL_SIZE));
         let into = self.heads.get_mut(..usize::from(count));
-        let into = into.ok_or(RingError::Invalid)?.as_flattened_mut();
+        let into = into.ok_or(Violation::Head)?.as_flattened_mut();
         mem.read(from, into)?;
         self.heads_read = count;
         self.heads_taken = 0;
@@ -157,14 +163,21 @@ impl SplitQueue {
 
     /// Takes the next chain.
     pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+        if self.in_flight as usize + self.pushed_count >= BATCH {
+            // So that there is room for what is in flight, even if the ring is unmapped by then.
+            self.flush(mem)?;
+        }
         if self.heads_taken >= self.heads_read && !self.read_heads(mem)? {
             return Ok(None);
         }
         let raw = self.heads.get(usize::from(self.heads_taken));
-        let raw = raw.ok_or(RingError::Invalid)?;
+        let raw = raw.ok_or(Violation::Head)?;
         let head = self.features.u16(u16::from_ne_bytes(*raw));
-        if u32::from(head) >= self.layout.num || self.in_flight >= self.layout.num {
-            return Err(RingError::Invalid);
+        if u32::from(head) >= self.layout.num {
+            return Err(Violation::Head.into());
+        }
+        if self.in_flight >= self.layout.num {
+            return Err(Violation::Available.into());
         }
         if self.block.get(head, self.features).is_none() {
             // Heads come in any order, and often lie together.
@@ -185,17 +198,27 @@ impl SplitQueue {
         )))
     }
 
+    /// Undoes the last `pop`.
+    pub(super) fn put_back(&mut self, _token: Token) {
+        self.next_avail = self.next_avail.wrapping_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        // It is read again.
+        self.heads_read = 0;
+        self.heads_taken = 0;
+    }
+
     /// Gives a chain back, with `len` bytes written to it.
     pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
-        self.in_flight = self.in_flight.checked_sub(1).ok_or(RingError::Invalid)?;
+        let in_flight = self.in_flight.checked_sub(1).ok_or(Violation::Device)?;
         if self.pushed_count >= BATCH {
             self.flush(mem)?;
         }
         let entry = self.pushed.get_mut(self.pushed_count);
         let [i0, i1, i2, i3] = self.features.u32(token.id.into()).to_ne_bytes();
         let [l0, l1, l2, l3] = self.features.u32(len).to_ne_bytes();
-        *entry.ok_or(RingError::Invalid)? = [i0, i1, i2, i3, l0, l1, l2, l3];
+        *entry.ok_or(Violation::Device)? = [i0, i1, i2, i3, l0, l1, l2, l3];
         self.pushed_count += 1;
+        self.in_flight = in_flight;
         Ok(())
     }
 
@@ -228,14 +251,18 @@ impl SplitQueue {
         self.flush(mem)?;
         // The used index is visible before the driver's wish is read.
         mem.full_barrier();
+        let (flags, event) = if self.features.event_idx {
+            let offset = 4 + u64::from(self.layout.num) * AVAIL_SIZE as u64;
+            (0, self.features.u16(mem.load_u16(self.driver(offset))?))
+        } else {
+            (self.features.u16(mem.load_u16(self.driver(0))?), 0)
+        };
+        // Nothing fails from here on.
         let since = core::mem::take(&mut self.since);
         let first = !core::mem::replace(&mut self.asked, true);
         if !self.features.event_idx {
-            let flags = self.features.u16(mem.load_u16(self.driver(0))?);
             return Ok(flags & AVAIL_F_NO_INTERRUPT == 0);
         }
-        let offset = 4 + u64::from(self.layout.num) * AVAIL_SIZE as u64;
-        let event = self.features.u16(mem.load_u16(self.driver(offset))?);
         if first {
             return Ok(true);
         }
