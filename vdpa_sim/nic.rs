@@ -325,8 +325,9 @@ impl NicUnit {
                 self.tx.errors += 1;
                 break;
             };
+            let frame = now.header + ETH_HEADER..=now.header + MAX_FRAME;
             match gathered {
-                Gathered::Whole(len) if len >= now.header + ETH_HEADER => {
+                Gathered::Whole(len) if frame.contains(&len) => {
                     self.tx.packets += 1;
                     self.tx.bytes += len as u64;
                     match (to, self.buffer.get(now.header..len)) {
@@ -640,13 +641,12 @@ impl Class for Nic {
             stats.put(c"cvq successes", unit.control.successes)?;
             stats.put(c"cvq errors", unit.control.errors)
         } else if idx % 2 == 0 {
-            let missed = self
-                .port
-                .inbox(unit.number)
-                .map_or(0, |inbox| inbox.overruns());
+            let inbox = self.port.inbox(unit.number);
+            let (missed, oversized) =
+                inbox.map_or((0, 0), |inbox| (inbox.overruns(), inbox.oversized()));
             stats.put(c"rx packets", unit.rx.packets)?;
             stats.put(c"rx bytes", unit.rx.bytes)?;
-            stats.put(c"rx errors", unit.rx.errors)?;
+            stats.put(c"rx errors", unit.rx.errors + oversized)?;
             stats.put(c"rx overruns", unit.rx.overruns + missed)?;
             stats.put(c"rx drops", unit.rx.drops)
         } else {

@@ -61,6 +61,28 @@ impl Frames {
         Some(())
     }
 
+    /// Returns the length of the oldest frame.
+    fn first(&self) -> Option<usize> {
+        if self.used == 0 {
+            return None;
+        }
+        let mut len = [0u8; 4];
+        self.get(0, &mut len)?;
+        Some(u32::from_ne_bytes(len) as usize)
+    }
+
+    /// Removes the oldest frame, whose length is `len`.
+    fn remove(&mut self, len: usize) {
+        match self.split(4 + len, 0) {
+            Some((start, _)) => {
+                self.start = start;
+                self.used = self.used.saturating_sub(4 + len);
+            }
+            // Without a ring nothing waits.
+            None => self.used = 0,
+        }
+    }
+
     /// Copies what comes `offset` bytes behind the start.
     fn get(&self, offset: usize, into: &mut [u8]) -> Option<()> {
         let (at, first) = self.split(offset, into.len())?;
@@ -78,6 +100,8 @@ pub(crate) struct Inbox {
     frames: Mutex<Frames>,
     /// The number of frames that found it full.
     overruns: Atomic<u64>,
+    /// The number of frames that were longer than what the receiver takes.
+    oversized: Atomic<u64>,
 }
 
 impl Inbox {
@@ -92,6 +116,7 @@ impl Inbox {
                     used: 0,
                 }),
                 overruns: Atomic::new(0),
+                oversized: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -132,26 +157,30 @@ impl Inbox {
         let _ = frames.put(frame);
     }
 
-    /// Copies the oldest frame, and returns its length.
+    /// Copies the oldest frame, and returns its length; `None` means that no frame waits.
+    ///
+    /// Drops and counts frames that are longer than `into`.
     pub(crate) fn peek(&self, into: &mut [u8]) -> Option<usize> {
-        let frames = self.frames.lock();
-        if frames.used == 0 {
-            return None;
+        let mut frames = self.frames.lock();
+        while let Some(len) = frames.first() {
+            let room = into.get_mut(..len);
+            if room.and_then(|room| frames.get(4, room)).is_some() {
+                return Some(len);
+            }
+            self.oversized.fetch_add(1, Relaxed);
+            frames.remove(len);
         }
-        let mut len = [0u8; 4];
-        frames.get(0, &mut len)?;
-        let len = u32::from_ne_bytes(len) as usize;
-        frames.get(4, into.get_mut(..len)?)?;
-        Some(len)
+        None
     }
 
     /// Takes the oldest frame out, whose length is `len`.
     pub(crate) fn forget(&self, len: usize) {
-        let mut frames = self.frames.lock();
-        if let Some((start, _)) = frames.split(4 + len, 0) {
-            frames.start = start;
-            frames.used = frames.used.saturating_sub(4 + len);
-        }
+        self.frames.lock().remove(len);
+    }
+
+    /// The number of frames that were longer than what the receiver takes.
+    pub(crate) fn oversized(&self) -> u64 {
+        self.oversized.load(Relaxed)
     }
 
     /// The number of frames that found it full.
@@ -401,6 +430,32 @@ mod tests {
             inbox.forget(1020);
         }
         assert_eq!(inbox.peek(&mut into), None);
+        Ok(())
+    }
+
+    #[test]
+    fn long_frames_do_not_block_the_others() -> Result {
+        let inbox = Inbox::new()?;
+        let mut into = KVec::from_elem(0u8, 100, GFP_KERNEL)?;
+        let long = KVec::from_elem(1u8, 101, GFP_KERNEL)?;
+        let short = KVec::from_elem(2u8, 100, GFP_KERNEL)?;
+        inbox.prepare()?;
+        inbox.set_open(true);
+        for _ in 0..3 {
+            inbox.send(&long);
+        }
+        assert_eq!((inbox.peek(&mut into), inbox.oversized()), (None, 3));
+        // So many that the ring goes round.
+        for _ in 0..INBOX_SIZE / 100 {
+            inbox.send(&long);
+            inbox.send(&short);
+            assert_eq!(inbox.peek(&mut into), Some(100));
+            assert!(into.iter().all(|byte| *byte == 2));
+            inbox.forget(100);
+        }
+        assert_eq!(inbox.peek(&mut into), None);
+        assert_eq!(inbox.overruns(), 0);
+        assert_eq!(inbox.oversized(), 3 + (INBOX_SIZE / 100) as u64);
         Ok(())
     }
 
