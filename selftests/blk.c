@@ -293,6 +293,9 @@ TEST_F(blk, config_space)
 	EXPECT_EQ(b->caps.nvqs, le16toh(config.blk.num_queues));
 	EXPECT_EQ(1, le16toh(config.blk.min_io_size));
 	EXPECT_EQ(1, le32toh(config.blk.opt_io_size));
+	/* With header and status, a request finds room in the queue. */
+	EXPECT_LE(1, le32toh(config.blk.seg_max));
+	EXPECT_GE(b->caps.num_max, le32toh(config.blk.seg_max) + 2);
 	EXPECT_EQ(0, config.blk.physical_block_exp);
 	EXPECT_EQ(1, le32toh(config.blk.max_discard_seg));
 	EXPECT_EQ(1, le32toh(config.blk.max_write_zeroes_seg));

@@ -210,7 +210,7 @@ first_lane() {
 	suite clients vm 1800 tools/vm/clients-short.sh
 	suite libblkio vm 1800 tools/vm/vduse-blkio.sh
 	suite simulators vm 1800 tools/vm/sim-net.sh
-	suite disks vm 2400 tools/vm/sim-blk.sh management disks requests
+	suite disks vm 2400 tools/vm/sim-blk.sh management disks sizes requests
 	suite cables vm 1800 tools/vm/sim-net-ctrl.sh
 }
 second_lane() {

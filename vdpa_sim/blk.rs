@@ -108,6 +108,7 @@ impl<F: Flavour> Management for BlkManagement<F> {
             backend,
             offered,
             self.queues,
+            params::queue_size(),
             // Memory of a process can make whoever touches it wait, and the other disks with it.
             F::USE_VA && self.shared.is_some(),
         );
@@ -116,7 +117,7 @@ impl<F: Flavour> Management for BlkManagement<F> {
             groups: disk::GROUPS,
             address_spaces: disk::ADDRESS_SPACES,
         };
-        let setup = disk.setup(offered, params::queue_size())?;
+        let setup = disk.setup(offered)?;
         new.register(shape, |name| Sim::new(name, &self.dir, setup))
     }
 }

@@ -58,9 +58,16 @@ const BUDGET_BYTES: u64 = 1 << 20;
 const SIGNAL_AFTER: u32 = 8;
 /// How large a segment the driver is asked to keep to.
 const SIZE_MAX: u32 = 1 << 16;
-/// How many segments of data it is asked to keep to: with header and status, a queue holds two
-/// such requests.
+/// How many segments of data it is asked to keep to at most: with header and status, a queue of
+/// 256 holds two such requests.
 const SEG_MAX: u32 = 126;
+
+/// Returns how many segments of data a request may have, so that it fits into a queue with header
+/// and status.
+fn seg_max(queue_max: u16) -> u32 {
+    u32::from(queue_max).saturating_sub(2).min(SEG_MAX)
+}
+
 /// The size of the buffer of a disk that needs one.
 const BUFFER: usize = 1 << 16;
 
@@ -192,13 +199,22 @@ pub(crate) struct Disk {
     /// No request may change a sector.
     read_only: bool,
     queues: u16,
+    /// The largest size of a queue.
+    queue_max: u16,
     /// Whether data takes the way over a buffer; see [`request::Disk`].
     buffered: bool,
 }
 
 impl Disk {
-    /// A disk with these features, which keeps its sectors in `backend`.
-    pub(crate) fn new(backend: Arc<Backend>, offered: u64, queues: u16, buffered: bool) -> Self {
+    /// A disk with these features and queues of at most `queue_max` entries, which keeps its
+    /// sectors in `backend`.
+    pub(crate) fn new(
+        backend: Arc<Backend>,
+        offered: u64,
+        queues: u16,
+        queue_max: u16,
+        buffered: bool,
+    ) -> Self {
         Self {
             backend,
             read_only: offered & ids::F_BLK_RO != 0,
@@ -207,6 +223,7 @@ impl Disk {
             } else {
                 1
             },
+            queue_max,
             buffered,
         }
     }
@@ -230,8 +247,9 @@ impl Disk {
         })
     }
 
-    /// What it is made of, with queues of at most `queue_max` entries.
-    pub(crate) fn setup(self, offered: u64, queue_max: u16) -> Result<Setup<Self>> {
+    /// What it is made of.
+    pub(crate) fn setup(self, offered: u64) -> Result<Setup<Self>> {
+        let queue_max = self.queue_max;
         let mut units = KVec::with_capacity(self.queues.into(), GFP_KERNEL)?;
         let mut counters = KVec::with_capacity(self.queues.into(), GFP_KERNEL)?;
         for _ in 0..self.queues {
@@ -262,7 +280,7 @@ impl Class for Disk {
         ConfigBytes::new(little_endian(features))
             .put_u64::<{ ids::BLK_CFG_CAPACITY }>(self.backend.size() / SECTOR)
             .put_u32::<{ ids::BLK_CFG_SIZE_MAX }>(SIZE_MAX)
-            .put_u32::<{ ids::BLK_CFG_SEG_MAX }>(SEG_MAX)
+            .put_u32::<{ ids::BLK_CFG_SEG_MAX }>(seg_max(self.queue_max))
             .put_u32::<{ ids::BLK_CFG_BLK_SIZE }>(SECTOR as u32)
             .put_u16::<{ ids::BLK_CFG_MIN_IO_SIZE }>(1)
             .put_u32::<{ ids::BLK_CFG_OPT_IO_SIZE }>(1)

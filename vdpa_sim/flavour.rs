@@ -46,6 +46,10 @@ impl Flavour for VaDmaMap {
     const USE_VA: bool = true;
 }
 
+/// The smallest `queue_size`. A disk's request and a NIC's control command have a header, data and
+/// a status, and so three descriptors: a driver waits for ever for room in a smaller queue.
+const QUEUE_SIZE_MIN: u16 = 4;
+
 /// What a simulator's module registers, whatever the flavour.
 pub(crate) trait Simulator {
     /// What is registered in one flavour, until it is dropped.
@@ -73,7 +77,11 @@ impl<S: Simulator> Chosen<S> {
     ///
     /// Errors: `EINVAL` for parameters that no simulator can have, those of the registration.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        if params::max_iotlb_entries() < 2 || !params::queue_size().is_power_of_two() {
+        let queue_size = params::queue_size();
+        if params::max_iotlb_entries() < 2
+            || !queue_size.is_power_of_two()
+            || queue_size < QUEUE_SIZE_MIN
+        {
             return Err(EINVAL);
         }
         Ok(match (params::use_va(), params::batch_mapping()) {

@@ -21,7 +21,7 @@ MODULE_PARM_DESC(max_iotlb_entries,
 static ushort queue_size = 256;
 module_param(queue_size, ushort, 0444);
 MODULE_PARM_DESC(queue_size,
-		 "Largest size of a queue, a power of two up to 32768 (default: 256)");
+		 "Largest size of a queue, a power of two from 4 to 32768 (default: 256)");
 
 bool rvv_use_va(void)
 {

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # The block simulator: what `vdpa` makes of it, file systems and verified data on it under
 # virtio_vdpa, and requests of every shape from userspace, the same as to C's simulator.
-# Usage: tools/vm.sh -t 2400 tools/vm/sim-blk.sh [management] [disks] [requests] [clients]
+# Usage: tools/vm.sh -t 2400 tools/vm/sim-blk.sh [management] [disks] [sizes] [requests] [clients]
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
-[ $# -gt 0 ] || set -- management disks requests clients
+[ $# -gt 0 ] || set -- management disks sizes requests clients
 
 n=0 failed=0 skipped=0
 ok() { # ok STATUS NAME
@@ -54,6 +54,7 @@ management() {
 	try 'no capacity' no load capacity=0
 	try 'too many queues' no load num_queues=65
 	try 'no queue' no load num_queues=0
+	try 'a queue without room for a request' no load queue_size=2
 	load capacity=$((1 << 50))
 	try 'more than there is memory for' no add sim0
 	unload
@@ -64,6 +65,40 @@ verified() { # verified DISK JOBS
 	fio --name=verify --filename="$1" --ioengine=io_uring --direct=1 --rw=randwrite --bsrange=512-64k \
 		--blockalign=512 --iodepth=16 --numjobs="$2" --size=4M --offset_increment=4M \
 		--verify=crc32c --do_verify=1 --verify_fatal=1 --group_reporting
+}
+build_disk() {
+	[ -x $WORK/disk ] || gcc -O2 -Wall -pthread -o $WORK/disk /src/tools/bench/disk.c || vm_die "no program"
+}
+# within SECONDS COMMAND...: a command that hangs in the kernel cannot be killed.
+within() {
+	local left=$((10 * $1)) pid
+	shift
+	"$@" &
+	pid=$!
+	while kill -0 $pid 2>/dev/null; do
+		[ $((left -= 1)) -gt 0 ] || { echo "no end"; ps -o pid,stat,wchan:30,cmd -p $pid; return 1; }
+		sleep 0.1
+	done
+	wait $pid
+}
+# Pages that do not lie behind each other, as many as a request can have, there and back.
+scattered() { # scattered DISK
+	python3 - "$1" <<'PY'
+import mmap, os, sys
+PAGES = 200
+memory = memoryview(mmap.mmap(-1, 2 * PAGES * 4096))
+pages = [memory[2 * i * 4096:(2 * i + 1) * 4096] for i in range(PAGES)]
+disk = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+for count in (1, 2, 3, 62, 63, 64, 126, 127, PAGES):
+    for i in range(count):
+        pages[i][:] = bytes([count + i & 255]) * 4096
+    assert os.pwritev(disk, pages[:count], 0) == count * 4096
+    for i in range(count):
+        pages[i][:] = bytes(4096)
+    assert os.preadv(disk, pages[:count], 0) == count * 4096
+    for i in range(count):
+        assert pages[i] == bytes([count + i & 255]) * 4096, (count, i)
+PY
 }
 # Reads until the disk goes away.
 reads() { # reads DISK
@@ -98,7 +133,7 @@ disks() {
 	local queues ring what disk have
 	echo "# == disks"
 	modprobe -a virtio_blk virtio_vdpa ext4
-	gcc -O2 -Wall -pthread -o $WORK/disk /src/tools/bench/disk.c || vm_die "no program"
+	build_disk
 	for queues in 1 4; do
 		load num_queues=$queues
 		for ring in split packed; do
@@ -154,6 +189,27 @@ disks() {
 	add sim0
 	try 'and when all go' grep -q shared <(dd if="$(disk_of sim0)" bs=512 count=1 iflag=direct status=none)
 	unload
+	rmmod virtio_vdpa
+}
+
+sizes() {
+	local size disk
+	echo "# == sizes"
+	modprobe -a virtio_blk virtio_vdpa
+	build_disk
+	# A request has room in the queue with all its segments: else it waits for ever.
+	for size in 64 128 4; do
+		load queue_size=$size
+		add sim0
+		disk=$(disk_of sim0)
+		try "queue_size $size: segments of a request" test \
+			"$(cat /sys/block/${disk##*/}/queue/max_segments)" = $((size - 2))
+		# On a disk of zeroes.
+		try "queue_size $size: data is verified" within 120 $WORK/disk verify "$disk" 9 2 20
+		try "queue_size $size: requests of scattered pages" within 60 scattered "$disk"
+		del sim0
+		unload
+	done
 	rmmod virtio_vdpa
 }
 
