@@ -515,6 +515,42 @@ TEST_F(datapath, suspend_stops_and_resume_goes_on)
 	EXPECT_OK(nic_echo(nic, 3));
 }
 
+TEST_F(datapath, suspended_stays_suspended)
+{
+	const char *parent = getenv("MGMTDEV");
+	struct nic *nic = &self->nic;
+
+	if (!(nic->caps.backend & BACKEND(SUSPEND)) || !(nic->caps.backend & BACKEND(RESUME)))
+		SKIP(return, "the parent cannot suspend and resume");
+	if (parent && !strncmp(parent, "vdpasim", 7))
+		SKIP(return, "C's simulator runs again when its status is set");
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_start(nic, 0));
+	ASSERT_OK(nic_echo(nic, 3));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	/* What it is already, as a driver that adds a bit writes it. */
+	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+	nic_post_rx(nic);
+	nic_post_tx(nic);
+	nic_kick(&nic->q[TX]);
+	usleep(200000);
+	EXPECT_EQ(3, nic_used(&nic->q[TX]));
+	EXPECT_EQ(3, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
+	EXPECT_OK(nic_wait(&nic->q[TX], 4));
+	EXPECT_OK(nic_wait(&nic->q[RX], 4));
+	EXPECT_OK(nic_check_rx(nic));
+	/* A reset ends it, too. */
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_OK(set_status(self->fd, 0));
+	ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
+	ASSERT_OK(nic_map(nic));
+	nic_lay_out(nic, 0);
+	nic->next_rx = nic->next_tx;
+	ASSERT_OK(nic_start(nic, 0));
+	EXPECT_OK(nic_echo(nic, 3));
+}
+
 TEST_F(datapath, unmapped_buffers_are_out_of_reach)
 {
 	struct nic *nic = &self->nic;

@@ -198,15 +198,34 @@ fn ring_features(features: u64) -> RingFeatures {
 /// What belongs to no queue.
 struct Control {
     status: u8,
+    /// Between `suspend` and `resume`, or a reset.
+    suspended: bool,
     /// DRIVER_OK is set and the device is not suspended.
     running: bool,
     features: u64,
     config_cb: Callback,
+    /// The driver is to hear of its config space when the device is resumed.
+    config_pending: bool,
     /// The address space of each group.
     groups: KVec<u32>,
 }
 
 impl Control {
+    /// Whether the driver wants the device to run.
+    fn wants_to_run(&self) -> bool {
+        self.status & ids::STATUS_DRIVER_OK != 0 && !self.suspended
+    }
+
+    /// Tells the driver that its config space changed: now, or once it resumes the device. Before
+    /// DRIVER_OK it reads it anyway.
+    fn tell_config(&mut self) {
+        if self.running {
+            self.config_cb.call();
+        } else {
+            self.config_pending |= self.suspended;
+        }
+    }
+
     /// The address space of a group.
     fn asid(&self, group: u32) -> u32 {
         self.groups.get(group as usize).copied().unwrap_or(0)
@@ -345,9 +364,11 @@ impl<C: Class, T: Table> Engine<C, T> {
             try_pin_init!(Device {
                 control <- new_mutex!(Control {
                     status: 0,
+                    suspended: false,
                     running: false,
                     features: 0,
                     config_cb: Callback::none(),
+                    config_pending: false,
                     groups,
                 }),
                 generation: Atomic::new(0),
@@ -420,14 +441,13 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.device.directory.faults()
     }
 
-    /// Changes what the config space is made of, and tells the driver.
+    /// Changes what the config space is made of, and tells the driver: if the device is suspended,
+    /// once it is resumed.
     pub(crate) fn change_config(&self, change: impl FnOnce(&C)) {
-        let control = self.device.control.lock();
+        let mut control = self.device.control.lock();
         change(&self.device.class);
         self.device.generation.fetch_add(1, Relaxed);
-        if control.running {
-            control.config_cb.call();
-        }
+        control.tell_config();
     }
 
     /// An address space.
@@ -636,11 +656,17 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.device.control.lock().status
     }
 
-    /// As [`VdpaConfigOps::set_status`].
+    /// As [`VdpaConfigOps::set_status`]. A suspended device stays suspended.
     pub(crate) fn set_status(&self, status: u8) {
         let mut control = self.device.control.lock();
         control.status = status;
-        self.set_running(&mut control, status & ids::STATUS_DRIVER_OK != 0);
+        self.run_or_rest(&mut control);
+    }
+
+    /// Lets every unit run if the driver wants the device to run.
+    fn run_or_rest(&self, control: &mut Control) {
+        let running = control.wants_to_run();
+        self.set_running(control, running);
     }
 
     /// Stops every unit, or lets it run.
@@ -667,9 +693,11 @@ impl<C: Class, T: Table> Engine<C, T> {
         });
         self.class().reset();
         control.status = 0;
+        control.suspended = false;
         control.running = false;
         control.features = 0;
         control.config_cb = Callback::none();
+        control.config_pending = false;
         for asid in control.groups.iter_mut() {
             *asid = 0;
         }
@@ -678,14 +706,19 @@ impl<C: Class, T: Table> Engine<C, T> {
 
     /// As [`VdpaConfigOps::suspend`].
     pub(crate) fn suspend(&self) {
-        self.set_running(&mut self.device.control.lock(), false);
+        let mut control = self.device.control.lock();
+        control.suspended = true;
+        self.run_or_rest(&mut control);
     }
 
     /// As [`VdpaConfigOps::resume`].
     pub(crate) fn resume(&self) {
         let mut control = self.device.control.lock();
-        let running = control.status & ids::STATUS_DRIVER_OK != 0;
-        self.set_running(&mut control, running);
+        control.suspended = false;
+        self.run_or_rest(&mut control);
+        if core::mem::take(&mut control.config_pending) {
+            control.tell_config();
+        }
     }
 
     /// As [`VdpaConfigOps::get_config_size`].
