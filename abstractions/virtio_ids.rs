@@ -15,6 +15,8 @@ pub(crate) const ID_RNG: u32 = bindings::VIRTIO_ID_RNG;
 
 /// Status: the driver is set up and ready to drive the device.
 pub(crate) const STATUS_DRIVER_OK: u8 = bindings::VIRTIO_CONFIG_S_DRIVER_OK as u8;
+/// The device status: it broke, and works again after a reset.
+pub(crate) const STATUS_NEEDS_RESET: u8 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET as u8;
 
 /// Feature: the driver copes with any layout of the descriptors.
 pub(crate) const F_ANY_LAYOUT: u64 = 1 << bindings::VIRTIO_F_ANY_LAYOUT;

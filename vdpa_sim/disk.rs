@@ -330,12 +330,12 @@ impl Disk {
         queue.ring(|ring| ring.suppress_kicks(ring_mem));
         let mut bytes = 0u64;
         for number in 1..=BUDGET {
-            let Some(Some(chain)) = queue.ring(|ring| ring.pop(ring_mem)) else {
+            let Some(chain) = queue.pop(ring_mem) else {
                 break;
             };
             let token = chain.token();
-            if queue.ring(|_| table.fill(ring_mem, chain)).is_none() {
-                lane.counters.bad.add(1);
+            if queue.walk(token, || table.fill(ring_mem, chain)).is_none() {
+                lane.counters.bad.add(u64::from(queue.is_broken()));
                 break;
             }
             let done = disk.serve(mem, table.segments());

@@ -22,7 +22,7 @@ use crate::{
     },
     faults::{Directory, Files},
     parent_ops::{Callback, Stats, VqState},
-    queue::Queue,
+    queue::{Queue, QueueStates},
     ring::{Position, RingFeatures},
     space::{AddressSpace, AddressSpaces, Spaces, Table},
     vq_state,
@@ -33,7 +33,7 @@ use kernel::{
     prelude::*,
     str::CStr,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Atomic, Full, Relaxed},
         Arc,
         Mutex, //
     },
@@ -216,8 +216,8 @@ impl Control {
         self.status & ids::STATUS_DRIVER_OK != 0 && !self.suspended
     }
 
-    /// Tells the driver that its config space changed: now, or once it resumes the device. Before
-    /// DRIVER_OK it reads it anyway.
+    /// Tells the driver that its config space or the status changed: now, or once it resumes the
+    /// device. Before DRIVER_OK it reads both anyway.
     fn tell_config(&mut self) {
         if self.running {
             self.config_cb.call();
@@ -241,6 +241,11 @@ struct Device<C: Class, T> {
     generation: Atomic<u32>,
     /// Whether a process's address space is bound.
     bound: Atomic<bool>,
+    /// The number of changes of maps. With `resting`, it makes sure that a queue whose ring was not
+    /// mapped is looked at again.
+    map_changes: Atomic<u32>,
+    /// Whether there may be such a queue.
+    resting: Atomic<bool>,
     spaces: Arc<AddressSpaces<T>>,
     #[pin]
     directory: Scope<Directory<C::Files, T>>,
@@ -283,20 +288,38 @@ impl<C: Class, T: Table> Unit<C, T> {
     }
 }
 
+/// How a run ended.
+struct Served {
+    again: Again,
+    /// A queue broke.
+    broke: bool,
+}
+
+impl Served {
+    /// Nothing was done.
+    const fn nothing(again: Again) -> Self {
+        Self {
+            again,
+            broke: false,
+        }
+    }
+}
+
 impl<C: Class, T: Table> Unit<C, T> {
     /// Does a bounded amount of work, with the addresses of a process in reach if one is bound.
-    fn serve(&self, user: Option<&UserAccess<'_>>) -> Again {
+    fn serve(&self, user: Option<&UserAccess<'_>>) -> Served {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if !state.running {
-            return Again::No;
+            return Served::nothing(Again::No);
         }
         match (&state.mm, user) {
             (None, None) => {}
             (Some(mm), Some(user)) if user.is_of(mm) => {}
             // It was bound or unbound meanwhile.
-            _ => return Again::Yes,
+            _ => return Served::nothing(Again::Yes),
         }
+        let map_changes = self.device.map_changes.load(Relaxed);
         let features = ring_features(state.features);
         for queue in state.queues.iter_mut() {
             queue.begin(features);
@@ -307,7 +330,7 @@ impl<C: Class, T: Table> Unit<C, T> {
             user,
             generation: &self.device.generation,
         };
-        let again = self
+        let mut again = self
             .device
             .class
             .run(&mut state.own, &mut state.queues, &io);
@@ -316,7 +339,34 @@ impl<C: Class, T: Table> Unit<C, T> {
                 view.with(|mem| queue.signal(mem.ring));
             }
         }
-        again
+        if state.queues.iter().any(|queue| queue.is_resting()) {
+            // Either this sees the change of the maps, or whoever changes them sees this.
+            self.device.resting.xchg(true, Full);
+            if self.device.map_changes.load(Relaxed) != map_changes {
+                again = Again::Yes;
+            }
+        }
+        Served {
+            again,
+            broke: state.queues.iter().any(|queue| queue.is_untold()),
+        }
+    }
+
+    /// Tells the driver what came of a run. The device may have been reset since then: only what
+    /// is still so counts.
+    fn tell(&self, served: &Served) {
+        if !served.broke {
+            return;
+        }
+        let mut control = self.device.control.lock();
+        let mut broke = false;
+        for queue in self.state.lock().queues.iter_mut() {
+            broke |= queue.take_untold();
+        }
+        if broke && control.status & ids::STATUS_NEEDS_RESET == 0 {
+            control.status |= ids::STATUS_NEEDS_RESET;
+            control.tell_config();
+        }
     }
 }
 
@@ -328,11 +378,16 @@ impl<C: Class, T: Table> Run for Unit<C, T> {
         } else {
             None
         };
-        match mm {
+        let served = match mm {
             None => self.serve(None),
             // Without the process there is nothing to be reached.
-            Some(mm) => mm.with(|user| self.serve(Some(user))).unwrap_or(Again::No),
-        }
+            Some(mm) => match mm.with(|user| self.serve(Some(user))) {
+                Some(served) => served,
+                None => Served::nothing(Again::No),
+            },
+        };
+        self.tell(&served);
+        served.again
     }
 }
 
@@ -358,6 +413,9 @@ impl<C: Class, T: Table> Engine<C, T> {
         table: impl FnMut() -> T,
     ) -> Result<Self> {
         let groups = KVec::from_elem(0u32, setup.groups as usize, GFP_KERNEL)?;
+        let count = setup.units.iter().map(|unit| usize::from(unit.queues));
+        let states = QueueStates::new(count.sum())?;
+        let shown = states.clone();
         let spaces = Arc::new(AddressSpaces::new(setup.address_spaces, table)?, GFP_KERNEL)?;
         let (class, files) = (setup.class, setup.files);
         let device = Arc::pin_init(
@@ -373,7 +431,9 @@ impl<C: Class, T: Table> Engine<C, T> {
                 }),
                 generation: Atomic::new(0),
                 bound: Atomic::new(false),
-                directory <- Directory::new(dir, name, spaces.clone(), files),
+                map_changes: Atomic::new(0),
+                resting: Atomic::new(false),
+                directory <- Directory::new(dir, name, spaces.clone(), shown, files),
                 spaces,
                 class,
             }),
@@ -386,7 +446,8 @@ impl<C: Class, T: Table> Engine<C, T> {
             let first = places.len() as u16;
             let mut queues = KVec::with_capacity(unit.queues.into(), GFP_KERNEL)?;
             for at in 0..unit.queues {
-                queues.push(Queue::new(setup.queue_max), GFP_KERNEL)?;
+                let queue = Queue::new(setup.queue_max, states.clone(), places.len());
+                queues.push(queue, GFP_KERNEL)?;
                 places.push((units.len() as u16, at), GFP_KERNEL)?;
             }
             let shared = device.clone();
@@ -463,6 +524,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     pub(crate) fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let result = self.space(asid)?.change(f);
         self.settle();
+        self.maps_changed();
         Ok(result)
     }
 
@@ -472,6 +534,15 @@ impl<C: Class, T: Table> Engine<C, T> {
             space.change(&mut f);
         }
         self.settle();
+        self.maps_changed();
+    }
+
+    /// Looks again at the queues whose rings were not mapped. To be called after a change.
+    pub(crate) fn maps_changed(&self) {
+        self.device.map_changes.fetch_add(1, Full);
+        if self.device.resting.xchg(false, Full) {
+            self.call_all();
+        }
     }
 
     /// Waits until no unit runs that ran before.
@@ -497,6 +568,7 @@ impl<C: Class, T: Table> Engine<C, T> {
             // The lock was released at the end of the statement.
             drop(old);
         }
+        self.maps_changed();
     }
 
     /// Does something while nothing runs; what ran before then goes on.
@@ -656,10 +728,11 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.device.control.lock().status
     }
 
-    /// As [`VdpaConfigOps::set_status`]. A suspended device stays suspended.
+    /// As [`VdpaConfigOps::set_status`]. A suspended device stays suspended, and only a reset takes
+    /// `DEVICE_NEEDS_RESET` back.
     pub(crate) fn set_status(&self, status: u8) {
         let mut control = self.device.control.lock();
-        control.status = status;
+        control.status = status | control.status & ids::STATUS_NEEDS_RESET;
         self.run_or_rest(&mut control);
     }
 
@@ -682,12 +755,11 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// As [`VdpaConfigOps::reset`]: everything but the maps, which stay.
     pub(crate) fn reset(&self) {
         let mut control = self.device.control.lock();
-        let max = self.queue_max;
         self.each(|state| {
             state.running = false;
             state.features = 0;
             for queue in state.queues.iter_mut() {
-                *queue = Queue::new(max);
+                queue.reset();
             }
             self.class().reset_unit(&mut state.own);
         });

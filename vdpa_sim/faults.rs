@@ -2,7 +2,10 @@
 
 //! Faults on demand, and the directory in debugfs where one asks for them.
 
-use crate::space::{AddressSpaces, Table};
+use crate::{
+    queue::QueueStates,
+    space::{AddressSpaces, Table}, //
+};
 use kernel::{
     debugfs::{Dir, Scope, ScopedDir},
     prelude::*,
@@ -114,25 +117,29 @@ impl Files for () {
 pub(crate) struct Directory<F, T> {
     faults: Faults,
     spaces: Arc<AddressSpaces<T>>,
+    queues: Arc<QueueStates>,
     class: F,
 }
 
 impl<F: Files, T: Table> Directory<F, T> {
-    /// Makes the directory `name` below `dir`, which shows these address spaces. It is removed
-    /// when it is dropped. Where there is no debugfs, there are no faults.
+    /// Makes the directory `name` below `dir`, which shows these address spaces and queues. It is
+    /// removed when it is dropped. Where there is no debugfs, there are no faults.
     pub(crate) fn new<'a>(
         dir: &'a Dir,
         name: &'a CStr,
         spaces: Arc<AddressSpaces<T>>,
+        queues: Arc<QueueStates>,
         class: F,
     ) -> impl PinInit<Scope<Self>, Error> + 'a {
         let this = try_init!(Self {
             faults: Faults::new(),
             spaces,
+            queues,
             class,
         }? Error);
         dir.scope(this, name, |this, dir| {
             dir.read_only_file(c"maps", &*this.spaces);
+            dir.read_only_file(c"queues", &*this.queues);
             this.faults.files(dir);
             this.class.files(dir);
         })

@@ -115,6 +115,7 @@ impl<C: Class> Engine<C, Maps> {
             // Only then does something end that was there before.
             self.settle();
         }
+        self.maps_changed();
         result
     }
 

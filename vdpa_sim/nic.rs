@@ -15,7 +15,7 @@ use crate::{
     parent_ops::Stats,
     peer::{Inbox, Links, NicFiles, PeerFile, Port},
     queue::Queue,
-    ring::{Chain, Memory, RingResult},
+    ring::{Chain, Memory, RingResult, Segment},
 };
 use kernel::{
     new_mutex,
@@ -200,6 +200,16 @@ fn gather<M: Memory>(
     Ok(Gathered::Whole(filled))
 }
 
+/// Returns the first writable segment of a chain: the place for an answer.
+fn first_writable<M: Memory>(ring: &M, chain: &mut Chain) -> RingResult<Option<Segment>> {
+    while let Some(segment) = chain.next(ring)? {
+        if segment.writable {
+            return Ok(Some(segment));
+        }
+    }
+    Ok(None)
+}
+
 /// Copies to what is writable of a chain, and returns whether everything found room.
 fn scatter<M: Memory>(ring: &M, mem: &M, chain: &mut Chain, mut bytes: &[u8]) -> RingResult<bool> {
     while !bytes.is_empty() {
@@ -226,7 +236,7 @@ fn scatter<M: Memory>(ring: &M, mem: &M, chain: &mut Chain, mut bytes: &[u8]) ->
 enum Received {
     /// It is in the guest, or lost and counted.
     Done,
-    /// There was no buffer for it; nothing is counted.
+    /// There was no buffer for it, or the queue rests or broke; nothing is counted.
     NoBuffer,
 }
 
@@ -255,12 +265,12 @@ impl NicUnit {
             *byte = u8::from(at == ids::NET_HDR_NUM_BUFFERS);
         }
 
-        let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
+        let Some(mut chain) = queue.pop(mem.ring) else {
             return Received::NoBuffer;
         };
         let token = chain.token();
         let bytes = self.buffer.get(..len).unwrap_or(&[]);
-        match queue.ring(|_| scatter(mem.ring, mem.buffers, &mut chain, bytes)) {
+        match queue.walk(token, || scatter(mem.ring, mem.buffers, &mut chain, bytes)) {
             Some(true) => {
                 queue.push(mem.ring, token, len as u32);
                 self.rx.packets += 1;
@@ -271,7 +281,7 @@ impl NicUnit {
                 queue.push(mem.ring, token, 0);
                 self.rx.errors += 1;
             }
-            None => self.rx.errors += 1,
+            None => return Received::NoBuffer,
         }
         Received::Done
     }
@@ -291,7 +301,7 @@ impl NicUnit {
             };
             while self.receive(queue, mem, now, now.header + len) == Received::NoBuffer {
                 // It waits until the driver says that there are buffers.
-                if queue.ring(|ring| ring.ask_for_kicks(mem.ring)) != Some(true) {
+                if !queue.asks_for_kicks(mem.ring) {
                     return false;
                 }
             }
@@ -315,14 +325,14 @@ impl NicUnit {
         let mut sent = false;
         tx.ring(|ring| ring.suppress_kicks(mem.ring));
         for _ in 0..BUDGET {
-            let Some(Some(mut chain)) = tx.ring(|ring| ring.pop(mem.ring)) else {
+            let Some(mut chain) = tx.pop(mem.ring) else {
                 break;
             };
             let token = chain.token();
             let buffer = &mut self.buffer;
-            let Some(gathered) = tx.ring(|_| gather(mem.ring, mem.buffers, &mut chain, buffer))
-            else {
-                self.tx.errors += 1;
+            let read = || gather(mem.ring, mem.buffers, &mut chain, buffer);
+            let Some(gathered) = tx.walk(token, read) else {
+                self.tx.errors += u64::from(tx.is_broken());
                 break;
             };
             let frame = now.header + ETH_HEADER..=now.header + MAX_FRAME;
@@ -349,7 +359,7 @@ impl NicUnit {
         if let Some((peer, pair)) = to.filter(|_| sent) {
             peer.wake(pair);
         }
-        tx.ring(|ring| ring.ask_for_kicks(mem.ring)) == Some(true)
+        tx.asks_for_kicks(mem.ring)
     }
 }
 
@@ -461,18 +471,22 @@ impl Nic {
         io: &Io<'_>,
     ) -> Again {
         for _ in 0..BUDGET {
-            let Some(Some(mut chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
+            let Some(mut chain) = queue.pop(mem.ring) else {
                 break;
             };
-            unit.control.requests += 1;
             let mut answers = chain.clone();
             let (token, buffer) = (chain.token(), &mut unit.buffer);
             let buffer = buffer.get_mut(..COMMAND_MAX).unwrap_or(&mut []);
-            let Some(gathered) = queue.ring(|_| gather(mem.ring, mem.buffers, &mut chain, buffer))
-            else {
-                unit.control.errors += 1;
+            // All of the chain is known before the command is executed, which happens once.
+            let walked = queue.walk(token, || {
+                let gathered = gather(mem.ring, mem.buffers, &mut chain, buffer)?;
+                Ok((gathered, first_writable(mem.ring, &mut answers)?))
+            });
+            let Some((gathered, answer)) = walked else {
+                unit.control.errors += u64::from(queue.is_broken());
                 break;
             };
+            unit.control.requests += 1;
             let done = match gathered {
                 Gathered::Whole(len) => self.command(buffer.get(..len).unwrap_or(&[]), io),
                 Gathered::Bad => Err(EINVAL),
@@ -485,10 +499,8 @@ impl Nic {
                 Ok(()) => unit.control.successes += 1,
                 Err(_) => unit.control.errors += 1,
             }
-            if let Some(told) = queue.ring(|_| scatter(mem.ring, mem.buffers, &mut answers, &[ack]))
-            {
-                queue.push(mem.ring, token, told.into());
-            }
+            let told = answer.is_some_and(|at| mem.buffers.write(at.addr, &[ack]).is_ok());
+            queue.push(mem.ring, token, told.into());
         }
         queue.end_run(mem.ring)
     }

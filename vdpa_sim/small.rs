@@ -42,8 +42,9 @@ impl Io<'_> {
     /// Serves up to `budget` requests of the first queue, and asks to be called for the next.
     ///
     /// `request` gets the memory that the chain is walked in and the one that the buffers are in,
-    /// and returns how many bytes it wrote. If it fails, the queue is broken: it rests until the
-    /// driver stops it and starts it again.
+    /// and returns how many bytes it wrote. If it fails because something is not mapped, the
+    /// request is made again once that has changed; if the chain is impossible, the queue is broken
+    /// until the driver stops it and starts it again.
     pub(crate) fn serve(
         &self,
         queues: &mut [Queue],
@@ -58,11 +59,11 @@ impl Io<'_> {
         };
         view.with(|mem| {
             for _ in 0..budget {
-                let Some(Some(chain)) = queue.ring(|ring| ring.pop(mem.ring)) else {
+                let Some(chain) = queue.pop(mem.ring) else {
                     break;
                 };
                 let token = chain.token();
-                let Some(len) = queue.ring(|_| request(mem.ring, chain, mem.buffers)) else {
+                let Some(len) = queue.walk(token, || request(mem.ring, chain, mem.buffers)) else {
                     break;
                 };
                 queue.push(mem.ring, token, len);
