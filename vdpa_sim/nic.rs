@@ -294,6 +294,8 @@ impl NicUnit {
         now: &Now,
         inbox: &Inbox,
     ) -> bool {
+        // Only a frame that waits for a buffer makes buffers news.
+        queue.ring(|ring| ring.suppress_kicks(mem.ring));
         for _ in 0..BUDGET {
             let into = self.buffer.get_mut(now.header..).unwrap_or(&mut []);
             let Some(len) = inbox.peek(into) else {
