@@ -416,6 +416,210 @@ static uint64_t now_us(void)
 	return t.tv_sec * 1000000ULL + t.tv_nsec / 1000;
 }
 
+/*
+ * --- Rings that are not mapped, and rings that are impossible. The first are no fault of
+ * the ring: the queue rests and goes on. The second break the queue, and the driver hears
+ * of it.
+ */
+
+/* Wait until the status has a bit. */
+static bool wait_status(int fd, uint8_t bit)
+{
+	int i;
+
+	for (i = 0; i < WAIT_MS / 10; i++) {
+		if (get_status(fd) & bit)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* What "queues" in debugfs says of a queue, without its number. */
+static int queue_line(const char *dir, int idx, char *line, size_t len)
+{
+	char path[160], want[16];
+	int r = -ENOENT;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/queues", dir);
+	snprintf(want, sizeof(want), "%d ", idx);
+	line[0] = 0;
+	f = fopen(path, "r");
+	if (!f)
+		return -errno;
+	while (r && fgets(line, len, f))
+		if (!strncmp(line, want, strlen(want)))
+			r = 0;
+	fclose(f);
+	if (!r) {
+		memmove(line, line + strlen(want), strlen(line + strlen(want)) + 1);
+		line[strcspn(line, "\n")] = 0;
+	}
+	return r;
+}
+
+#define EXPECT_QUEUE(idx, want) do {					\
+	char line_[128];						\
+	EXPECT_OK(queue_line(self->dir, idx, line_, sizeof(line_)));	\
+	EXPECT_STREQ(want, line_);					\
+} while (0)
+
+/* The queue that a request is posted on. */
+#define LAST_QUEUE	(self->nq - 1)
+
+TEST_F(sim_faults, unmapped_ring_rests)
+{
+	int i;
+
+	ASSERT_OK(MAP_ALL());
+	ASSERT_OK(START());
+	for (i = 0; i < 4; i++) {
+		POST();
+		ASSERT_OK(DONE()) {
+			TH_LOG("round %d", i);
+		}
+		EXPECT_QUEUE(LAST_QUEUE, "running");
+		ASSERT_OK(iotlb_unmap(self->fd, self->caps.iova, MEM));
+		POST();
+		usleep(QUIET_US);
+		EXPECT_FALSE(is_done(self->q, self->mem));
+		EXPECT_EQ(STATUS_RUNNING, get_status(self->fd));
+		EXPECT_QUEUE(LAST_QUEUE, "resting: its ring is not mapped");
+		ASSERT_OK(MAP_ALL());
+		/* Every other time the map alone wakes it: the kick was heard already. */
+		if (i % 2)
+			signal_eventfd(self->q[LAST_QUEUE].kick);
+		ASSERT_OK(DONE()) {
+			TH_LOG("round %d, after the map", i);
+		}
+	}
+	EXPECT_EQ(2 * i, vring_get(self->fd, VHOST_GET_VRING_BASE, LAST_QUEUE));
+}
+
+/* Half of the ring is mapped: the index can be read, the descriptors cannot. */
+TEST_F(sim_faults, half_mapped_ring_rests)
+{
+	uint64_t descs;
+	char *page;
+
+	ASSERT_OK(MAP_ALL());
+	ASSERT_OK(START());
+	POST();
+	ASSERT_OK(DONE());
+	/* All but the page of the descriptors. */
+	descs = LAST_QUEUE * VQ_AREA;
+	page = self->mem + descs;
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(iotlb_unmap(self->fd, self->caps.iova, MEM));
+	if (descs)
+		ASSERT_OK(iotlb_map(self->fd, self->caps.iova, descs, self->mem));
+	ASSERT_OK(iotlb_map(self->fd, self->caps.iova + descs + PAGE, MEM - descs - PAGE,
+			    page + PAGE));
+	ASSERT_OK(iotlb_batch(self->fd, 0, false));
+	POST();
+	usleep(QUIET_US);
+	EXPECT_FALSE(is_done(self->q, self->mem));
+	EXPECT_EQ(STATUS_RUNNING, get_status(self->fd));
+	ASSERT_OK(iotlb_map(self->fd, self->caps.iova + descs, PAGE, page));
+	EXPECT_OK(DONE());
+	POST();
+	EXPECT_OK(DONE());
+}
+
+TEST_F(sim_faults, broken_ring_needs_reset)
+{
+	int config = eventfd(0, EFD_NONBLOCK), i;
+	struct vq *q = &self->q[LAST_QUEUE];
+	struct pollfd p = { .fd = config, .events = POLLIN };
+	uint64_t calls = 0;
+
+	ASSERT_OK(MAP_ALL());
+	for (i = 0; i < 2; i++) {
+		ASSERT_OK(START());
+		ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &config));
+		POST();
+		ASSERT_OK(DONE());
+		/* More than the ring has. */
+		__atomic_store_n(&vq_avail(q)->idx, q->avail + q->num + 1, __ATOMIC_RELEASE);
+		signal_eventfd(q->kick);
+		ASSERT_TRUE(wait_status(self->fd, VIRTIO_CONFIG_S_NEEDS_RESET));
+		ASSERT_EQ(1, poll(&p, 1, WAIT_MS));
+		ASSERT_EQ(8, read(config, &calls, 8));
+		EXPECT_EQ(1, calls);
+		EXPECT_EQ(STATUS_RUNNING | VIRTIO_CONFIG_S_NEEDS_RESET, get_status(self->fd));
+		EXPECT_QUEUE(LAST_QUEUE, "broken: more is available than the ring has descriptors");
+		/* Once, and for as long as it is not reset. */
+		signal_eventfd(q->kick);
+		usleep(QUIET_US);
+		EXPECT_EQ(-1, read(config, &calls, 8));
+		EXPECT_OK(set_status(self->fd, STATUS_RUNNING | VIRTIO_CONFIG_S_NEEDS_RESET));
+		EXPECT_EQ(STATUS_RUNNING | VIRTIO_CONFIG_S_NEEDS_RESET, get_status(self->fd));
+		ASSERT_OK(set_status(self->fd, 0));
+		EXPECT_EQ(0, get_status(self->fd));
+		EXPECT_QUEUE(LAST_QUEUE, "stopped");
+		/* Without PERSIST the reset took the maps. */
+		ASSERT_OK(iotlb_unmap(self->fd, self->caps.iova, MEM));
+		ASSERT_OK(MAP_ALL());
+	}
+	ASSERT_OK(START());
+	POST();
+	EXPECT_OK(DONE());
+	close(config);
+}
+
+/* The driver leaves it to the device how descriptors are to be aligned. */
+TEST_F(sim_faults, impossible_layout_needs_reset)
+{
+	ASSERT_OK(MAP_ALL());
+	ASSERT_OK(negotiate(self->fd));
+	vq_init(&self->q[0], false, 16, self->mem, self->caps.iova);
+	ASSERT_OK(vq_set_up(&self->q[0], self->fd, 0, 0));
+	ASSERT_OK(vring_addr(self->fd, 0, self->caps.iova + 8, self->caps.iova + PAGE,
+			     self->caps.iova + 2 * PAGE));
+	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
+	EXPECT_TRUE(wait_status(self->fd, VIRTIO_CONFIG_S_NEEDS_RESET));
+	EXPECT_QUEUE(0, "broken: an area is misaligned or wraps around");
+}
+
+/* What changes while the device is suspended is told once it is resumed, and once. */
+TEST_F(sim_faults, config_change_while_suspended)
+{
+	int config = eventfd(0, EFD_NONBLOCK);
+	struct pollfd p = { .fd = config, .events = POLLIN };
+	uint64_t calls = 0;
+
+	if (self->disk)
+		SKIP(return, "nothing in a disk's config space changes");
+	ASSERT_OK(MAP_ALL());
+	ASSERT_OK(START());
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &config));
+	ASSERT_EQ(0, mgmt_run("vdpa dev set name " NAME " mac 02:00:00:00:00:11"));
+	ASSERT_EQ(1, poll(&p, 1, WAIT_MS));
+	ASSERT_EQ(8, read(config, &calls, 8));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_EQ(0, mgmt_run("vdpa dev set name " NAME " mac 02:00:00:00:00:12"));
+	ASSERT_EQ(0, mgmt_run("vdpa dev set name " NAME " mac 02:00:00:00:00:13"));
+	usleep(QUIET_US);
+	EXPECT_EQ(-1, read(config, &calls, 8));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
+	ASSERT_EQ(1, poll(&p, 1, 5000));
+	ASSERT_EQ(8, read(config, &calls, 8));
+	EXPECT_EQ(1, calls);
+	/* It was told: the next RESUME has nothing to say. Nor has a device that was reset. */
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_EQ(0, mgmt_run("vdpa dev set name " NAME " mac 02:00:00:00:00:14"));
+	ASSERT_OK(set_status(self->fd, 0));
+	ASSERT_OK(START());
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
+	usleep(QUIET_US);
+	EXPECT_EQ(-1, read(config, &calls, 8));
+	close(config);
+}
+
 /* Not before so much time has passed, however slow the machine is. */
 TEST_F(sim_faults, delay)
 {
@@ -435,6 +639,257 @@ TEST_F(sim_faults, delay)
 	ASSERT_OK(set_knob(self->dir, "delay_completions_us", "0"));
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
 	EXPECT_OK(DONE());
+}
+
+/* --- Two NICs on a cable: what one may do to the other. */
+
+#define PEERS		2
+#define FRAMES		(2 * VQ_AREA)		/* offsets in the memory of each */
+#define LONG		0x12000UL		/* more than any frame */
+#define BUFFERS		(FRAMES + LONG)
+#define BUFFER		2048UL
+#define CABLE_MEM	(BUFFERS + 16 * BUFFER)
+#define MAX_FRAME	(65535 + ETH_HLEN + 4)	/* what the MTU can say, and a tag */
+#define HDR		sizeof(struct virtio_net_hdr_v1)
+#define HDR_LEGACY	sizeof(struct virtio_net_hdr)
+
+struct end {
+	char name[16];
+	char node[NODE_LEN];
+	int fd;
+	uint64_t iova;
+	char *mem;
+	struct vq q[2];
+};
+
+FIXTURE(cable) {
+	struct end end[PEERS];
+};
+
+FIXTURE_VARIANT(cable) {
+	bool packed;
+};
+
+FIXTURE_VARIANT_ADD(cable, split) { .packed = false };
+FIXTURE_VARIANT_ADD(cable, packed) { .packed = true };
+
+FIXTURE_SETUP(cable)
+{
+	const char *parent = getenv("MGMTDEV");
+	char dir[96], cmd[256];
+	struct vdpa_caps caps;
+	int i, k;
+
+	for (i = 0; i < PEERS; i++)
+		self->end[i].fd = -1;
+	if (!parent || strcmp(parent, "rust_vdpasim_net"))
+		SKIP(return, "no NIC simulator of ours: it has no cables");
+	for (i = 0; i < PEERS; i++) {
+		struct end *e = &self->end[i];
+
+		snprintf(e->name, sizeof(e->name), "selftest_%c", 'a' + i);
+		mgmt_del_if_there(e->name);
+		/* All features, packed rings among them, of a NIC with one pair. */
+		snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s device_features 0x7389f0028",
+			 e->name, parent);
+		ASSERT_EQ(0, mgmt_run(cmd));
+		ASSERT_OK(mgmt_find_node(e->name, e->node));
+		e->fd = owned(e->node);
+		ASSERT_LE(0, e->fd);
+		ASSERT_OK(vdpa_get_caps(e->fd, &caps));
+		e->iova = caps.iova;
+		e->mem = shared_pages(CABLE_MEM);
+		ASSERT_NE(NULL, e->mem);
+		ASSERT_OK(iotlb_map(e->fd, e->iova, CABLE_MEM, e->mem));
+		for (k = 0; k < 2; k++) {
+			e->q[k].kick = eventfd(0, EFD_NONBLOCK);
+			e->q[k].call = eventfd(0, EFD_NONBLOCK);
+		}
+	}
+	snprintf(dir, sizeof(dir), "/sys/kernel/debug/rust_vdpa_sim_net/%s", self->end[0].name);
+	if (access(dir, F_OK))
+		SKIP(return, "no debugfs");
+	ASSERT_OK(set_knob(dir, "peer", self->end[1].name));
+}
+
+FIXTURE_TEARDOWN(cable)
+{
+	int i;
+
+	for (i = 0; i < PEERS; i++) {
+		if (self->end[i].fd >= 0)
+			close(self->end[i].fd);
+		mgmt_del_if_there(self->end[i].name);
+	}
+}
+
+static int plug_in(struct end *e, uint64_t features)
+{
+	bool packed = features & FEATURE(VIRTIO_F_RING_PACKED);
+	int i, r = set_status(e->fd, STATUS_ACK);
+
+	r = r ?: set_status(e->fd, STATUS_DRIVER);
+	r = r ?: set_features(e->fd, features);
+	r = r ?: set_status(e->fd, STATUS_FEATURES);
+	for (i = 0; i < 2 && !r; i++) {
+		vq_init(&e->q[i], packed, 16, e->mem + i * VQ_AREA, e->iova + i * VQ_AREA);
+		r = vq_set_up(&e->q[i], e->fd, i, vq_initial_base(packed));
+	}
+	return r ?: set_status(e->fd, STATUS_RUNNING);
+}
+
+static uint64_t ring_features(bool packed)
+{
+	return FEATURES_MODERN | (packed ? FEATURE(VIRTIO_F_RING_PACKED) : 0);
+}
+
+static void post_buffer(struct end *e)
+{
+	vq_post(&e->q[0], e->iova + BUFFERS + vq_next_slot(&e->q[0]) * BUFFER, BUFFER, true);
+}
+
+static int take_within(struct vq *q, uint32_t *len, int ms)
+{
+	int slot, i;
+
+	for (i = 0; (slot = vq_take(q, len)) == -EAGAIN && i < ms; i++)
+		usleep(1000);
+	return slot;
+}
+
+/* Send so many bytes, header and all, and wait until they are sent. */
+static int transmit(struct end *e, size_t header, uint32_t len)
+{
+	uint32_t used;
+
+	memset(e->mem + FRAMES, 0, header);
+	memset(e->mem + FRAMES + header, 0xff, ETH_ALEN);
+	vq_post(&e->q[1], e->iova + FRAMES, len, false);
+	signal_eventfd(e->q[1].kick);
+	return take_within(&e->q[1], &used, WAIT_MS) < 0 ? -ETIMEDOUT : 0;
+}
+
+/*
+ * Send until a frame arrives: what comes before the receiver looked at its rings for the
+ * first time is lost. Nothing is on its way on return.
+ */
+static int link_up(struct end *a, size_t header, struct end *b)
+{
+	uint32_t len;
+	int i, r, slot = -EAGAIN;
+
+	for (i = 0; i < 100 && slot < 0; i++) {
+		r = transmit(a, header, header + 60);
+		if (r)
+			return r;
+		if (!vq_in_flight(&b->q[0]))
+			post_buffer(b);
+		slot = take_within(&b->q[0], &len, 300);
+	}
+	while (slot >= 0) {
+		if (!vq_in_flight(&b->q[0]))
+			post_buffer(b);
+		signal_eventfd(b->q[0].kick);
+		slot = take_within(&b->q[0], &len, 500);
+	}
+	return i < 100 ? 0 : -ETIMEDOUT;
+}
+
+/* A number of "vdpa dev vstats show". */
+static long vstat(const char *name, int idx, const char *key)
+{
+	char cmd[160], line[256], *at;
+	long value = -1;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "vdpa dev vstats show %s qidx %d", name, idx);
+	f = popen(cmd, "r");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, key);
+		if (at)
+			sscanf(at + strlen(key), "%*[^0-9]%ld", &value);
+	}
+	pclose(f);
+	return value;
+}
+
+TEST_F(cable, long_frames_do_not_silence_the_peer)
+{
+	struct end *a = &self->end[0], *b = &self->end[1];
+	uint32_t len;
+	int i;
+
+	/* Without VERSION_1 the header has ten bytes, with it twelve. */
+	ASSERT_OK(plug_in(a, ring_features(variant->packed) & ~FEATURE(VIRTIO_F_VERSION_1)));
+	ASSERT_OK(plug_in(b, ring_features(variant->packed)));
+	ASSERT_OK(link_up(a, HDR_LEGACY, b));
+	for (i = 0; i < 4; i++)
+		post_buffer(b);
+	ASSERT_OK(transmit(a, HDR_LEGACY, HDR_LEGACY + 64));
+	ASSERT_LE(0, take_within(&b->q[0], &len, WAIT_MS));
+	EXPECT_EQ(HDR + 64, len);
+	/* One byte more than a frame can have. */
+	ASSERT_OK(transmit(a, HDR_LEGACY, HDR_LEGACY + MAX_FRAME + 1));
+	ASSERT_OK(transmit(a, HDR_LEGACY, HDR_LEGACY + 65));
+	ASSERT_LE(0, take_within(&b->q[0], &len, 5000));
+	EXPECT_EQ(HDR + 65, len);
+	EXPECT_EQ(1, vstat(a->name, 1, "tx errors"));
+	/* The longest: the buffer is too small, so it goes back unused. */
+	ASSERT_OK(transmit(a, HDR_LEGACY, HDR_LEGACY + MAX_FRAME));
+	ASSERT_LE(0, take_within(&b->q[0], &len, 5000));
+	EXPECT_EQ(0, len);
+	ASSERT_OK(transmit(a, HDR_LEGACY, HDR_LEGACY + 66));
+	ASSERT_LE(0, take_within(&b->q[0], &len, 5000));
+	EXPECT_EQ(HDR + 66, len);
+	EXPECT_EQ(1, vstat(b->name, 0, "rx errors"));
+	EXPECT_EQ(1, vstat(a->name, 1, "tx errors"));
+}
+
+/* Whether the device wants no kick for its receive queue. */
+static bool kicks_are_suppressed(struct end *e)
+{
+	struct vq *q = &e->q[0];
+
+	if (q->packed) {
+		struct vring_packed_desc_event *event = (void *)vq_used(q);
+
+		return __atomic_load_n(&event->flags, __ATOMIC_ACQUIRE) ==
+		       VRING_PACKED_EVENT_FLAG_DISABLE;
+	}
+	return __atomic_load_n(&vq_used(q)->flags, __ATOMIC_ACQUIRE) & VRING_USED_F_NO_NOTIFY;
+}
+
+/* Buffers for frames that did not come yet need no kick; the frame that waits for one does. */
+TEST_F(cable, receive_kicks_are_suppressed)
+{
+	struct end *a = &self->end[0], *b = &self->end[1];
+	uint32_t len;
+	int i, round;
+
+	ASSERT_OK(plug_in(a, ring_features(variant->packed)));
+	ASSERT_OK(plug_in(b, ring_features(variant->packed)));
+	ASSERT_OK(link_up(a, HDR, b));
+	for (round = 0; round < 3; round++) {
+		while (vq_in_flight(&b->q[0]) < 1)
+			post_buffer(b);
+		ASSERT_OK(transmit(a, HDR, HDR + 64));
+		ASSERT_LE(0, take_within(&b->q[0], &len, WAIT_MS));
+		EXPECT_EQ(HDR + 64, len);
+		for (i = 0; i < 5000 && !kicks_are_suppressed(b); i++)
+			usleep(1000);
+		EXPECT_TRUE(kicks_are_suppressed(b));
+		/* There is no buffer for this one. */
+		ASSERT_OK(transmit(a, HDR, HDR + 70));
+		for (i = 0; i < 5000 && kicks_are_suppressed(b); i++)
+			usleep(1000);
+		EXPECT_FALSE(kicks_are_suppressed(b));
+		post_buffer(b);
+		signal_eventfd(b->q[0].kick);
+		ASSERT_LE(0, take_within(&b->q[0], &len, WAIT_MS));
+		EXPECT_EQ(HDR + 70, len);
+	}
 }
 
 TEST_HARNESS_MAIN
