@@ -169,6 +169,9 @@ impl Management for Compat {
             pairs,
             queue_max: port::QUEUE_MAX,
             check: command::check,
+            // `mlx5_vdpa` looks at no feature before it changes the address.
+            implied: ids::F_NET_CTRL_MAC_ADDR,
+            software_control: true,
         };
         // Nothing connects them.
         let nic = Nic::setup(new.name(), &self.links, false, wanted)?;

@@ -11,7 +11,7 @@ use crate::{
         sim_params::max_iotlb_entries,
         virtio_ids as ids, //
     },
-    engine::{Class, Engine, Setup},
+    engine::{Class, Engine, Paused, Setup},
     index::{consistent, Queues},
     maps::Maps as Table,
     nic::Nic,
@@ -116,21 +116,60 @@ impl Device {
         self.engine.set_group_asid(DESC_GROUP, asid)
     }
 
+    /// Moves rings to the key of their own group if they are reached by another one and it has one
+    /// now. Hardware is told of all keys whenever one is replaced.
+    fn follow_desc_key(&self, paused: &mut Paused<'_, Port, Table>) -> Result {
+        let own = self.asid(DESC_GROUP);
+        if self.engine.space(own)?.change(|maps| maps.is_usable()) {
+            paused.set_group_asid(DESC_GROUP, own)?;
+        }
+        Ok(())
+    }
+
+    /// Sets up the queues with new keys, where the firmware cannot tell them of another one.
+    fn set_up_again(&self, paused: &Paused<'_, Port, Table>) -> Result {
+        if paused.is_to_run() {
+            self.shown.set_up.hit()?;
+        }
+        Ok(())
+    }
+
+    /// Whether hardware serves a data queue now.
+    fn is_served(&self, idx: u16) -> bool {
+        self.is_running()
+            && !self.suspended.load(Relaxed)
+            && self.engine.get_vq_ready(idx)
+            && self.engine.class().nic().is_active(idx / 2)
+    }
+
     /// Tells the driver about its link, from the first queue's thread.
     fn tell_link(&self) {
         self.engine.class().link_changed();
         self.engine.kick_vq(0);
     }
 
-    /// Takes an address space another key. Queues that run are stopped, use the new key when they
+    /// Gives an address space another key. Queues that run are stopped, use the new key when they
     /// go on, and go on where they were.
     ///
-    /// Errors: `EINVAL` when there is no such address space.
+    /// Errors: `EINVAL` when there is no such address space; `EIO` when the queues cannot be set up
+    /// again. Then the old key is in use again.
     fn exchange(&self, asid: u32, new: Table) -> Result {
         let kind = new.kind();
-        let old = self.engine.paused(|| {
-            self.engine
-                .change_maps(asid, |maps| core::mem::replace(maps, new))
+        let old = self.engine.paused(|paused| {
+            let replace = |new| {
+                self.engine
+                    .change_maps(asid, |maps| core::mem::replace(maps, new))
+            };
+            let old = replace(new)?;
+            // A key where there was none is not told to the hardware.
+            if old.is_usable() && paused.is_started() {
+                if let Err(error) = self.set_up_again(paused) {
+                    drop(replace(old)?);
+                    return Err(error);
+                }
+                self.follow_desc_key(paused)?;
+            }
+            Ok(old)
         });
         // Freed without a lock.
         drop(old?);
@@ -191,6 +230,9 @@ impl VdpaConfigOps for Device {
 
     fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
         self.check(idx)?;
+        if !self.is_control(idx) && !self.is_served(idx) {
+            return Err(EAGAIN);
+        }
         self.engine.get_vendor_vq_stats(idx, stats)
     }
 
@@ -238,7 +280,7 @@ impl VdpaConfigOps for Device {
     }
 
     fn set_config_cb(&self, cb: Callback) {
-        self.engine.class().set_config_cb(cb);
+        self.engine.set_config_cb(cb);
     }
 
     fn get_vq_num_max(&self) -> u16 {
@@ -327,12 +369,8 @@ impl VdpaConfigOps for Device {
 
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {
         self.engine.faults().set_map.hit()?;
-        let space = self.engine.space(asid)?;
-        let new = Table::new(iotlb, max_iotlb_entries())?;
-        if space.change(|maps| maps.is_same(&new)) {
-            return Ok(());
-        }
-        self.exchange(asid, new)
+        self.engine.space(asid)?;
+        self.exchange(asid, Table::new(iotlb, max_iotlb_entries())?)
     }
 
     fn reset_map(&self, asid: c_uint) -> Result {

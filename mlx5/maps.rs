@@ -58,11 +58,6 @@ impl Maps {
             Some(Key::Indirect(key)) => Kind::Indirect(key.size()),
         }
     }
-
-    /// Whether both have the same key.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
 }
 
 /// The error number of what firmware, or the memory of the host, refuses.
@@ -96,6 +91,12 @@ fn range(extent: Extent) -> guest_mem::Range {
 impl Table for Maps {
     fn find(&self, iova: u64) -> Option<guest_mem::Range> {
         self.0.as_ref()?.find(iova).map(range)
+    }
+
+    fn find_in_software(&self, iova: u64) -> Option<guest_mem::Range> {
+        // The null key is the hardware's.
+        self.find(iova)
+            .filter(|range| range.to != guest_mem::To::Filler)
     }
 
     fn show(&self, f: &mut dyn FnMut(guest_mem::Range)) {

@@ -10,17 +10,15 @@ use crate::{
     },
     engine::{Class, Io, Setup},
     nic::{Nic, NicUnit},
-    parent_ops::{Callback, Stats},
+    parent_ops::Stats,
     queue::Queue,
     shown::{KeyFiles, Shown},
 };
 use kernel::{
-    new_mutex,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc,
-        Mutex, //
+        Arc, //
     },
 };
 
@@ -50,13 +48,9 @@ pub(crate) const GROUPS: u32 = 3;
 pub(crate) const ADDRESS_SPACES: u32 = 2;
 
 /// The device, without its queues.
-#[pin_data]
 pub(crate) struct Port {
     nic: Arc<Nic>,
     offered: u64,
-    /// For changes of the link.
-    #[pin]
-    config_cb: Mutex<Callback>,
     /// Whether the driver is to be told about the link.
     link_changed: Atomic<bool>,
 }
@@ -65,13 +59,12 @@ impl Port {
     /// What a device is made of, around what its NIC is made of.
     pub(crate) fn setup(nic: Setup<Nic>, shown: Arc<Shown>) -> Result<Setup<Self>> {
         let offered = nic.offered;
-        let class = Arc::pin_init(
-            pin_init!(Self {
+        let class = Arc::new(
+            Self {
                 nic: nic.class,
                 offered,
-                config_cb <- new_mutex!(Callback::none()),
                 link_changed: Atomic::new(false),
-            }),
+            },
             GFP_KERNEL,
         )?;
         Ok(Setup {
@@ -88,11 +81,6 @@ impl Port {
     /// The NIC.
     pub(crate) fn nic(&self) -> &Nic {
         &self.nic
-    }
-
-    /// Replaces the callback for changes of the link.
-    pub(crate) fn set_config_cb(&self, cb: Callback) {
-        *self.config_cb.lock() = cb;
     }
 
     /// Lets the next thread that runs tell the driver about the link.
@@ -143,7 +131,7 @@ impl Class for Port {
 
     fn run(&self, unit: &mut NicUnit, queues: &mut [Queue], io: &Io<'_>) -> Again {
         if self.link_changed.xchg(false, Relaxed) {
-            self.config_cb.lock().call();
+            io.tell_config();
         }
         self.nic.run(unit, queues, io)
     }
@@ -154,11 +142,19 @@ impl Class for Port {
 
     fn reset(&self) {
         self.link_changed.store(false, Relaxed);
-        *self.config_cb.lock() = Callback::none();
         self.nic.reset();
     }
 
-    fn stats(&self, unit: &NicUnit, idx: u16, features: u64, stats: &mut Stats<'_>) -> Result {
-        self.nic.stats(unit, idx, features, stats)
+    fn stats(
+        &self,
+        _unit: &NicUnit,
+        queue: &Queue,
+        _idx: u16,
+        _features: u64,
+        stats: &mut Stats<'_>,
+    ) -> Result {
+        let (received, completed) = queue.counts();
+        stats.put(c"received_desc", received)?;
+        stats.put(c"completed_desc", completed)
     }
 }

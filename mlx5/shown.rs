@@ -3,7 +3,7 @@
 //! What the administrator can see of the keys, in debugfs.
 
 use crate::{
-    faults::Files,
+    faults::{Files, Knob},
     keys::KeySize, //
 };
 use kernel::{
@@ -38,6 +38,8 @@ struct State {
 pub(crate) struct Shown {
     #[pin]
     state: Mutex<State>,
+    /// For setting queues up again with another key.
+    pub(crate) set_up: Knob,
 }
 
 impl Shown {
@@ -46,6 +48,7 @@ impl Shown {
         Arc::pin_init(
             pin_init!(Self {
                 state <- new_mutex!(State { kinds, exchanges: 0 }),
+                set_up: Knob::new(),
             }),
             GFP_KERNEL,
         )
@@ -85,5 +88,6 @@ pub(crate) struct KeyFiles(pub(crate) Arc<Shown>);
 impl Files for KeyFiles {
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
         dir.read_only_file(c"keys", &*self.0);
+        self.0.set_up.file(dir, c"fail_set_up");
     }
 }

@@ -422,6 +422,7 @@ TEST_F(mlx5, descriptors_in_their_own_address_space)
 TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
 {
 	struct nic *nic = &self->nic;
+	int i;
 
 	/* On C address space 0 still has the physical key: not tried there. */
 	NOT_TRIED_ON_C("item 5.3");
@@ -430,8 +431,19 @@ TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
 	ASSERT_OK(map_asid(self->fd, 1, nic->iova, NIC_MEM, nic->mem));
 	ASSERT_OK(nic_start(nic, 0));
 	EXPECT_OK(nic_echo(nic, 8));
-	/* That was decided at the start. */
+	/* A key where there was none is not told to the hardware: rings stay where they are. */
 	ASSERT_OK(map_asid(self->fd, 0, nic->iova, NIC_MEM, self->other));
+	EXPECT_OK(nic_echo(nic, 8));
+	/* With the next exchange, of whatever key, it is: rings are in address space 0 now. */
+	memcpy(self->other, nic->mem, 2 * RING_AREA);
+	ASSERT_OK(map_asid(self->fd, 1, nic->iova + FAR, PAGE, nic->mem));
+	send_some(nic, 1);
+	EXPECT_TRUE(at_rest(nic));
+	for (i = 0; i < 2; i++)
+		vring_init(&nic->q[i].vr, nic->num, self->other + i * RING_AREA, PAGE);
+	memcpy(self->other, nic->mem, 2 * RING_AREA);
+	nic_kick(&nic->q[TX]);
+	EXPECT_OK(receive_all(nic));
 	EXPECT_OK(nic_echo(nic, 8));
 }
 
@@ -523,21 +535,13 @@ static int ctrl_set_up(struct ctrl *c, int fd, int index, uint64_t iova)
 	return r ?: vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, index, 1);
 }
 
-/* Send a command: what the device answers, or -ETIMEDOUT. */
-static int ctrl(struct ctrl *c, uint8_t class, uint8_t cmd, const void *data,
-		size_t len)
+/* Send the command in the first three descriptors: what the device answers, or -ETIMEDOUT. */
+static int ctrl_send(struct ctrl *c)
 {
-	struct vring_desc *d = c->vr.desc;
-	struct virtio_net_ctrl_hdr hdr = { class, cmd };
 	uint64_t one = 1;
 	int i;
 
-	memcpy(c->page, &hdr, sizeof(hdr));
-	memcpy(c->page + 64, data, len);
 	c->page[128] = 0x77;
-	d[0] = (struct vring_desc) { c->iova + PAGE, sizeof(hdr), VRING_DESC_F_NEXT, 1 };
-	d[1] = (struct vring_desc) { c->iova + PAGE + 64, len, VRING_DESC_F_NEXT, 2 };
-	d[2] = (struct vring_desc) { c->iova + PAGE + 128, 1, VRING_DESC_F_WRITE, 0 };
 	c->vr.avail->ring[c->avail % 16] = 0;
 	c->avail++;
 	__atomic_store_n(&c->vr.avail->idx, c->avail, __ATOMIC_RELEASE);
@@ -549,6 +553,36 @@ static int ctrl(struct ctrl *c, uint8_t class, uint8_t cmd, const void *data,
 		usleep(1000);
 	}
 	return -ETIMEDOUT;
+}
+
+/* Send a command: what the device answers, or -ETIMEDOUT. */
+static int ctrl(struct ctrl *c, uint8_t class, uint8_t cmd, const void *data,
+		size_t len)
+{
+	struct vring_desc *d = c->vr.desc;
+	struct virtio_net_ctrl_hdr hdr = { class, cmd };
+
+	memcpy(c->page, &hdr, sizeof(hdr));
+	memcpy(c->page + 64, data, len);
+	d[0] = (struct vring_desc) { c->iova + PAGE, sizeof(hdr), VRING_DESC_F_NEXT, 1 };
+	d[1] = (struct vring_desc) { c->iova + PAGE + 64, len, VRING_DESC_F_NEXT, 2 };
+	d[2] = (struct vring_desc) { c->iova + PAGE + 128, 1, VRING_DESC_F_WRITE, 0 };
+	return ctrl_send(c);
+}
+
+/* The same with two bytes of data, or the answer, at another address. */
+static int ctrl_at(struct ctrl *c, uint8_t class, uint8_t cmd, uint64_t data, size_t len,
+		   uint64_t answer)
+{
+	struct virtio_net_ctrl_hdr hdr = { class, cmd };
+	struct vring_desc *d = c->vr.desc;
+
+	memcpy(c->page, &hdr, sizeof(hdr));
+	memset(c->page + 64, 0, len);
+	d[0] = (struct vring_desc) { c->iova + PAGE, sizeof(hdr), VRING_DESC_F_NEXT, 1 };
+	d[1] = (struct vring_desc) { data, len, VRING_DESC_F_NEXT, 2 };
+	d[2] = (struct vring_desc) { answer, 1, VRING_DESC_F_WRITE, 0 };
+	return ctrl_send(c);
 }
 
 static int ctrl_u16(struct ctrl *c, uint8_t class, uint8_t cmd, uint16_t value)
@@ -649,6 +683,63 @@ TEST_F(mlx5, control_queue_answers)
 					  VIRTIO_NET_CTRL_VLAN_DEL, 7));
 }
 
+/* Software serves the control queue: it has no null key, so a hole is an error. */
+TEST_F(mlx5, control_queue_finds_nothing_in_holes)
+{
+	struct nic *nic = &self->nic;
+	struct ctrl c;
+	uint64_t hole;
+	int fd = self->fd;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_prepare(nic, FEATURES_CVQ));
+	ASSERT_OK(ctrl_set_up(&c, fd, CVQ, nic->iova + FAR));
+	ASSERT_OK(iotlb_map(fd, nic->iova + FAR, CTRL_MEM, c.page - PAGE));
+	ASSERT_OK(set_status(fd, STATUS_RUNNING));
+	/* Between what the NIC has and what the control queue has. */
+	hole = nic->iova + FAR / 2;
+	ASSERT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_VLAN,
+					  VIRTIO_NET_CTRL_VLAN_ADD, 9));
+	/* The number of the VLAN is in a hole: hardware would read 0 there. */
+	EXPECT_EQ(VIRTIO_NET_ERR, ctrl_at(&c, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD,
+					  hole, 2, c.iova + PAGE + 128));
+	/* The answer is in a hole: it goes nowhere, and nothing says that it was written. */
+	EXPECT_EQ(0x77, ctrl_at(&c, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL,
+				c.iova + PAGE + 64, 2, hole));
+	EXPECT_EQ(0, c.vr.used->ring[(c.avail - 1) % 16].len);
+	/* The queue goes on. */
+	EXPECT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_VLAN,
+					  VIRTIO_NET_CTRL_VLAN_ADD, 10));
+}
+
+/* mlx5_vdpa looks at no feature before it changes the address. */
+TEST_F(mlx5, control_queue_sets_the_mac_without_a_feature)
+{
+	static const uint8_t mac[6] = { 0x02, 0x12, 0x34, 0x56, 0x78, 0x9b };
+	struct nic *nic = &self->nic;
+	uint8_t is[6], was[6];
+	struct ctrl c;
+	int fd = self->fd;
+
+	ASSERT_OK(nic_map(nic));
+	ASSERT_OK(nic_prepare(nic, FEATURES_MODERN | FEATURE(VIRTIO_NET_F_CTRL_VQ)));
+	ASSERT_OK(ctrl_set_up(&c, fd, CVQ, nic->iova + FAR));
+	ASSERT_OK(iotlb_map(fd, nic->iova + FAR, CTRL_MEM, c.page - PAGE));
+	ASSERT_OK(set_status(fd, STATUS_RUNNING));
+	ASSERT_OK(get_mac(fd, was));
+	EXPECT_EQ(VIRTIO_NET_OK, ctrl(&c, VIRTIO_NET_CTRL_MAC,
+				      VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6));
+	ASSERT_OK(get_mac(fd, is));
+	EXPECT_EQ(0, memcmp(is, mac, 6));
+	/* For VLANs and several pairs it does. */
+	EXPECT_EQ(VIRTIO_NET_ERR, ctrl_u16(&c, VIRTIO_NET_CTRL_VLAN,
+					   VIRTIO_NET_CTRL_VLAN_ADD, 7));
+	EXPECT_EQ(VIRTIO_NET_ERR, ctrl_u16(&c, VIRTIO_NET_CTRL_MQ,
+					   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 1));
+	EXPECT_EQ(VIRTIO_NET_OK, ctrl(&c, VIRTIO_NET_CTRL_MAC,
+				      VIRTIO_NET_CTRL_MAC_ADDR_SET, was, 6));
+}
+
 /* --- devices of a test's own */
 
 FIXTURE(own) {
@@ -747,19 +838,132 @@ TEST_F(own, key_is_made_of_the_ranges)
 	ASSERT_OK(read_key_file(own_names[0], &before));
 	EXPECT_EQ(6, before.pieces);
 	EXPECT_EQ(3, before.directs);
-	/* The same table is the same key: nothing is exchanged. */
+	/* The same table is another key of the same shape: mlx5_vdpa compares nothing. */
 	ASSERT_OK(iotlb_batch(fd, 0, true));
 	ASSERT_OK(iotlb_unmap(fd, iova + 16 * PAGE, 16 * PAGE));
 	ASSERT_OK(iotlb_map(fd, iova + 16 * PAGE, 16 * PAGE, mem + 32 * PAGE));
 	ASSERT_OK(iotlb_batch(fd, 0, false));
 	ASSERT_OK(read_key_file(own_names[0], &k));
 	EXPECT_EQ(before.pieces, k.pieces);
-	EXPECT_EQ(before.exchanges, k.exchanges);
-	/* Another one is. */
+	EXPECT_EQ(before.exchanges + 1, k.exchanges);
+	before = k;
 	ASSERT_OK(iotlb_unmap(fd, iova + (3ULL << 30), PAGE));
 	ASSERT_OK(read_key_file(own_names[0], &k));
 	EXPECT_EQ(2, k.pieces);
 	EXPECT_LT(before.exchanges, k.exchanges);
+}
+
+/* The numbers of a queue that "vdpa dev vstats show" knows: 0, or what it exits with. */
+static int vstats(const char *name, int idx, long *received, long *completed)
+{
+	char cmd[128], line[256];
+	FILE *f;
+	int r;
+
+	snprintf(cmd, sizeof(cmd), "vdpa dev vstats show %s qidx %d 2>&1", name, idx);
+	f = popen(cmd, "r");
+	if (!f)
+		return -errno;
+	*received = -1;
+	*completed = -1;
+	while (fgets(line, sizeof(line), f)) {
+		char *at = strstr(line, "received_desc");
+
+		if (at)
+			sscanf(at, "received_desc %ld", received);
+		at = strstr(line, "completed_desc");
+		if (at)
+			sscanf(at, "completed_desc %ld", completed);
+	}
+	r = pclose(f);
+	return WIFEXITED(r) ? WEXITSTATUS(r) : -1;
+}
+
+TEST_F(own, statistics_are_those_of_mlx5)
+{
+	long received, completed;
+	struct nic nic;
+	struct ctrl c;
+	int fd, i;
+
+	self->fd[0] = own_open(own_names[0], "");
+	ASSERT_LE(0, self->fd[0]);
+	fd = self->fd[0];
+	ASSERT_OK(nic_init(&nic, fd));
+	/* Hardware counts what it serves: there is nothing to ask before. */
+	EXPECT_NE(0, vstats(own_names[0], TX, &received, &completed));
+	ASSERT_OK(nic_map(&nic));
+	ASSERT_OK(nic_prepare(&nic, FEATURES_CVQ));
+	ASSERT_OK(ctrl_set_up(&c, fd, CVQ, nic.iova + FAR));
+	ASSERT_OK(iotlb_map(fd, nic.iova + FAR, CTRL_MEM, c.page - PAGE));
+	ASSERT_OK(set_status(fd, STATUS_RUNNING));
+	ASSERT_OK(nic_echo(&nic, 5));
+	for (i = RX; i <= TX; i++) {
+		EXPECT_EQ(0, vstats(own_names[0], i, &received, &completed));
+		EXPECT_EQ(5, received);
+		EXPECT_EQ(5, completed);
+	}
+	EXPECT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_VLAN,
+					  VIRTIO_NET_CTRL_VLAN_ADD, 7));
+	EXPECT_EQ(0, vstats(own_names[0], CVQ, &received, &completed));
+	EXPECT_EQ(1, received);
+	EXPECT_EQ(1, completed);
+	ASSERT_OK(vioctl(fd, VHOST_VDPA_SUSPEND, NULL));
+	EXPECT_NE(0, vstats(own_names[0], TX, &received, &completed));
+	EXPECT_EQ(0, vstats(own_names[0], CVQ, &received, &completed));
+	ASSERT_OK(vioctl(fd, VHOST_VDPA_RESUME, NULL));
+	EXPECT_EQ(0, vstats(own_names[0], TX, &received, &completed));
+}
+
+static int own_knob(const char *name, const char *knob, const char *value)
+{
+	char path[128];
+	int fd, r;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_mlx5_compat/%s/%s", name, knob);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	r = write(fd, value, strlen(value)) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+/* Queues that cannot be set up with the new key: the map change is rolled back. */
+TEST_F(own, failed_set_up_rolls_the_map_back)
+{
+	struct key before, k;
+	struct nic nic;
+	char *other;
+	int fd;
+
+	self->fd[0] = own_open(own_names[0], "");
+	ASSERT_LE(0, self->fd[0]);
+	fd = self->fd[0];
+	if (read_key_file(own_names[0], &k) == -ENOENT)
+		SKIP(return, "no debugfs");
+	if (on_c_driver())
+		SKIP(return, "C does not hear of all errors: see deviations");
+	other = shared_pages(PAGE);
+	ASSERT_NE(NULL, other);
+	ASSERT_OK(nic_init(&nic, fd));
+	ASSERT_OK(nic_map(&nic));
+	/* Nothing runs: there is nothing to set up. */
+	ASSERT_OK(own_knob(own_names[0], "fail_set_up", "1"));
+	ASSERT_OK(iotlb_map(fd, nic.iova + FAR, PAGE, other));
+	ASSERT_OK(iotlb_unmap(fd, nic.iova + FAR, PAGE));
+	ASSERT_OK(nic_start(&nic, 0));
+	ASSERT_OK(nic_echo(&nic, 4));
+	ASSERT_OK(read_key_file(own_names[0], &before));
+	EXPECT_ERRNO(EFAULT, iotlb_map(fd, nic.iova + FAR, PAGE, other));
+	ASSERT_OK(read_key_file(own_names[0], &k));
+	EXPECT_EQ(before.pieces, k.pieces);
+	EXPECT_EQ(before.pages, k.pages);
+	EXPECT_OK(nic_echo(&nic, 4));
+	ASSERT_OK(iotlb_map(fd, nic.iova + FAR, PAGE, other));
+	ASSERT_OK(read_key_file(own_names[0], &k));
+	EXPECT_LT(before.pieces, k.pieces);
+	EXPECT_OK(nic_echo(&nic, 4));
 }
 
 TEST_F(own, state_moves_to_another_device)

@@ -27,6 +27,7 @@ use crate::{
     space::{AddressSpace, AddressSpaces, Spaces, Table},
     vq_state,
 };
+use core::cell::Cell;
 use kernel::{
     debugfs::{Dir, Scope},
     new_mutex,
@@ -80,7 +81,14 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     fn reset(&self) {}
 
     /// Gives the statistics of a queue, which is one of the unit's.
-    fn stats(&self, _unit: &Self::Unit, _idx: u16, _features: u64, _: &mut Stats<'_>) -> Result {
+    fn stats(
+        &self,
+        _unit: &Self::Unit,
+        _queue: &Queue,
+        _idx: u16,
+        _features: u64,
+        _: &mut Stats<'_>,
+    ) -> Result {
         Err(EINVAL)
     }
 }
@@ -118,6 +126,8 @@ pub(crate) struct Io<'a> {
     spaces: &'a dyn Spaces,
     user: Option<&'a UserAccess<'a>>,
     generation: &'a Atomic<u32>,
+    /// Whether the driver is to be told about its config space after the run.
+    tell: Cell<bool>,
 }
 
 /// What the memory of a queue is seen through.
@@ -169,9 +179,25 @@ impl<'a> Io<'a> {
         Some(View { ring, buffers })
     }
 
+    /// As `view`, for a queue that software serves where hardware serves the others.
+    pub(crate) fn software_view(&self, queue: &Queue) -> Option<View<'a>> {
+        let ring = self.spaces.software(queue.ring_asid(), self.user)?;
+        let buffers = if queue.asid() == queue.ring_asid() {
+            None
+        } else {
+            Some(self.spaces.software(queue.asid(), self.user)?)
+        };
+        Some(View { ring, buffers })
+    }
+
     /// The work changed what is in the config space.
     pub(crate) fn config_changed(&self) {
         self.generation.fetch_add(1, Relaxed);
+    }
+
+    /// Calls the driver's config callback once the run is over.
+    pub(crate) fn tell_config(&self) {
+        self.tell.set(true);
     }
 }
 
@@ -291,6 +317,8 @@ impl<C: Class, T: Table> Unit<C, T> {
 /// How a run ended.
 struct Served {
     again: Again,
+    /// The driver is to be told about its config space.
+    tell: bool,
     /// A queue broke.
     broke: bool,
 }
@@ -300,6 +328,7 @@ impl Served {
     const fn nothing(again: Again) -> Self {
         Self {
             again,
+            tell: false,
             broke: false,
         }
     }
@@ -329,6 +358,7 @@ impl<C: Class, T: Table> Unit<C, T> {
             spaces: &*self.device.spaces,
             user,
             generation: &self.device.generation,
+            tell: Cell::new(false),
         };
         let mut again = self
             .device
@@ -348,6 +378,7 @@ impl<C: Class, T: Table> Unit<C, T> {
         }
         Served {
             again,
+            tell: io.tell.get(),
             broke: state.queues.iter().any(|queue| queue.is_untold()),
         }
     }
@@ -355,7 +386,7 @@ impl<C: Class, T: Table> Unit<C, T> {
     /// Tells the driver what came of a run. The device may have been reset since then: only what
     /// is still so counts.
     fn tell(&self, served: &Served) {
-        if !served.broke {
+        if !served.tell && !served.broke {
             return;
         }
         let mut control = self.device.control.lock();
@@ -363,8 +394,11 @@ impl<C: Class, T: Table> Unit<C, T> {
         for queue in self.state.lock().queues.iter_mut() {
             broke |= queue.take_untold();
         }
-        if broke && control.status & ids::STATUS_NEEDS_RESET == 0 {
+        let new = broke && control.status & ids::STATUS_NEEDS_RESET == 0;
+        if new {
             control.status |= ids::STATUS_NEEDS_RESET;
+        }
+        if new || served.tell {
             control.tell_config();
         }
     }
@@ -402,6 +436,31 @@ pub(crate) struct Engine<C: Class, T: Table> {
     offered: u64,
     queue_max: u16,
     address_spaces: u32,
+}
+
+/// A device of which nothing runs.
+pub(crate) struct Paused<'a, C: Class, T: Table> {
+    engine: &'a Engine<C, T>,
+    control: &'a mut Control,
+}
+
+impl<C: Class, T: Table> Paused<'_, C, T> {
+    /// Whether DRIVER_OK is set.
+    pub(crate) fn is_started(&self) -> bool {
+        self.control.status & ids::STATUS_DRIVER_OK != 0
+    }
+
+    /// Whether the device goes on afterwards.
+    pub(crate) fn is_to_run(&self) -> bool {
+        self.control.wants_to_run()
+    }
+
+    /// As [`VdpaConfigOps::set_group_asid`].
+    ///
+    /// Errors: `EINVAL` when there is no such group or address space.
+    pub(crate) fn set_group_asid(&mut self, group: u32, asid: u32) -> Result {
+        self.engine.move_group(self.control, group, asid)
+    }
 }
 
 impl<C: Class, T: Table> Engine<C, T> {
@@ -572,11 +631,14 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// Does something while nothing runs; what ran before then goes on.
-    pub(crate) fn paused<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn paused<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
         let mut control = self.device.control.lock();
         let running = control.running;
         self.set_running(&mut control, false);
-        let result = f();
+        let result = f(&mut Paused {
+            engine: self,
+            control: &mut control,
+        });
         self.set_running(&mut control, running);
         result
     }
@@ -661,10 +723,12 @@ impl<C: Class, T: Table> Engine<C, T> {
 
     /// As [`VdpaConfigOps::get_vendor_vq_stats`].
     pub(crate) fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
-        let (unit, _) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
+        let (unit, at) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
         let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
         let state = unit.state.lock();
-        self.class().stats(&state.own, idx, state.features, stats)
+        let queue = state.queues.get(usize::from(*at)).ok_or(EINVAL)?;
+        self.class()
+            .stats(&state.own, queue, idx, state.features, stats)
     }
 
     /// As [`VdpaConfigOps::get_vq_size`].
@@ -822,12 +886,16 @@ impl<C: Class, T: Table> Engine<C, T> {
     ///
     /// Errors: `EINVAL` when there is no such group or address space.
     pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
+        self.move_group(&mut self.device.control.lock(), group, asid)
+    }
+
+    /// Moves a group to an address space.
+    fn move_group(&self, control: &mut Control, group: u32, asid: u32) -> Result {
         if asid >= self.address_spaces {
             return Err(EINVAL);
         }
-        let mut control = self.device.control.lock();
         *control.groups.get_mut(group as usize).ok_or(EINVAL)? = asid;
-        self.units.iter().for_each(|unit| unit.regroup(&control));
+        self.units.iter().for_each(|unit| unit.regroup(control));
         Ok(())
     }
 }

@@ -28,8 +28,13 @@ pub(crate) struct Knob(Atomic<u32>);
 
 impl Knob {
     /// One that does nothing.
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Atomic::new(0))
+    }
+
+    /// Makes its file.
+    pub(crate) fn file<'data>(&'data self, dir: &ScopedDir<'data, '_>, name: &CStr) {
+        dir.read_write_file(name, &self.0);
     }
 
     /// Counts a call. The one that the counter asked for fails with `EIO`, once.
@@ -92,13 +97,13 @@ impl Faults {
 
     /// Makes the files.
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
-        dir.read_write_file(c"fail_set_map", &self.set_map.0);
-        dir.read_write_file(c"fail_dma_map", &self.dma_map.0);
-        dir.read_write_file(c"fail_dma_unmap", &self.dma_unmap.0);
-        dir.read_write_file(c"fail_reset_map", &self.reset_map.0);
-        dir.read_write_file(c"fail_reset", &self.reset.0);
-        dir.read_write_file(c"fail_suspend", &self.suspend.0);
-        dir.read_write_file(c"fail_resume", &self.resume.0);
+        self.set_map.file(dir, c"fail_set_map");
+        self.dma_map.file(dir, c"fail_dma_map");
+        self.dma_unmap.file(dir, c"fail_dma_unmap");
+        self.reset_map.file(dir, c"fail_reset_map");
+        self.reset.file(dir, c"fail_reset");
+        self.suspend.file(dir, c"fail_suspend");
+        self.resume.file(dir, c"fail_resume");
         dir.read_write_file(c"delay_completions_us", &self.delay);
     }
 }

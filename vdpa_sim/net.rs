@@ -17,6 +17,10 @@ mod engine;
 mod faults;
 mod flavour;
 mod maps;
+#[allow(
+    dead_code,
+    reason = "shared by all devices in software, each of which uses its part"
+)]
 mod nic;
 #[allow(
     dead_code,
@@ -110,6 +114,8 @@ impl<F: Flavour> Management for NetManagement<F> {
             pairs,
             queue_max: params::queue_size(),
             check: |_, _| Ok(()),
+            implied: 0,
+            software_control: false,
         };
         let setup = Nic::setup(new.name(), &self.links, true, wanted)?;
         let shape = Shape {

@@ -112,6 +112,10 @@ pub(crate) struct Wanted {
     pub(crate) queue_max: u16,
     /// Refuses commands of the control queue that the NIC would execute.
     pub(crate) check: fn(&Filter, &[u8]) -> Result,
+    /// Features whose commands work whether the driver accepted them or not.
+    pub(crate) implied: u64,
+    /// Whether software serves the control queue where hardware serves the others.
+    pub(crate) software_control: bool,
 }
 
 /// The NIC.
@@ -126,6 +130,10 @@ pub(crate) struct Nic {
     mq: bool,
     /// See [`Wanted::check`].
     check: fn(&Filter, &[u8]) -> Result,
+    /// See [`Wanted::implied`].
+    implied: u64,
+    /// See [`Wanted::software_control`].
+    software_control: bool,
     /// The filter after a reset.
     initial: Arc<Filter>,
     links: Arc<Links>,
@@ -380,6 +388,8 @@ impl Nic {
             pairs,
             queue_max,
             check,
+            implied,
+            software_control,
         } = wanted;
         let needs_control = CTRL_FEATURES | ids::F_NET_MQ;
         if pairs == 0
@@ -413,6 +423,8 @@ impl Nic {
                 pairs,
                 mq: features & ids::F_NET_MQ != 0,
                 check,
+                implied,
+                software_control,
                 initial,
                 links: all,
                 port: own,
@@ -438,6 +450,11 @@ impl Nic {
         })
     }
 
+    /// Whether the driver uses a queue pair.
+    pub(crate) fn is_active(&self, pair: u16) -> bool {
+        pair < self.shared.lock().filter.pairs
+    }
+
     /// Changes the MAC address.
     pub(crate) fn set_mac(&self, mac: Mac) {
         self.shared.lock().mac = mac;
@@ -455,7 +472,12 @@ impl Nic {
 
     /// Executes what is in the control queue.
     fn control(&self, unit: &mut NicUnit, queue: &mut Queue, io: &Io<'_>) -> Again {
-        let Some(view) = io.view(queue).filter(|_| queue.is_active()) else {
+        let view = if self.software_control {
+            io.software_view(queue)
+        } else {
+            io.view(queue)
+        };
+        let Some(view) = view.filter(|_| queue.is_active()) else {
             return Again::No;
         };
         if io.features & ids::F_NET_CTRL_VQ == 0 {
@@ -514,7 +536,7 @@ impl Nic {
         let little_endian = little_endian(io.features);
         let change = execute(
             &shared.filter,
-            io.features,
+            io.features | self.implied,
             little_endian,
             self.pairs,
             command,
@@ -649,7 +671,14 @@ impl Class for Nic {
         self.port.set_pairs(1);
     }
 
-    fn stats(&self, unit: &NicUnit, idx: u16, features: u64, stats: &mut Stats<'_>) -> Result {
+    fn stats(
+        &self,
+        unit: &NicUnit,
+        _queue: &Queue,
+        idx: u16,
+        features: u64,
+        stats: &mut Stats<'_>,
+    ) -> Result {
         if idx == self.control_queue(features) {
             stats.put(c"cvq requests", unit.control.requests)?;
             stats.put(c"cvq successes", unit.control.successes)?;

@@ -23,6 +23,12 @@ pub(crate) trait Table: Send + Unpin + 'static {
     /// The contiguous range around an IOVA; `None` when nothing is mapped there.
     fn find(&self, iova: u64) -> Option<Range>;
 
+    /// As `find`, for software that looks up addresses by itself: the same, unless hardware finds
+    /// something where nothing is mapped.
+    fn find_in_software(&self, iova: u64) -> Option<Range> {
+        self.find(iova)
+    }
+
     /// Shows every range, for the administrator.
     fn show(&self, f: &mut dyn FnMut(Range));
 
@@ -55,39 +61,54 @@ impl<T: Table> Translate for AddressSpace<T> {
     }
 }
 
+/// An address space as software sees it that looks up addresses by itself.
+struct InSoftware<T>(Arc<AddressSpace<T>>);
+
+impl<T: Table> Translate for InSoftware<T> {
+    fn find(&self, iova: u64) -> Option<Range> {
+        self.0.table.lock().find_in_software(iova)
+    }
+}
+
 /// All address spaces of a device.
-pub(crate) struct AddressSpaces<T>(KVec<Arc<AddressSpace<T>>>);
+pub(crate) struct AddressSpaces<T> {
+    all: KVec<Arc<AddressSpace<T>>>,
+    /// The same ones.
+    in_software: KVec<InSoftware<T>>,
+}
 
 impl<T: Table> AddressSpaces<T> {
     /// Address spaces with these tables.
     pub(super) fn new(count: u32, mut table: impl FnMut() -> T) -> Result<Self> {
         let mut all = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+        let mut in_software = KVec::with_capacity(count as usize, GFP_KERNEL)?;
         for _ in 0..count {
             let table = table();
             let space = Arc::pin_init(
                 pin_init!(AddressSpace { table <- new_mutex!(table) }),
                 GFP_KERNEL,
             )?;
+            in_software.push(InSoftware(space.clone()), GFP_KERNEL)?;
             all.push(space, GFP_KERNEL)?;
         }
-        Ok(Self(all))
+        Ok(Self { all, in_software })
     }
 
     /// Those with a number below that of the address spaces.
     pub(super) fn get(&self, asid: u32) -> Result<&AddressSpace<T>> {
-        Ok(self.0.get(asid as usize).ok_or(EINVAL)?)
+        Ok(self.all.get(asid as usize).ok_or(EINVAL)?)
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &AddressSpace<T>> {
-        self.0.iter().map(|space| &**space)
+        self.all.iter().map(|space| &**space)
     }
 }
 
 impl<T: Table> fmt::Debug for AddressSpaces<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut result = Ok(());
-        for (asid, space) in self.0.iter().enumerate() {
+        for (asid, space) in self.all.iter().enumerate() {
             space.table.lock().show(&mut |range| {
                 let Range {
                     start,
@@ -116,6 +137,13 @@ pub(super) trait Spaces {
         asid: u32,
         user: Option<&'a UserAccess<'a>>,
     ) -> Option<Translation<'a>>;
+
+    /// As `translation`, for software that looks up addresses by itself.
+    fn software<'a>(
+        &'a self,
+        asid: u32,
+        user: Option<&'a UserAccess<'a>>,
+    ) -> Option<Translation<'a>>;
 }
 
 impl<T: Table> Spaces for AddressSpaces<T> {
@@ -126,6 +154,21 @@ impl<T: Table> Spaces for AddressSpaces<T> {
     ) -> Option<Translation<'a>> {
         let space = self.get(asid).ok()?;
         if !space.change(|table| table.is_usable()) {
+            return None;
+        }
+        Some(match user {
+            None => Translation::By(space),
+            Some(user) => Translation::User(space, user),
+        })
+    }
+
+    fn software<'a>(
+        &'a self,
+        asid: u32,
+        user: Option<&'a UserAccess<'a>>,
+    ) -> Option<Translation<'a>> {
+        let space = self.in_software.get(asid as usize)?;
+        if !space.0.change(|table| table.is_usable()) {
             return None;
         }
         Some(match user {
