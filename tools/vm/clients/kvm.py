@@ -454,7 +454,7 @@ def hotplug(tap, trace, mgmtdev):
 
 
 def dimm(tap, trace, mgmtdev):
-    """Memory is plugged under traffic, and unplugged where the guest lets it."""
+    """Memory is plugged under traffic."""
     t = f"pc-dimm, {mgmtdev}"
     nic = Nic(tap, "dimm0", mgmtdev)
     nic.title = t
