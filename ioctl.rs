@@ -257,7 +257,7 @@ impl Node {
         }
         let starts = status & !old & VIRTIO_CONFIG_S_DRIVER_OK != 0;
         let stops = old & !status & VIRTIO_CONFIG_S_DRIVER_OK != 0;
-        if stops {
+        if stops || status == 0 {
             for producer in &mut state.producers {
                 *producer = None;
             }
@@ -274,7 +274,8 @@ impl Node {
             // Whether it runs on is for the device to say.
             state.suspended &= driver_ok(&dev);
         }
-        if (starts && done.is_ok()) || (stops && done.is_err() && driver_ok(&dev)) {
+        // A parent may refuse to start, and says so in the status alone.
+        if ((starts && done.is_ok()) || (stops && done.is_err())) && driver_ok(&dev) {
             for idx in 0..self.nvqs {
                 self.offer_irq(state, &dev, idx as u16);
             }

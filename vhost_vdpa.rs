@@ -458,9 +458,10 @@ impl Node {
         if state.exposed {
             for asid in 0..self.nas {
                 state.empty_space(dev, asid)?;
-            }
-            for space in state.spaces.values_mut() {
-                space.forgotten_by_device();
+                // Now, and not when all are empty: the next one may fail.
+                if let Some(space) = state.spaces.get_mut(&asid) {
+                    space.forgotten_by_device();
+                }
             }
             state.exposed = false;
         }
@@ -481,10 +482,15 @@ impl Node {
             call.as_ref().withdraw(dev);
         }
         state.vq_num_max = dev.get_vq_num_max();
-        if clean && dev.has_compat_reset() {
+        // With an IOMMU of the platform, the map is in our domain, and no parent cleans that.
+        if clean && dev.has_compat_reset() && dev.map_style() != MapStyle::Platform {
             // The parent is back at its 1:1 map, which is not for userspace.
             state.exposed = true;
             state.foreign.fill(true);
+        }
+        // A reset before this one may have left it so. No table is pushed as long: a space that is
+        // already empty would be filled behind the back of what empties the others.
+        if state.exposed {
             self.conceal(state, dev)?;
         } else {
             let target = Target::new(dev, state.domain.as_ref(), state.range);

@@ -410,6 +410,33 @@ TEST_F(set_map, h05_04_failed_batch_end_is_retried)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
+TEST_F(set_map, h05_03_no_table_is_pushed_while_a_space_is_exposed)
+{
+	NOT_TRIED_ON_C("item 5.3, it does not empty it");
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_BATCH) |
+				       BACKEND(IOTLB_ASID)));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
+	/* A table that waits to be pushed. */
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
+	/* This reset empties the first space, and then fails at the second. */
+	ASSERT_OK(knob("fail_set_map_after", 1));
+	ASSERT_OK(knob("fail_set_map", -1));
+	EXPECT_ERRNO(EIO, set_status(self->fd, 0));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_EQ(1, TOLD("identity1"));
+	/* The next one keeps maps, and there is still something to take away first. */
+	ASSERT_OK(knob("fail_set_map", 0));
+	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_BATCH) |
+				       BACKEND(IOTLB_ASID) | BACKEND(IOTLB_PERSIST)));
+	EXPECT_OK(set_status(self->fd, 0));
+	EXPECT_EQ(0, TOLD("ranges0"));
+	EXPECT_EQ(0, TOLD("identity1"));
+	EXPECT_EQ(2, pinned_self());
+	CLOSE_NODE();
+	EXPECT_EQ(0, TOLD("unpinned"));
+}
+
 TEST_F(set_map, h05_04_stale_table_is_pushed_by_a_reset)
 {
 	NOT_TRIED_ON_C("item 5.4, it does not push again");

@@ -81,6 +81,7 @@ try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
 try "rustfmt" tools/build.sh fmtcheck
 try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
+try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
 named() { # named PREFIX LAST: a test for each fault of Documentation/testing.rst
 	local n missing=0
 	for n in $(seq -w 01 "$2"); do
