@@ -39,6 +39,10 @@ memory_back() { # and so does the guest's memory, of which VDUSE and its daemon 
 	for i in $(seq 100); do [ "$(free_pages)" -eq 112 ] && return; sleep 0.1; done
 	return 1
 }
+holders() { # the processes that have maps of it; none means that the kernel has
+	grep -l memfd:memory-backend /proc/[0-9]*/maps 2>/dev/null |
+		while IFS=/ read -r _ _ pid _; do echo "$(cat "/proc/$pid/comm") ($pid)"; done | tr '\n' ' '
+}
 state_of() { echo "/sys/kernel/debug/rust_vhost_vdpa/${1##*/}/state"; }
 value() { awk -v k="$2" '$1 == k { print $2 }' "$1" 2>/dev/null; } # value FILE KEY
 result() { sed -n "s/^RESULT $1 *//p" "$serial" | tr -d '\r' | tail -n 1; }
@@ -153,7 +157,7 @@ wrote=$(result wrote) wrote=${wrote%% *}
 at "guest: $n_files files verified, one written, $frames frames sent and received back"
 [ "$peak_pages" -ge 40000 ] || fail "only $peak_pages pages were pinned at peak: the guest's memory was not"
 memlock_back || fail "pinned pages: $pins_before before, $(pins) after the guest's exit"
-memory_back || fail "of 112 huge pages, $(free_pages) are free after the guest's exit"
+memory_back || fail "of 112 huge pages, $(free_pages) are free after the guest's exit; mapped by: $(holders)"
 at "pinned pages are back at $pins_before after the guest's exit, and its memory is free"
 
 # --- the same guest once more, killed in the middle of its frames
@@ -164,7 +168,7 @@ killed_pin=$(($(pins) - pins_before))
 [ "$killed_pin" -ge 40000 ] || fail "only $killed_pin pages were pinned before the kill"
 kill -9 "$guest"; wait "$guest" 2>/dev/null
 memlock_back || fail "pinned pages: $pins_before before, $(pins) after kill -9"
-memory_back || fail "of 112 huge pages, $(free_pages) are free after kill -9"
+memory_back || fail "of 112 huge pages, $(free_pages) are free after kill -9; mapped by: $(holders)"
 at "QEMU killed (-9) with $killed_pin pages pinned; back at $pins_before"
 
 # --- what the guest wrote, read from the image by the host
