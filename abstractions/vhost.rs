@@ -103,7 +103,7 @@ impl<T: Backend> Dev<T> {
         to_result(unsafe { bindings::vhost_dev_set_owner(self.raw.get()) } as c_int)?;
         let bound = bind();
         if bound.is_err() {
-            // SAFETY: As above; a null table means none. No queue is polled: polling begins in
+            // SAFETY: `raw` is initialised and its mutex held; a null table means none. No queue is polled: polling begins in
             // `vring_ioctl`, for an owner, and there was none when the mutex was taken.
             unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
         }
@@ -127,7 +127,7 @@ impl<T: Backend> Dev<T> {
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held.
         to_result(unsafe { bindings::vhost_dev_check_owner(self.raw.get()) } as c_int)?;
-        // SAFETY: As above.
+        // SAFETY: `raw` is initialised and its mutex held; vhost core checks `arg` itself.
         let ret = unsafe { bindings::vhost_vring_ioctl(self.raw.get(), cmd, arg as *mut c_void) };
         to_result(ret as c_int)
     }
