@@ -119,6 +119,9 @@ if [ $# -eq 0 ]; then
 	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" vduse_daemon
 fi
 
+# mawk reads whole blocks of a pipe, unless it is told to show each line as it comes.
+interactive=()
+[[ $(awk -W version 2>&1 </dev/null) != mawk* ]] || interactive=(-W interactive)
 echo 'TAP version 13'
 log "driver $DRIVER, parent ${MGMTDEV:-?}, device $VHOST_VDPA_DEV, kernel $(uname -r)"
 out=$(mktemp -d)
@@ -134,7 +137,7 @@ for t in "$@"; do
 	# 1 is a failure that some line tells of; anything else is a crash.
 	case $rc in 0 | 1 | 4) ;; *) echo "not ok 1 $t: ended with status $rc" ;; esac
 	echo "# ==== end $rc"
-done | awk -v totals="$out/totals" '
+done | awk "${interactive[@]}" -v totals="$out/totals" '
 	function finish_one(  n) {
 		if (planned >= 0 && seen < planned) {
 			fail++

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# The checks of make check that need no VM: formatting, lints, the rules of the source, models and
+# userspace fuzzers, how a kernel is chosen, what make KDIR= refuses. TAP on standard output.
+. "$(dirname "$0")/lib.sh"
+set +e
+cd "$PROJECT" || exit 1
+
+failed=0 log=$CACHE/logs/check-static.step
+# try NAME COMMAND...: passes if the command succeeds; else its last words are shown.
+try() {
+	local name=$1
+	shift
+	if "$@" >"$log" 2>&1 </dev/null; then
+		echo "ok - $name"
+	else
+		echo "not ok - $name"
+		tail -n 30 "$log" | sed 's/^/# /'
+		failed=1
+	fi
+}
+
+# Files that were deleted and not yet committed are no longer ours.
+sources() {
+	project_files "$@" | while read -r f; do [ ! -f "$f" ] || printf '%s\n' "$f"; done
+}
+
+# --- the source
+mapfile -t all < <(sources)
+mapfile -t rust < <(sources .rs)
+mapfile -t shell < <(sources .sh .ci/run)
+try "there is something to check" test ${#all[@]} -gt 50 -a ${#rust[@]} -gt 10 -a ${#shell[@]} -gt 5
+try "shell scripts parse" bash -c 'for f; do bash -n "$f" || exit 1; done' sh "${shell[@]}"
+try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py spdx "$@"' sh "${all[@]}"
+try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
+	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
+try "rustfmt" tools/build.sh fmtcheck
+try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
+try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
+named() { # named PREFIX LAST: a test for each fault of Documentation/testing.rst
+	local n missing=0
+	for n in $(seq -w 01 "$2"); do
+		grep -rqE "^TEST.*[ (]$1_${n}_" selftests/*.c || { echo "no test $1_$n"; missing=1; }
+		grep -q "^$1_$n " Documentation/testing.rst || { echo "$1_$n is not documented"; missing=1; }
+	done
+	return $missing
+}
+try "each fault that C's driver once had has a test named after it" named h04 25
+try "each fault that it still has has one too" named h05 16
+
+splats_found() { # splats_found TEXT: in a log that ends with it
+	local log rc
+	log=$(mktemp)
+	printf '[ 1.0] WARNING: while booting\n[ 2.0] vm: the script starts\n%s\n' "$1" >"$log"
+	tools/splats.sh "$log"
+	rc=$?
+	rm -f "$log"
+	return $rc
+}
+try "a kernel warning in a log is found" splats_found '[ 3.0] WARNING: kernel/fork.c:1 at f+0x1/0x2, CPU#0: sh/1'
+try "a lockdep report in a log is found" splats_found '[ 3.0] WARNING: possible circular locking dependency detected'
+try "a hung task in a log is found" splats_found '[ 3.0] INFO: task sh:1 blocked for more than 120 seconds.'
+no_splats() { ! splats_found "$1"; }
+try "what comes before the script, and an ordinary line, are no splats" no_splats '[ 3.0] virtio_blk: 1 queue'
+
+# --- how a kernel is chosen, on made-up package lists; that an interrupted run leaves nothing
+for script in resolve guard; do
+	printed=$("tools/$script-test.sh")
+	ended=$?
+	printf '%s\n' "$printed"
+	[[ $'\n'$printed != *$'\nnot ok '* ]] || failed=1
+	try "$script: the cases ran to their end" test "$ended" -eq 0
+done
+
+# --- KDIR: each unusable tree is refused, with the sentence that fits
+refused() { # refused DIR PATTERN
+	local out
+	out=$(make --no-print-directory -C "$PROJECT" KDIR="$1" modules 2>&1) &&
+		{ echo "not refused: $out"; return 1; }
+	grep -qE "$2" <<<"$out" || { echo "other words than $2: $out"; return 1; }
+}
+kdir=$(mktemp -d)
+try "KDIR that does not exist is refused" refused "$kdir/none" 'not a directory'
+try "KDIR that is no kernel tree is refused" refused "$kdir" 'not a kernel build tree'
+printf 'VERSION = 6\nPATCHLEVEL = 12\n' >"$kdir/Makefile"
+try "KDIR of another series is refused" refused "$kdir" 'Linux 6\.12, and these modules are written for'
+for series in $(supported_series); do
+	printf 'VERSION = %s\nPATCHLEVEL = %s\n' ${series/./ } >"$kdir/Makefile"
+	try "KDIR of Linux $series is refused only for what it lacks" refused "$kdir" 'not configured'
+done
+echo '# CONFIG_RUST is not set' >"$kdir/.config"
+try "KDIR without Rust is refused" refused "$kdir" 'without Rust'
+echo 'CONFIG_RUST=y' >"$kdir/.config"
+try "KDIR without vDPA is refused" refused "$kdir" 'without CONFIG_VDPA'
+printf 'CONFIG_VDPA=m\nCONFIG_VHOST=m\nCONFIG_RUSTC_VERSION_TEXT="rustc 0.1 (none)"\n' >>"$kdir/.config"
+try "KDIR without Rust metadata is refused" refused "$kdir" 'no Rust metadata'
+mkdir "$kdir/rust"; touch "$kdir/rust/libkernel.rmeta" "$kdir/Module.symvers"
+printf '#!/bin/sh\necho "rustc 0.2 (other)"\n' >"$kdir/rustc"; chmod +x "$kdir/rustc"
+RUSTC=$kdir/rustc try "KDIR of another rustc is refused" refused "$kdir" "was built with 'rustc 0.1 \(none\)'"
+rm -rf "$kdir"
+
+# --- what needs a build
+try "clippy" tools/build.sh clippy
+try "the page about parents has the sample's text" tools/in-root.sh sh -c \
+	'cd /src && exec tools/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
+try "requests to disks do as a model of them" tools/request-fuzz.sh 5
+try "memory keys translate as plain ranges do" tools/mlx5-keys.sh 5
+exit $failed
