@@ -37,7 +37,7 @@ help:
 	@echo '  cache-clean  remove everything that was prepared'
 	@echo
 	@echo 'KERNEL=NAME chooses a kernel: '"$$(awk '$$1 == "kernel" { printf "%s%s", sep, $$2; sep = ", " }' tools/kernels)"
-	@echo 'Variables: DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, VHOST_VDPA_CACHE, VM_ACCEL=kvm|tcg'
+	@echo 'Variables: DEBIAN_MIRROR, DEBIAN_SECURITY_MIRROR, DEBIAN_EXPIRED=1, VHOST_VDPA_CACHE, VM_ACCEL=kvm|tcg'
 
 ifdef KDIR
 

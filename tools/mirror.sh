@@ -22,3 +22,10 @@ MIRROR_SECURITY=${MIRROR_SECURITY%/}
 # A mirror set by hand usually carries the security archive beside the main one.
 [ -n "$MIRROR_SECURITY" ] && [ -z "${DEBIAN_MIRROR:-}${DEBIAN_SECURITY_MIRROR:-}" ] ||
 	MIRROR_SECURITY=${DEBIAN_SECURITY_MIRROR:-$MIRROR-security}
+
+# DEBIAN_EXPIRED=1 accepts package lists that are past their date: an archive that is not renewed, as
+# a snapshot or an old copy of sid. What stands before the address is an option of sources.list.
+if [ -n "${DEBIAN_EXPIRED:-}" ]; then
+	MIRROR="[check-valid-until=no] $MIRROR"
+	MIRROR_SECURITY="[check-valid-until=no] $MIRROR_SECURITY"
+fi

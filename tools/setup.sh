@@ -78,7 +78,7 @@ download_list() {
 		cp "$VHOST_VDPA_LISTS/$1" "$2" 2>/dev/null || : >"$2"
 		return
 	fi
-	timeout "${3:-300}" /usr/lib/apt/apt-helper download-file "$MIRROR/dists/$1/main/binary-amd64/Packages.xz" "$2.xz" &&
+	timeout "${3:-300}" /usr/lib/apt/apt-helper download-file "${MIRROR#\[*\] }/dists/$1/main/binary-amd64/Packages.xz" "$2.xz" &&
 		xz -dc "$2.xz" >"$2" || : >"$2"
 }
 
