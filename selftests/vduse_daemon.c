@@ -1021,6 +1021,8 @@ TEST_F(silent, removal_while_idle)
 		EXPECT_EQ(0, job_wait(&b->jobs[1], variant->limit));
 		EXPECT_GT(variant->timeout * 1000 + PROMPT, now_ms() - start);
 	} else {
+		/* The removal has begun once the node is gone. */
+		EXPECT_TRUE(WAIT_FOR(access(b->v.node, F_OK), PROMPT));
 		EXPECT_EQ(JOB_RUNS, job_wait(&b->jobs[1], 1000));
 		EXPECT_NE(JOB_RUNS, job_kill(&b->jobs[1], PROMPT));
 	}
