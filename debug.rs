@@ -58,6 +58,7 @@ impl Kicks {
 pub(crate) struct Told {
     incoherent_iommu: Atomic<bool>,
     table_full: Atomic<bool>,
+    parent_full: Atomic<bool>,
     memlock: Atomic<bool>,
     features: Atomic<bool>,
 }
@@ -68,6 +69,7 @@ impl Default for Told {
         Self {
             incoherent_iommu: never(),
             table_full: never(),
+            parent_full: never(),
             memlock: never(),
             features: never(),
         }
@@ -90,13 +92,23 @@ impl Told {
         }
     }
 
-    /// An `UPDATE` failed with `ENOSPC`.
+    /// An `UPDATE` failed because the address space has as many ranges as it may have.
     pub(crate) fn table_full(&self, minor: i32, asid: u32) {
         if first(&self.table_full) {
             let limit = params::max_iotlb_entries();
             pr_warn!(
                 "vhost-vdpa-{minor}: map refused: address space {asid} is full, \
                  max_iotlb_entries={limit} bounds it\n"
+            );
+        }
+    }
+
+    /// An `UPDATE` failed because the parent has no room for its ranges (`ENOSPC`).
+    pub(crate) fn parent_full(&self, minor: i32, asid: u32) {
+        if first(&self.parent_full) {
+            pr_warn!(
+                "vhost-vdpa-{minor}: map refused: the parent's table of address space {asid} is full, \
+                 a limit of the parent bounds it\n"
             );
         }
     }

@@ -228,15 +228,17 @@ impl Node {
             Some(_) => work.space.push(&work.target),
             None => work.space.settle(&work.target),
         })
+        .inspect_err(|e| {
+            if *e == ENOSPC {
+                self.told.parent_full(self.minor, asid);
+            }
+        })
     }
 
     fn update(&self, asid: u32, msg: &Message) -> Result {
         let mapped = self.map(asid, msg);
         let range = (msg.iova, msg.size, msg.uaddr);
         trace::map(self.minor, asid, range, msg.perm, &mapped);
-        if mapped == Err(ENOSPC) {
-            self.told.table_full(self.minor, asid);
-        }
         mapped.map(|_| ())
     }
 
@@ -247,7 +249,7 @@ impl Node {
         // Page faults happen here, with no lock held.
         let update = Update::new(msg, !self.use_va).and_then(|update| {
             if self.use_va {
-                unshared = self.look_up(&update, &mut maps)?;
+                unshared = self.look_up(asid, &update, &mut maps)?;
             } else {
                 self.pin(asid, &update, &mut maps)?;
             }
@@ -259,7 +261,14 @@ impl Node {
             let Update { iova, last, .. } = update?;
             let n = maps.len() as u64;
             let batch = work.batch.is_some();
-            (work.space).insert(&work.target, (iova, last), &mut maps, batch)?;
+            let fits = maps.len() <= work.space.room();
+            (work.space)
+                .insert(&work.target, (iova, last), &mut maps, batch)
+                .inspect_err(|e| match (*e == ENOSPC, fits) {
+                    (true, true) => self.told.parent_full(self.minor, asid),
+                    (true, false) => self.told.table_full(self.minor, asid),
+                    (false, _) => (),
+                })?;
             work.counts.maps = work.counts.maps.wrapping_add(n);
             work.counts.unshared_bytes = work.counts.unshared_bytes.wrapping_add(unshared);
             Ok(n)
@@ -286,6 +295,7 @@ impl Node {
         let mut iova = update.iova;
         gup::pin(update.uaddr, npages, write, |pages| {
             if maps.len() >= room {
+                self.told.table_full(self.minor, asid);
                 return Err(ENOSPC);
             }
             let size = pages.size();
@@ -322,7 +332,7 @@ impl Node {
     ///
     /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
     /// The memory is the caller's, who is found to be the owner, or not, when the state is locked.
-    fn look_up(&self, update: &Update, maps: &mut Mappings) -> Result<u64> {
+    fn look_up(&self, asid: u32, update: &Update, maps: &mut Mappings) -> Result<u64> {
         let current = current!();
         let mm = current.mm().ok_or(EPERM)?;
         let (write, read) = (
@@ -333,6 +343,7 @@ impl Node {
         usermap::lookup(mm, range, write, read, |offset, size, file| {
             // One is always let through: where it goes is checked for room.
             if !maps.is_empty() && maps.len() >= params::max_iotlb_entries() as usize {
+                self.told.table_full(self.minor, asid);
                 return Err(ENOSPC);
             }
             let map = Mapping::file(

@@ -920,6 +920,14 @@ TEST_F(one, refusals_are_explained_once)
 	ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
 	ASSERT_OK(iotlb_batch(self->fd, 0, false));
 
+	/* A parent's own limit is no limit of ours: at a map, and at the end of a batch. */
+	ORDER("full", "set_map", 2);
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, 0x1000, PAGE, p));
+	ASSERT_OK(iotlb_batch(self->fd, 0, true));
+	ORDER("full", "set_map", 1);
+	EXPECT_ERRNO(EFAULT, iotlb_batch(self->fd, 0, false));
+	EXPECT_EQ(1, logged(kmsg, "the parent's table"));
+
 	ORDER("fail", "set_driver_features", 2);
 	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));
 	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));

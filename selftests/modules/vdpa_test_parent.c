@@ -13,6 +13,7 @@
  *	enter OP N	the next N calls of OP wait before they do anything
  *	leave OP N	the next N calls of OP wait when they are done, before they return
  *	fail OP N	the next N calls of OP fail with EIO and do nothing (-1: all of them)
+ *	full OP N	the same, with ENOSPC
  *	go OP		calls of OP that wait go on, and none waits any more
  *
  * and tells for each op how often it was called ("calls_OP N") and how many calls of it
@@ -97,6 +98,7 @@ static const char *const op_names[] = { OPS(OP_NAME) };
 
 struct latch {
 	int enter, leave, fail;		/* how many calls still to stop, or to fail */
+	int err;			/* what they fail with */
 	unsigned int gone;		/* how often those that wait were let go */
 	unsigned long calls;
 	int waiting;
@@ -187,7 +189,7 @@ static struct op_call op_begin(struct test_dev *t, enum op op)
 	if (l->fail) {
 		if (l->fail > 0)
 			l->fail--;
-		call.err = -EIO;
+		call.err = l->err;
 	}
 	return call;
 }
@@ -794,14 +796,16 @@ static ssize_t ops_write(struct file *file, const char __user *from, size_t len,
 		return len;
 	}
 	guard(spinlock)(&t->latch_lock);
-	if (!strcmp(what, "enter"))
+	if (!strcmp(what, "enter")) {
 		l->enter = n;
-	else if (!strcmp(what, "leave"))
+	} else if (!strcmp(what, "leave")) {
 		l->leave = n;
-	else if (!strcmp(what, "fail"))
+	} else if (!strcmp(what, "fail") || !strcmp(what, "full")) {
 		l->fail = n;
-	else
+		l->err = what[1] == 'a' ? -EIO : -ENOSPC;
+	} else {
 		return -EINVAL;
+	}
 	return len;
 }
 
