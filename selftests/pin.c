@@ -5,6 +5,8 @@
  *
  * Applies to parents that map by physical address; others are skipped.
  */
+#include <sys/socket.h>
+
 #include "vdpa_test.h"
 
 #define PAGES	64
@@ -359,6 +361,137 @@ TEST_F(pin, memlock_limit_spans_address_spaces)
 	EXPECT_ERRNO(EFAULT, iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE,
 				      self->iova, PAGE, self->mem,
 				      VHOST_ACCESS_RW));
+}
+
+/*
+ * The memory of a q35 guest as QEMU maps it, in pages and to a quarter of the size, so that every
+ * parent's table has room for single pages: the hole for VGA stays unmapped.
+ */
+static const struct {
+	size_t gpa, pages;
+	uint8_t perm;
+} guest[] = {
+	{ 0, 0x28, VHOST_ACCESS_RW },
+	{ 0x30, 8, VHOST_ACCESS_RO },	/* option ROMs */
+	{ 0x38, 8, VHOST_ACCESS_RO },	/* firmware */
+	{ 0x40, 0x20, VHOST_ACCESS_RW },
+};
+#define GUEST_PARTS	(sizeof(guest) / sizeof(guest[0]))
+#define GUEST_LAST	(guest[GUEST_PARTS - 1])
+#define GUEST_HOLE	0x28
+#define GUEST_PAGES	0x58
+
+/* Map one part of a guest. */
+static int map_part(int fd, uint64_t iova, char *mem, size_t i)
+{
+	uint64_t at = guest[i].gpa * PAGE;
+
+	return iotlb_v2(fd, 0, VHOST_IOTLB_UPDATE, iova + at, guest[i].pages * PAGE, mem + at,
+			guest[i].perm);
+}
+
+/* Map a guest in one batch. Returns the first error, or 0. */
+static int map_guest(int fd, uint64_t iova, char *mem)
+{
+	int r = iotlb_batch(fd, 0, true), ended;
+	size_t i;
+
+	for (i = 0; i < GUEST_PARTS && !r; i++)
+		r = map_part(fd, iova, mem, i);
+	ended = iotlb_batch(fd, 0, false);
+	return r ?: ended;
+}
+
+/*
+ * Start a process that sets the limit of this one to each number of pages that is written to the
+ * descriptor, as prlimit(1) does, and answers with a byte. It ends with this one.
+ */
+static int start_operator(int device)
+{
+	pid_t client = getpid();
+	struct rlimit l;
+	size_t pages;
+	int s[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s))
+		return -errno;
+	switch (fork()) {
+	case -1:
+		return -errno;
+	case 0:
+		close(device);
+		close(s[0]);
+		while (read(s[1], &pages, sizeof(pages)) == sizeof(pages)) {
+			char failed;
+
+			l.rlim_cur = l.rlim_max = pages * PAGE;
+			failed = !!prlimit(client, RLIMIT_MEMLOCK, &l, NULL);
+			if (write(s[1], &failed, 1) != 1)
+				break;
+		}
+		_exit(0);
+	}
+	close(s[1]);
+	return s[0];
+}
+
+static int operator_limits(int fd, size_t pages)
+{
+	char failed;
+
+	if (write(fd, &pages, sizeof(pages)) != sizeof(pages) || read(fd, &failed, 1) != 1)
+		return -EIO;
+	return failed ? -EPERM : 0;
+}
+
+TEST_F(pin, memlock_limit_of_a_guest_is_exact)
+{
+	char *mem = private_pages((GUEST_LAST.gpa + GUEST_LAST.pages) * PAGE);
+	int operator = start_operator(self->fd);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_LE(0, operator);
+	ASSERT_OK(drop_capabilities());
+	OWN();
+	/* One page short: the last part is refused, and the others stay. */
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES - 1));
+	EXPECT_ERRNO(EFAULT, map_guest(self->fd, self->iova, mem));
+	EXPECT_EQ(GUEST_PAGES - GUEST_LAST.pages, pinned_self());
+	ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
+	EXPECT_EQ(0, pinned_self());
+	/* Exact: all of it, and no page more. */
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES));
+	ASSERT_OK(map_guest(self->fd, self->iova, mem));
+	EXPECT_EQ(GUEST_PAGES, pinned_self());
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + GUEST_HOLE * PAGE, PAGE, self->mem));
+	EXPECT_EQ(GUEST_PAGES, pinned_self());
+}
+
+TEST_F(pin, memlock_limit_changes_under_a_guest)
+{
+	char *mem = private_pages((GUEST_LAST.gpa + GUEST_LAST.pages) * PAGE);
+	int operator = start_operator(self->fd);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_LE(0, operator);
+	ASSERT_OK(drop_capabilities());
+	OWN();
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES));
+	ASSERT_OK(map_guest(self->fd, self->iova, mem));
+	/* Lowered: what is mapped stays, and what is new or mapped again is refused. */
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES / 2));
+	EXPECT_EQ(GUEST_PAGES, pinned_self());
+	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + GUEST_HOLE * PAGE, PAGE, self->mem));
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova + guest[1].gpa * PAGE, guest[1].pages * PAGE));
+	EXPECT_EQ(GUEST_PAGES - guest[1].pages, pinned_self());
+	EXPECT_ERRNO(EFAULT, map_part(self->fd, self->iova, mem, 1));
+	EXPECT_EQ(GUEST_PAGES - guest[1].pages, pinned_self());
+	/* Raised, by as much as is needed: the same map is accepted. */
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES - 1));
+	EXPECT_ERRNO(EFAULT, map_part(self->fd, self->iova, mem, 1));
+	ASSERT_OK(operator_limits(operator, GUEST_PAGES));
+	ASSERT_OK(map_part(self->fd, self->iova, mem, 1));
+	EXPECT_EQ(GUEST_PAGES, pinned_self());
 }
 
 TEST_F(pin, h05_04_remap_in_a_batch_fits_the_limit)
