@@ -79,8 +79,8 @@ fi
 # but what needs the debug kernel, or set-up for another one, only when the first has had time to make it.
 # Kernels beside the default one, by name.
 mapfile -t others < <(kernel_names check=some | grep -vxF "$KERNEL")
-order=(debug selftests disks simulators matrix fuzz vp_vdpa-debug "${others[@]/#/kernel-}" static libblkio cables
-	clients mlx5 vp_vdpa sample compile-fail hostile)
+order=(debug selftests disks simulators matrix kvm-guests fuzz vp_vdpa-debug "${others[@]/#/kernel-}"
+	static libblkio cables clients mlx5 vp_vdpa sample compile-fail hostile)
 
 vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	local limit=$1
@@ -141,6 +141,7 @@ run_suite() { # run_suite NAME: prints TAP
 		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
 	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;
 	matrix) vm 2400 tools/vm/matrix.sh ;;
+	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust gone ;;
 	mlx5) vm 1800 tools/vm/mlx5-compat.sh provision rust ;;
 	sample) vm 1800 tools/vm/sample.sh ;;
 	# What depends on the kernel; make kernels runs all of it.
