@@ -61,6 +61,7 @@ load_modules() {
 # The parent of selftests/modules, if it was built (tools/test-modules.sh).
 load_test_parent() {
 	local ko=${TEST_MODULES:-/cache/test-modules-${VM_KERNEL:-stock}}/vdpa_test_parent.ko
+	[ ! -e "$ko" ] || export TEST_PARENT_KO=$ko
 	declare -F insmod_file >/dev/null && [ -e "$ko" ] && [ ! -d /sys/module/vdpa_test_parent ] || return 0
 	insmod_file "$ko" || bail "the test parent does not load"
 }

@@ -38,6 +38,7 @@ static inline int knobs_reset(void)
 
 	for (i = 0; i < ARRAY_SIZE(names); i++)
 		r = r ?: knob(names[i], 0);
+	r = r ?: knob("device_id", VIRTIO_ID_CONSOLE);
 	return r ?: knob("spaces", 2);
 }
 

@@ -19,6 +19,10 @@
  * and tells for each op how often it was called ("calls_OP N") and how many calls of it
  * wait ("waiting_OP N"), and how often an op was called while another one ran
  * ("overlaps N"). When the file is closed nothing waits or fails any more.
+ *
+ * That file holds the module. For its removal the parameter "order" takes the same orders for
+ * the device that was made last, and tells which of its ops wait. What a device is left with
+ * when it is deleted goes to the log, as "left NAME KEY VALUE...".
  */
 #include <linux/debugfs.h>
 #include <linux/device.h>
@@ -28,6 +32,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pci.h>
 #include <linux/seq_file.h>
 #include <linux/vdpa.h>
 #include <linux/vhost_iotlb.h>
@@ -52,6 +57,14 @@ MODULE_PARM_DESC(style, "0: set_map, 1: dma_map, 2: neither, 3: set_map with use
 static int spaces = 2;
 module_param(spaces, int, 0644);
 MODULE_PARM_DESC(spaces, "address spaces of a device");
+
+static unsigned int device_id = VIRTIO_ID_CONSOLE;
+module_param(device_id, uint, 0644);
+MODULE_PARM_DESC(device_id, "virtio device ID of a device");
+
+static char *dma_dev;
+module_param(dma_dev, charp, 0644);
+MODULE_PARM_DESC(dma_dev, "PCI device behind an IOMMU that does the DMA of devices with neither");
 
 /* How a device calls back, whenever it is running. */
 enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
@@ -89,7 +102,7 @@ module_param(lose_table, bool, 0644);
 	X(get_device_id) X(get_status) X(set_status) X(reset)		\
 	X(suspend) X(resume) X(get_config_size) X(get_config)		\
 	X(set_config) X(set_map) X(dma_map) X(dma_unmap) X(reset_map)	\
-	X(set_group_asid) X(bind_mm) X(unbind_mm)
+	X(set_group_asid) X(bind_mm) X(unbind_mm) X(get_vq_notification)
 
 #define OP_ENUM(name)	OP_##name,
 enum op { OPS(OP_ENUM) N_OPS };
@@ -118,6 +131,7 @@ struct test_dev {
 	bool *identity;
 	unsigned int groups[NVQS];	/* the address space of each */
 	bool va;
+	u32 device_id;
 	bool suspended;
 	struct mm_struct *mm;		/* compared, never followed */
 	spinlock_t latch_lock;		/* of what follows */
@@ -133,6 +147,7 @@ struct test_dev {
 	struct hrtimer timer;
 	struct work_struct work;
 	struct page *doorbell;
+	struct device *behind;		/* an IOMMU */
 	struct dentry *file, *ops_file;
 	u8 config[64];
 	unsigned long set_maps, dma_maps, dma_unmaps, resets, cleans, reset_maps;
@@ -141,6 +156,10 @@ struct test_dev {
 };
 
 static struct dentry *debug_dir;
+
+/* The device that was made last. */
+static struct test_dev *latest;
+static DEFINE_SPINLOCK(latest_lock);
 
 static struct test_dev *to_test(struct vdpa_device *vdpa)
 {
@@ -176,6 +195,12 @@ static void stop_at(struct test_dev *t, struct latch *l, int *count)
 	l->waiting--;
 }
 
+/* Doorbells may be asked for at any time, beside other ops. */
+static bool runs_alone(enum op op)
+{
+	return op != OP_get_vq_notification;
+}
+
 static struct op_call op_begin(struct test_dev *t, enum op op)
 {
 	struct latch *l = &t->latches[op];
@@ -183,7 +208,7 @@ static struct op_call op_begin(struct test_dev *t, enum op op)
 
 	guard(spinlock)(&t->latch_lock);
 	l->calls++;
-	if (t->inside++)
+	if (runs_alone(op) && t->inside++)
 		t->overlaps++;
 	stop_at(t, l, &l->enter);
 	if (l->fail) {
@@ -201,7 +226,8 @@ static void op_end(struct op_call *call)
 
 	guard(spinlock)(&t->latch_lock);
 	stop_at(t, l, &l->leave);
-	t->inside--;
+	if (runs_alone(call->op))
+		t->inside--;
 }
 
 DEFINE_CLASS(op_call, struct op_call, op_end(&_T), op_begin(dev, which), struct test_dev *dev,
@@ -495,6 +521,7 @@ static int test_get_vq_state(struct vdpa_device *vdpa, u16 idx,
 static struct vdpa_notification_area
 test_get_vq_notification(struct vdpa_device *vdpa, u16 idx)
 {
+	OP(to_test(vdpa), get_vq_notification);
 	return (struct vdpa_notification_area) {
 		.addr = page_to_phys(to_test(vdpa)->doorbell),
 		.size = PAGE_SIZE,
@@ -548,7 +575,7 @@ static u16 test_get_vq_num_max(struct vdpa_device *vdpa)
 static u32 test_get_device_id(struct vdpa_device *vdpa)
 {
 	OP(to_test(vdpa), get_device_id);
-	return VIRTIO_ID_CONSOLE;
+	return to_test(vdpa)->device_id;
 }
 
 static u32 test_get_vendor_id(struct vdpa_device *vdpa)
@@ -645,6 +672,9 @@ static void test_free(struct vdpa_device *vdpa)
 	struct test_dev *t = to_test(vdpa);
 	int i;
 
+	scoped_guard(spinlock, &latest_lock)
+		if (latest == t)
+			latest = NULL;
 	remove_files(t);
 	hrtimer_cancel(&t->timer);
 	cancel_work_sync(&t->work);
@@ -653,6 +683,7 @@ static void test_free(struct vdpa_device *vdpa)
 			vhost_iotlb_free(t->maps[i]);
 	kvfree(t->maps);
 	kvfree(t->identity);
+	put_device(t->behind);
 	if (t->doorbell)
 		__free_page(t->doorbell);
 }
@@ -773,18 +804,12 @@ static void latch_go(struct test_dev *t, struct latch *l)
 	wake_up_all(&t->latch_wait);
 }
 
-static ssize_t ops_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+static int take_order(struct test_dev *t, const char *text)
 {
-	struct test_dev *t = file_inode(file)->i_private;
-	char text[64], what[16], name[32];
+	char what[16], name[32];
 	struct latch *l;
 	int n = 0, i;
 
-	if (len >= sizeof(text))
-		return -EINVAL;
-	if (copy_from_user(text, from, len))
-		return -EFAULT;
-	text[len] = 0;
 	if (sscanf(text, "%15s %31s %d", what, name, &n) < 2)
 		return -EINVAL;
 	i = match_string(op_names, N_OPS, name);
@@ -793,7 +818,7 @@ static ssize_t ops_write(struct file *file, const char __user *from, size_t len,
 	l = &t->latches[i];
 	if (!strcmp(what, "go")) {
 		latch_go(t, l);
-		return len;
+		return 0;
 	}
 	guard(spinlock)(&t->latch_lock);
 	if (!strcmp(what, "enter")) {
@@ -806,8 +831,66 @@ static ssize_t ops_write(struct file *file, const char __user *from, size_t len,
 	} else {
 		return -EINVAL;
 	}
-	return len;
+	return 0;
 }
+
+static ssize_t ops_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	char text[64];
+	int ret;
+
+	if (len >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, len))
+		return -EFAULT;
+	text[len] = 0;
+	ret = take_order(file_inode(file)->i_private, text);
+	return ret ?: len;
+}
+
+/* The device that was made last, held; or NULL. */
+static struct test_dev *get_latest(void)
+{
+	guard(spinlock)(&latest_lock);
+	if (!latest || !kobject_get_unless_zero(&latest->vdpa.dev.kobj))
+		return NULL;
+	return latest;
+}
+
+static int order_set(const char *text, const struct kernel_param *unused)
+{
+	struct test_dev *t = get_latest();
+	int ret;
+
+	if (!t)
+		return -ENODEV;
+	ret = take_order(t, text);
+	put_device(&t->vdpa.dev);
+	return ret;
+}
+
+static int order_get(char *buf, const struct kernel_param *unused)
+{
+	struct test_dev *t = get_latest();
+	int i, n = 0;
+
+	if (!t)
+		return -ENODEV;
+	scoped_guard(spinlock, &t->latch_lock)
+		for (i = 0; i < N_OPS; i++)
+			if (t->latches[i].waiting)
+				n += sysfs_emit_at(buf, n, "waiting_%s %d\n", op_names[i],
+						   t->latches[i].waiting);
+	put_device(&t->vdpa.dev);
+	return n;
+}
+
+static const struct kernel_param_ops order_ops = {
+	.set = order_set,
+	.get = order_get,
+};
+module_param_cb(order, &order_ops, NULL, 0600);
+MODULE_PARM_DESC(order, "orders for the ops of the device that was made last");
 
 static int ops_open(struct inode *inode, struct file *file)
 {
@@ -867,6 +950,7 @@ static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
 	if (IS_ERR(t))
 		return PTR_ERR(t);
 	t->va = va;
+	t->device_id = device_id;
 	t->nas = t->vdpa.nas;
 	spin_lock_init(&t->latch_lock);
 	init_waitqueue_head(&t->latch_wait);
@@ -880,6 +964,15 @@ static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
 	if (dma_set_mask_and_coherent(&t->vdpa.dev, DMA_BIT_MASK(64)))
 		goto put;
 	t->vdpa.vmap.dma_dev = &t->vdpa.dev;
+	if (ops == &neither_ops && dma_dev && *dma_dev) {
+		/* What is written to a parameter may end with a newline. */
+		t->behind = bus_find_device_by_name(&pci_bus_type, NULL, strim(dma_dev));
+		ret = -ENODEV;
+		if (!t->behind)
+			goto put;
+		t->vdpa.vmap.dma_dev = t->behind;
+		ret = -ENOMEM;
+	}
 	t->doorbell = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!t->doorbell)
 		goto put;
@@ -897,6 +990,8 @@ static int test_dev_add(struct vdpa_mgmt_dev *mdev, const char *name,
 	snprintf(file, sizeof(file), "%s.ops", name);
 	t->ops_file = debugfs_create_file(file, 0600, debug_dir, t, &ops_fops);
 	hrtimer_start(&t->timer, ms_to_ktime(1), HRTIMER_MODE_REL);
+	scoped_guard(spinlock, &latest_lock)
+		latest = t;
 	ret = _vdpa_register_device(&t->vdpa, NVQS);
 	if (!ret)
 		return 0;
@@ -905,12 +1000,25 @@ put:
 	return ret;
 }
 
+static void tell_what_is_left(struct test_dev *t)
+{
+	int i, ranges = 0, callbacks = !!t->config_cb.callback;
+
+	for (i = 0; i < t->nas; i++)
+		ranges += t->maps[i]->nmaps;
+	for (i = 0; i < NVQS; i++)
+		callbacks += t->vqs[i].cb.callback || t->vqs[i].cb.trigger;
+	pr_info("left %s status %u ranges %d callbacks %d mm %d unpinned %lu\n",
+		dev_name(&t->vdpa.dev), t->status, ranges, callbacks, !!t->mm, t->unpinned);
+}
+
 static void test_dev_del(struct vdpa_mgmt_dev *mdev, struct vdpa_device *vdpa)
 {
 	struct test_dev *t = to_test(vdpa);
 
 	get_device(&vdpa->dev);
 	_vdpa_unregister_device(vdpa);
+	tell_what_is_left(t);
 	/* Their names are free again even if someone holds one open. */
 	remove_files(t);
 	put_device(&vdpa->dev);
