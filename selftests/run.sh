@@ -15,6 +15,7 @@
 #   USE_VA=0|1		simulators: map by physical (default) or user address
 #   BATCH=0|1		simulators: dma_map, or set_map (default)
 #   ENTRIES=N		simulators: no more than N entries an address space
+#   ENDINGS_STRIDE=N	endings runs every Nth of its cells (8); tools/endings.sh runs all
 #   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
@@ -83,7 +84,7 @@ load_test_parent
 if [ -z "${DRIVER:-}" ]; then
 	[ -d /sys/module/rust_vhost_vdpa ] && DRIVER=rust || DRIVER=c
 fi
-export DRIVER ENTRIES=${ENTRIES:-}
+export DRIVER ENTRIES=${ENTRIES:-} ENDINGS_STRIDE=${ENDINGS_STRIDE:-8}
 
 if [ -z "${MGMTDEV:-}" ]; then
 	for m in rust_vdpasim_net vdpasim_net; do
@@ -117,7 +118,7 @@ if [ $# -eq 0 ]; then
 	esac
 	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
 	# It brings its own devices, so once is enough.
-	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" vduse_daemon
+	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" vduse_daemon endings
 fi
 
 # mawk reads whole blocks of a pipe, unless it is told to show each line as it comes.

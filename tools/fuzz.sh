@@ -9,8 +9,9 @@
 #   tools/fuzz.sh --threads [SECONDS]	two threads on one file, on our driver alone:
 #		nothing is compared (VM_KERNEL=debug has KASAN and lockdep look on)
 #
-# PARENT is set_map or dma_map, and either with ,use_va. SEED (from the clock),
-# SEEDS (50) a round, OPS (300) a seed and PARENTS (all four) choose what fresh
+# PARENT is set_map or dma_map, either with ,use_va; or vduse. The device goes and comes back now and
+# then, and the daemon of vduse dies, on ours with the file open (in the corpus only with ,gone). SEED (from the clock),
+# SEEDS (50) a round, OPS (300) a seed and PARENTS (all five) choose what fresh
 # seeds are run; KEEP=1 keeps the last round's logs, KO=DIR (as the VM sees it) takes
 # our module from there, PREPARED=1 builds nothing but the fuzzer.
 . "$(dirname "$0")/lib.sh"
@@ -42,6 +43,8 @@ if [ -z "${PREPARED:-}" ]; then
 fi
 mkdir -p "$CACHE/fuzz"
 step "building the fuzzer" in_root gcc -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
+step "building the daemon" in_root gcc -O2 -Wall -D_GNU_SOURCE= -isystem /cache/tree/tools/testing/selftests \
+	-static -o /cache/fuzz/vdused /src/selftests/fuzz/vdused.c
 out=$CACHE/fuzz/last-$name
 set +e
 "$PROJECT/tools/vm.sh" -n $name -t $((limit + 900)) "${vars[@]}" "$PROJECT/tools/vm/fuzz.sh" |

@@ -3,7 +3,7 @@
 # make soak: what takes too long for `make check`, on the debug kernel: KASAN, lockdep
 # and the checks of sleeping in atomic context look on, and a splat fails the run.
 #
-#   tools/soak.sh [PART...]	parent, removal, rmmod, calls, faults (default: all of them)
+#   tools/soak.sh [PART...]	parent, removal, rmmod, calls, faults, endings (default: all of them)
 #
 # parent: the selftests on vdpa_test_parent
 # removal: ROUNDS (1000) devices are deleted, REBINDS (100) unbound and as many given to
@@ -13,6 +13,8 @@
 #	an interrupt, through its trigger, and from a worker (CALLS chooses among an_interrupt,
 #	its_trigger and a_worker)
 # faults: every call with each of its allocations and user copies failing
+# endings: every operation against every ending, in a VM of its own (tools/endings.sh), with
+#	kmemleak where the kernel has it
 #
 # VM_KERNEL=stock runs them on the distribution's kernel (which injects no faults),
 # MODULES=c with the C driver, on which removal waits for ever.
@@ -30,8 +32,16 @@ fi
 step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
 step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests \
 	/cache/selftests/soak /cache/selftests/parent /cache/selftests/faults
-[ $# -gt 0 ] || set -- parent removal rmmod calls faults
-exec "$PROJECT/tools/vm.sh" -n "${RUN:-soak}" -t "${VM_TIMEOUT:-7200}" \
+[ $# -gt 0 ] || set -- parent removal rmmod calls faults endings
+parts=() endings=
+for part; do
+	if [ "$part" = endings ]; then endings=1; else parts+=("$part"); fi
+done
+rc=0
+[ -z "$endings" ] || RUN="${RUN:-soak}-endings" "$PROJECT/tools/endings.sh" || rc=$?
+[ ${#parts[@]} -gt 0 ] || exit $rc
+"$PROJECT/tools/vm.sh" -n "${RUN:-soak}" -t "${VM_TIMEOUT:-7200}" \
 	-e "ROUNDS=${ROUNDS:-1000}" -e "REBINDS=${REBINDS:-100}" -e "UNLOADS=${UNLOADS:-20}" \
 	-e "CALL_SECONDS=${CALL_SECONDS:-60}" ${CALLS:+-e "CALLS=$CALLS"} \
-	-e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/soak.sh "$@"
+	-e "TEST_ARGS=${TEST_ARGS:-}" tools/vm/soak.sh "${parts[@]}" || rc=$?
+exit $rc

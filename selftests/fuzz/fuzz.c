@@ -2,12 +2,16 @@
 /*
  * Differential fuzzing of /dev/vhost-vdpa-N: one seed, one sequence of calls.
  *
- *   fuzz [-d] [-v] [-m FILE] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS
+ *   fuzz [-d] [-v] [-m FILE] [-t SECONDS] [-r NAME] DEVICE FIRST-SEED SEEDS OPERATIONS
  *
  *   -d		the parent takes single maps (dma_map), not tables (set_map)
  *   -v		the parent takes user virtual addresses
  *   -m FILE	shared memory comes from this file on a tmpfs
  *   -t SECONDS	two threads on one file, without a log: only survival counts
+ *   -r NAME	vDPA device NAME goes now and then: on our driver with the file open, where every
+ *		call has to fail with ENODEV and nothing is pinned, on C's after a close, as C waits.
+ *		FUZZ_ADD is the command that makes it, FUZZ_KILL one that kills the daemon behind it
+ *		and returns when another one has adopted the device.
  *
  * What is called follows from the seed and from what earlier calls returned, and
  * the log has neither pointers that the kernel chose nor times: two drivers that
@@ -365,6 +369,62 @@ static long system_pins(void)
 	if (!a || !r)
 		die("/proc/vmstat counts no pins");
 	return strtol(a + 21, NULL, 10) - strtol(r + 21, NULL, 10);
+}
+
+/* ---- removal ---- */
+
+static const char *removed;	/* the name of the device, or NULL */
+static const char *remake, *kill_daemon;
+static bool ours;
+static int helper_in[2], helper_out[2];
+static pthread_mutex_t helper_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A process that has the capabilities that this one drops, and not the file. */
+static void start_helper(void)
+{
+	char what, cmd[512];
+	int r;
+
+	if (pipe2(helper_in, O_CLOEXEC) || pipe2(helper_out, O_CLOEXEC))
+		die("pipe");
+	r = fork();
+	if (r < 0)
+		die("fork");
+	if (r)
+		return;
+	close(helper_in[1]);
+	while (read(helper_in[0], &what, 1) == 1) {
+		switch (what) {
+		case 'u': case 'b':
+			snprintf(cmd, sizeof(cmd), "echo %s >/sys/bus/vdpa/drivers/vhost_vdpa/%sbind",
+				 removed, what == 'u' ? "un" : "");
+			break;
+		case 'd':
+			snprintf(cmd, sizeof(cmd), "vdpa dev del %s", removed);
+			break;
+		case 'a':
+			snprintf(cmd, sizeof(cmd), "%s", remake);
+			break;
+		default:
+			snprintf(cmd, sizeof(cmd), "%s", kill_daemon);
+		}
+		r = system(cmd);
+		if (write(helper_out[1], &r, sizeof(r)) != sizeof(r))
+			break;
+	}
+	_exit(0);
+}
+
+static void help(char what)
+{
+	int r;
+
+	if (write(helper_in[1], &what, 1) != 1 || read(helper_out[0], &r, sizeof(r)) != sizeof(r))
+		die("the helper");
+	if (r) {
+		fprintf(stderr, "fuzz: %c: status %#x\n", what, r);
+		exit(2);
+	}
 }
 
 /* ---- ioctls ---- */
@@ -1170,6 +1230,67 @@ static void reopen_op(int flags)
 	report(acked, NULL, 0, "ack");
 }
 
+/* On our driver: each call on a file whose device is gone fails alike, and nothing is pinned. */
+static void check_gone(void)
+{
+	struct message m = { .type = VHOST_IOTLB_MSG_V2, .iotlb = { .type = VHOST_IOTLB_UPDATE,
+		.iova = PAGE, .size = PAGE, .uaddr = ARENA, .perm = 3 } };
+	uint8_t zeroes[512] = {};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++)
+		if (ioctl(vfd, calls[i].cmd, zeroes) != -1 || errno != ENODEV) {
+			fprintf(stderr, "fuzz: %s after the removal: %d\n", calls[i].name, errno);
+			exit(2);
+		}
+	if (write(vfd, &m, 72) != -1 || errno != ENODEV)
+		die("UPDATE after the removal");
+	if (mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, vfd, 0) != MAP_FAILED || errno != ENODEV)
+		die("mmap after the removal");
+	if (vm_pin())
+		die("pages are pinned after the removal");
+}
+
+/* The device goes and comes back, or the daemon behind it dies and another adopts it. */
+static void removal_op(void)
+{
+	unsigned int k = below(4);
+	char what = k == 3 ? 'd' : kill_daemon && k < 2 ? 'k' : 'u';
+	int old = vfd;
+
+	if (quiet) {
+		/* The other thread goes on with the file. */
+		pthread_mutex_lock(&helper_lock);
+		help(what);
+		if (what != 'k')
+			help(what == 'd' ? 'a' : 'b');
+		pthread_mutex_unlock(&helper_lock);
+		reopen_op(O_RDWR);
+		return;
+	}
+	if (ours) {
+		help(what);
+		if (what != 'k')
+			check_gone();
+		close(vfd);
+	} else {
+		close(vfd);
+		help(what);
+	}
+	if (what != 'k')
+		help(what == 'd' ? 'a' : 'b');
+	vfd = open(device, O_RDWR | O_CLOEXEC);
+	if (vfd < 0)
+		die("the device did not come back");
+	if (vfd != old) {
+		dup3(vfd, old, O_CLOEXEC);
+		close(vfd);
+		vfd = old;
+	}
+	report(0, NULL, 0, "gone %c", what);
+	reopen_op(O_RDWR);
+}
+
 static void mmap_op(void)
 {
 	static const int prots[] = {
@@ -1343,8 +1464,14 @@ static void one_op(void)
 		O_RDWR, O_RDWR, O_RDWR, O_RDWR, O_RDONLY, O_WRONLY,
 		O_RDWR | O_NONBLOCK,
 	};
-	unsigned int k = below(1000);
+	unsigned int k;
 
+	/* Without -r a seed is what it was. */
+	if (removed && one_in(250)) {
+		removal_op();
+		return;
+	}
+	k = below(1000);
 	if (k < 470)
 		random_message();
 	else if (k < 920)
@@ -1371,6 +1498,7 @@ static void prologue(void)
 	struct rlimit l = { RLIM_INFINITY, RLIM_INFINITY };
 	uint8_t cfg[8 + 64] = {};
 	uint32_t w[2] = { 0, config_size };
+	uint16_t max;
 	uint64_t q;
 	unsigned int i;
 	uint8_t st;
@@ -1385,8 +1513,10 @@ static void prologue(void)
 	if (ioctl(vfd, VHOST_SET_OWNER))
 		die("SET_OWNER");
 	owner = true;
+	if (ioctl(vfd, VHOST_VDPA_GET_VRING_NUM, &max))
+		die("GET_VRING_NUM");
 	for (i = 0; i < 3; i++) {
-		struct vhost_vring_state s = { .index = i, .num = 256 };
+		struct vhost_vring_state s = { .index = i, .num = max };
 
 		if (ioctl(vfd, VHOST_SET_VRING_NUM, &s))
 			die("SET_VRING_NUM");
@@ -1485,7 +1615,7 @@ int main(int argc, char **argv)
 	c = personality(0xffffffff);
 	if (!(c & ADDR_NO_RANDOMIZE) && personality(c | ADDR_NO_RANDOMIZE) >= 0)
 		execv("/proc/self/exe", argv);
-	while ((c = getopt(argc, argv, "dvm:t:")) != -1) {
+	while ((c = getopt(argc, argv, "dvm:t:r:")) != -1) {
 		switch (c) {
 		case 'd':
 			dma_map = true;
@@ -1499,14 +1629,26 @@ int main(int argc, char **argv)
 		case 't':
 			seconds = strtoul(optarg, NULL, 0);
 			break;
+		case 'r':
+			removed = optarg;
+			break;
 		default:
 			return 2;
 		}
 	}
 	if (argc - optind != 4) {
-		fprintf(stderr, "usage: fuzz [-d] [-v] [-m FILE] [-t SECONDS] DEVICE FIRST-SEED SEEDS OPERATIONS\n");
+		fprintf(stderr, "usage: fuzz [-d] [-v] [-m FILE] [-t SECONDS] [-r NAME] DEVICE FIRST-SEED SEEDS OPERATIONS\n");
 		return 2;
 	}
+	remake = getenv("FUZZ_ADD");
+	kill_daemon = getenv("FUZZ_KILL");
+	ours = !access("/sys/module/rust_vhost_vdpa", F_OK);
+	if (removed && !remake) {
+		fprintf(stderr, "fuzz: -r without FUZZ_ADD\n");
+		return 2;
+	}
+	if (removed)
+		start_helper();
 	device = argv[optind];
 	first = strtoull(argv[optind + 1], NULL, 0);
 
