@@ -15,6 +15,7 @@
  *	endings [FLAVOUR...]
  *	ENDINGS_STRIDE=N	every Nth cell only, beginning with ENDINGS_FIRST (0)
  *	ENDINGS_ONLY=TEXT	only cells whose name has TEXT
+ *	ENDINGS_COUNT=1		run nothing: print how many cells exist by ending and order
  *	TEST_PARENT_KO=FILE	the test parent's module: without it none is unloaded
  *	TEST_PARENT_DMA=PCI	a PCI device behind an IOMMU: without it there is no platform parent
  */
@@ -245,7 +246,9 @@ static int do_fork(struct world *w)
 /* Where the answer differs by the kind of parent. */
 #define MAP	"map"		/* what maps */
 #define UNMAP	"unmap"		/* what unmaps */
-#define PUSH	"push"		/* set_map only */
+#define PUSH	"push"		/* set_map only: a batch waits for its end */
+#define MAP_1	"map_1"		/* dma_map only: one range, also in a batch */
+#define UNMAP_1	"unmap_1"
 #define BIND_MM	"bind_mm"	/* user addresses only */
 #define BELL_OP	"get_vq_notification"
 
@@ -320,11 +323,11 @@ static const struct op {
 	IOCTL(VHOST_VDPA_GET_VRING_SIZE, RUNNING, "get_vq_size", NO_MSG),
 	CALL("UPDATE", RUNNING, do_update, MAP, VDUSE_UPDATE_IOTLB),
 	CALL("UPDATE v1", RUNNING, do_update_v1, MAP, VDUSE_UPDATE_IOTLB),
-	CALL("UPDATE in a batch", BATCH, do_update, NULL, NO_MSG),
+	CALL("UPDATE in a batch", BATCH, do_update, MAP_1, NO_MSG),
 	CALL("INVALIDATE", RUNNING, do_invalidate, UNMAP, VDUSE_UPDATE_IOTLB),
 	CALL("INVALIDATE v1", RUNNING, do_invalidate_v1, UNMAP, VDUSE_UPDATE_IOTLB),
 	CALL("INVALIDATE everything", RUNNING, do_invalidate_all, UNMAP, VDUSE_UPDATE_IOTLB),
-	CALL("INVALIDATE in a batch", BATCH, do_invalidate, NULL, NO_MSG),
+	CALL("INVALIDATE in a batch", BATCH, do_invalidate, UNMAP_1, NO_MSG),
 	CALL("BATCH_BEGIN", RUNNING, do_batch_begin, NULL, NO_MSG),
 	CALL("BATCH_END", BATCH, do_batch_end, PUSH, VDUSE_UPDATE_IOTLB),
 	CALL("mmap", RUNNING, do_mmap, NULL, NO_MSG),
@@ -366,6 +369,8 @@ static const char *held_op(const struct op *o, enum flavour f)
 		return map_op(f, true);
 	if (!strcmp(o->in, PUSH))
 		return f == DMA_MAP ? NULL : map_op(f, false);
+	if (!strcmp(o->in, MAP_1) || !strcmp(o->in, UNMAP_1))
+		return f == DMA_MAP ? map_op(f, !strcmp(o->in, UNMAP_1)) : NULL;
 	if (!strcmp(o->in, BIND_MM) && f != VA)
 		return NULL;
 	return o->in;
@@ -424,6 +429,9 @@ static bool of_daemon(enum how how)
 enum order { OP_HELD, RESET_HELD, UNMAP_HELD, ORDERS };
 static const char *const orders[] = { "op_held", "held_in_reset", "held_in_unmap" };
 
+/* Cells are only counted: what is missing on this machine does not matter. */
+static bool counting;
+
 /* Why a cell does not exist, or NULL. */
 static const char *impossible(enum flavour f, const struct ending *e, enum order order,
 			      const struct op *o)
@@ -434,9 +442,9 @@ static const char *impossible(enum flavour f, const struct ending *e, enum order
 		return "this parent has no daemon";
 	if (e->how == RMMOD && is_vduse(f))
 		return "vduse.ko cannot be unloaded while a daemon has its device";
-	if (e->how == RMMOD && !getenv("TEST_PARENT_KO"))
+	if (e->how == RMMOD && !counting && !getenv("TEST_PARENT_KO"))
 		return "the test parent's module is not at hand";
-	if (e->how == OVERRIDE && access(VDPA_BUS "drivers/virtio_vdpa", F_OK))
+	if (e->how == OVERRIDE && !counting && access(VDPA_BUS "drivers/virtio_vdpa", F_OK))
 		return "virtio_vdpa is not loaded";
 	if ((e->fail & FAIL_UNMAP) && f == PLATFORM)
 		return "the platform's IOMMU does not refuse to unmap";
@@ -764,7 +772,8 @@ static int set_up(struct world *w, enum before before)
 	w->fd = -1;
 	w->mem = file_pages((PAGES + 1) * PAGE);
 	w->call = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	w->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (w->kick < 0)
+		w->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	w->config = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	w->error = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (!w->mem)
@@ -806,6 +815,7 @@ static void drop_events(struct world *w)
 	close(w->kick);
 	close(w->config);
 	close(w->error);
+	w->call = w->kick = w->config = w->error = -1;
 }
 
 /* What this process holds of the mapped memory. */
@@ -946,6 +956,8 @@ static pid_t victim_start(struct world *w, const struct op *o)
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Should the test be killed, this is not to keep us waiting in the parent. */
+	close(w->ops);
 	victim->result = set_up(w, o->before);
 	STORE(victim->ready, victim->result ?: 1);
 	if (!WAIT_FOR(LOAD(victim->go), 10 * patience_ms))
@@ -1053,10 +1065,7 @@ static void check_end(struct world *w, const struct op *o, const struct ending *
 	drop_memory(w);
 	if (both && w->flavour != VA && !is_vduse(w->flavour)) {
 		/* Pinned pages and their charge may be lost, with one warning. */
-		usleep(1000);
-		leaked = pinned_system_now() - pins;
-		if (leaked < 0 || leaked > PAGES + 1)
-			leaked = pinned_system() - pins;
+		leaked = pinned_self() - charge;
 		warned = warnings(kmsg);
 		if (leaked < 0 || leaked > PAGES + 1)
 			FAIL("%ld pages are pinned for good", leaked);
@@ -1130,13 +1139,14 @@ static void cell_of_daemon(struct world *w, const struct op *o, const struct end
 {
 	int msg = held_msg(o, w->flavour);
 
+	/* A message keeps the timeout that it was sent with. */
+	vduse_set_timeout(&w->v, 1);
 	if (order == OP_HELD) {
 		hold(w, NULL, msg);
 		start(OP_WORKER, w, o, 0);
 		if (!is_held(w, NULL, patience_ms))
 			FAIL("the operation is not held");
 	}
-	vduse_set_timeout(&w->v, 1);
 	if (e->how == DAEMON_STOPS) {
 		if (!vduse_stop(&w->v))
 			FAIL("the daemon does not stop");
@@ -1155,12 +1165,13 @@ static void cell_of_daemon(struct world *w, const struct op *o, const struct end
 static void cell_of_kill(struct world *w, const struct op *o, const struct ending *e,
 			 enum order order, const char *op)
 {
-	pid_t pid = victim_start(w, o);
 	struct world mine = *w;
+	pid_t pid;
 
-	/* The eventfds and the node are the child's; a kick here is one of our own. */
+	/* The file is the child's; a kick is ours too. */
 	mine.fd = -1;
-	mine.kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	w->kick = mine.kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	pid = victim_start(w, o);
 	if (!WAIT_FOR(LOAD(victim->ready), patience_ms) || victim->ready != 1) {
 		FAIL("set-up: %d", victim->ready);
 	} else if (order == OP_HELD) {
@@ -1363,6 +1374,28 @@ static bool flavour_is_there(enum flavour f, const char **reason)
 	return !*reason;
 }
 
+static int count_cells(void)
+{
+	long n, sum = 0;
+	int f, e, order, o;
+
+	counting = true;
+	for (e = 0; e < ARRAY_SIZE(endings); e++) {
+		printf("%-24s", endings[e].name);
+		for (order = 0; order < ORDERS; order++) {
+			n = 0;
+			for (f = 0; f < FLAVOURS; f++)
+				for (o = 0; o < ARRAY_SIZE(operations); o++)
+					n += !impossible(f, &endings[e], order, &operations[o]);
+			printf("%16ld", n);
+			sum += n;
+		}
+		printf("\n");
+	}
+	printf("# %zu operations, %ld cells\n", ARRAY_SIZE(operations), sum);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static int natural[ARRAY_SIZE(operations)];
@@ -1370,11 +1403,15 @@ int main(int argc, char **argv)
 	bool named = env_long("ENDINGS_NAMED", 0);
 	const char *only = getenv("ENDINGS_ONLY"), *reason;
 	long ran = 0, exist = 0, absent = 0, failed = 0, number = 0, skips = 0;
-	struct world world = { .fd = -1, .ops = -1 }, *w = &world;
+	struct world world = {
+		.fd = -1, .ops = -1, .call = -1, .kick = -1, .config = -1, .error = -1,
+	}, *w = &world;
 	char dir[] = "/tmp/endings-XXXXXX", name[256];
 	int i, f, e, order, o;
 	bool had_virtio;
 
+	if (env_long("ENDINGS_COUNT", 0))
+		return count_cells();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n");
 	if (on_c_driver()) {
