@@ -15,7 +15,7 @@
 #   USE_VA=0|1		simulators: map by physical (default) or user address
 #   BATCH=0|1		simulators: dma_map, or set_map (default)
 #   ENTRIES=N		simulators: no more than N entries an address space
-#   ENDINGS_STRIDE=N	endings runs every Nth of its cells (8); tools/endings.sh runs all
+#   ENDINGS_STRIDE=N	endings runs every Nth of its cells (61); tools/endings.sh runs all
 #   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
@@ -84,7 +84,7 @@ load_test_parent
 if [ -z "${DRIVER:-}" ]; then
 	[ -d /sys/module/rust_vhost_vdpa ] && DRIVER=rust || DRIVER=c
 fi
-export DRIVER ENTRIES=${ENTRIES:-} ENDINGS_STRIDE=${ENDINGS_STRIDE:-8}
+export DRIVER ENTRIES=${ENTRIES:-} ENDINGS_STRIDE=${ENDINGS_STRIDE:-61}
 
 if [ -z "${MGMTDEV:-}" ]; then
 	for m in rust_vdpasim_net vdpasim_net; do
