@@ -571,7 +571,18 @@ impl Node {
             error.signal();
         }
         self.config_call.signal();
-        self.stop(&mut state, dev);
+        // The gate is shut and nobody is inside, so the device is ours alone. What there is to end leaves
+        // the lock: callers find the gate shut, and must not wait for the parent.
+        match State::new(0, 0, 0) {
+            Ok(rest) => {
+                let mut ended = core::mem::replace(&mut *state, rest);
+                state.mapping = ended.mapping.take();
+                state.counts = core::mem::take(&mut ended.counts);
+                drop(state);
+                self.stop(&mut ended, dev);
+            }
+            Err(_) => self.stop(&mut state, dev),
+        }
     }
 
     /// Ends what the file set up when it is closed; beside a removal, leaves it to that.
