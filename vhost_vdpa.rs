@@ -587,15 +587,13 @@ impl Node {
 
     /// Ends what the file set up when it is closed; beside a removal, leaves it to that.
     fn close(&self) {
-        self.state.run_to_the_end(|| {
-            let mut locked = self.state.lock();
-            let mapping = locked.mapping.take();
-            if let Ok((state, dev)) = locked.enter() {
-                self.stop(state, &dev);
-            }
-            drop(locked);
-            drop(mapping);
-        });
+        let mut locked = self.state.lock();
+        let mapping = locked.mapping.take();
+        if let Ok((state, dev)) = locked.enter() {
+            self.stop(state, &dev);
+        }
+        drop(locked);
+        drop(mapping);
     }
 }
 

@@ -71,9 +71,6 @@ int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 p
 void rvv_eventfd_signal(struct eventfd_ctx *ctx);
 int rvv_srcu_init(struct srcu_struct *ssp);
 void rvv_srcu_cleanup(struct srcu_struct *ssp);
-bool rvv_current_is_exiting(void);
-int rvv_run_in_thread(void (*fn)(void *data), void *data);
-void rvv_kill(struct task_struct *task);
 bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter);
 void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter);
 unsigned long rvv_page_to_pfn(const struct page *page);

@@ -16,15 +16,12 @@ use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     new_mutex,
-    new_spinlock,
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{Acquire, Atomic, Release},
         lock::{mutex::MutexBackend, Guard},
-        Arc, Mutex, SpinLock,
+        Arc, Mutex,
     },
-    task::Task,
     types::{NotThreadSafe, Opaque}, //
 };
 
@@ -44,9 +41,6 @@ pub(crate) struct Gate {
     srcu: Opaque<bindings::srcu_struct>,
     dev: NonNull<bindings::vdpa_device>,
     open: Atomic<bool>,
-    #[pin]
-    /// The thread of the kernel that works for a process that ends; [`Gate::shut`] kills it.
-    errand: SpinLock<Option<ARef<Task>>>,
 }
 
 // SAFETY: Devices and SRCU are not tied to threads.
@@ -70,7 +64,6 @@ impl Gate {
             dev: NonNull::new(dev).ok_or(EINVAL)?,
             // INVARIANT: The caller vouches for the device.
             open: Atomic::new(true),
-            errand <- new_spinlock!(None, "Gate::errand"),
         })
     }
 
@@ -100,11 +93,6 @@ impl Gate {
     /// Sleeps. Must not be called by one who is inside.
     pub(crate) fn shut(&self) {
         self.open.store(false, Release);
-        // A thread that is not there yet takes this lock first, and then finds the gate shut.
-        if let Some(thread) = &*self.errand.lock() {
-            // SAFETY: The reference keeps the task.
-            unsafe { bindings::rvv_kill(thread.as_ptr()) };
-        }
         // SAFETY: Initialised by the invariant.
         unsafe { bindings::synchronize_srcu(self.srcu.get()) }
     }
@@ -193,59 +181,9 @@ impl<T> Gated<T> {
         Ok(Bells(self.gate.enter()?))
     }
 
-    /// Calls `work`, in a way that [`Gate::shut`] can end where the parent waits killably.
-    ///
-    /// A process that ends takes no signals: its work is done by a thread of the kernel, which `shut`
-    /// kills. Returns when the work is done.
-    pub(crate) fn run_to_the_end<F: FnOnce() + Send>(&self, work: F) {
-        // SAFETY: May be called in process context.
-        if !unsafe { bindings::rvv_current_is_exiting() } {
-            return work();
-        }
-        let mut errand = Errand {
-            gate: &self.gate,
-            work: Some(work),
-        };
-        // SAFETY: `run` is called with the pointer once at most, before this returns, and `F` may be
-        // called by another thread.
-        let no_thread = unsafe {
-            bindings::rvv_run_in_thread(Some(Errand::<F>::run), (&raw mut errand).cast())
-        };
-        if no_thread != 0 {
-            if let Some(work) = errand.work.take() {
-                work();
-            }
-        }
-    }
-
     /// Returns whether the device is still there; it may be gone by the time the caller looks.
     pub(crate) fn is_open(&self) -> bool {
         self.gate.is_open()
-    }
-}
-
-/// Work of a process that ends, for a thread of the kernel.
-struct Errand<'a, F: FnOnce() + Send> {
-    gate: &'a Gate,
-    work: Option<F>,
-}
-
-impl<F: FnOnce() + Send> Errand<'_, F> {
-    /// Does the work.
-    ///
-    /// # Safety
-    ///
-    /// `data` must be an `Errand<F>` that nobody else uses meanwhile.
-    unsafe extern "C" fn run(data: *mut c_void) {
-        // SAFETY: By the contract.
-        let errand = unsafe { &mut *data.cast::<Self>() };
-        // From here on `shut` finds this thread; before, the gate lets nobody pass any more.
-        *errand.gate.errand.lock() = Some(ARef::from(&**kernel::current!()));
-        if let Some(work) = errand.work.take() {
-            work();
-        }
-        let thread = errand.gate.errand.lock().take();
-        drop(thread);
     }
 }
 

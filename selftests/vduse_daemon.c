@@ -897,7 +897,7 @@ TEST_F(silent, killed_client)
 /*
  * The daemon does not answer what the close of a killed client asks either. Nobody can kill a
  * process that is ending already: it takes one timeout, not one for each message. Without a
- * timeout it takes the daemon, as on C, or a removal.
+ * timeout it takes the daemon, as on C.
  */
 TEST_F(silent, killed_client_is_not_answered)
 {
@@ -921,25 +921,6 @@ TEST_F(silent, killed_client_is_not_answered)
 		r = job_wait(&b->jobs[0], PROMPT);
 	}
 	EXPECT_EQ(JOB_KILLED, r);
-}
-
-/* Nor can a signal end that wait, but removal does. */
-TEST_F(silent, removal_ends_the_close_of_a_killed_client)
-{
-	struct bench *b = &self->b;
-
-	C_WAITS();
-	ASSERT_OK(client_start(b, client_maps, VDUSE_UPDATE_IOTLB, 0));
-	ASSERT_TRUE(vduse_stop(&b->v));
-	if (variant->timeout == 1)
-		job_kill(&b->jobs[0], 0);
-	else
-		EXPECT_EQ(JOB_RUNS, job_kill(&b->jobs[0], 500));
-	ASSERT_OK(job_start(&b->jobs[1], job_del, (void *)NAME));
-	EXPECT_EQ(0, job_wait(&b->jobs[1], PROMPT));
-	if (b->jobs[0].pid)
-		EXPECT_EQ(JOB_KILLED, job_wait(&b->jobs[0], PROMPT));
-	EXPECT_NE(0, access("/sys/bus/vdpa/devices/" NAME, F_OK));
 }
 
 /*

@@ -7,9 +7,7 @@
 #include <linux/cdev.h>
 #include <linux/fs.h>
 #include <linux/idr.h>
-#include <linux/completion.h>
 #include <linux/kdev_t.h>
-#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
 #include <linux/sched/mm.h>
@@ -169,60 +167,6 @@ bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *co
 void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter)
 {
 	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)counter);
-}
-
-/*
- * A process that ends takes no signals. What it calls in a parent that waits killably, perhaps for
- * ever, cannot be ended then; a thread of the kernel that allows SIGKILL can.
- */
-bool rvv_current_is_exiting(void)
-{
-	return current->flags & PF_EXITING;
-}
-
-struct rvv_errand {
-	void (*fn)(void *data);
-	void *data;
-	struct completion done;
-};
-
-static int rvv_errand_thread(void *data)
-{
-	struct rvv_errand *errand = data;
-
-	allow_signal(SIGKILL);
-	errand->fn(errand->data);
-	complete(&errand->done);
-	/* The code of this module is left before the caller goes on. */
-	for (;;) {
-		set_current_state(TASK_IDLE);
-		if (kthread_should_stop())
-			break;
-		schedule();
-	}
-	__set_current_state(TASK_RUNNING);
-	return 0;
-}
-
-/* Call fn in a thread, and wait for its end. Without a thread nothing was called. */
-int rvv_run_in_thread(void (*fn)(void *data), void *data)
-{
-	struct rvv_errand errand = { .fn = fn, .data = data };
-	struct task_struct *task;
-
-	init_completion(&errand.done);
-	task = kthread_run(rvv_errand_thread, &errand, "vhost-vdpa-close");
-	if (IS_ERR(task))
-		return PTR_ERR(task);
-	/* However long it takes: this is no hung task, the parent's answer may be late. */
-	wait_for_completion_state(&errand.done, TASK_IDLE);
-	kthread_stop(task);
-	return 0;
-}
-
-void rvv_kill(struct task_struct *task)
-{
-	send_sig(SIGKILL, task, 1);
 }
 
 unsigned long rvv_page_to_pfn(const struct page *page)
