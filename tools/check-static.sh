@@ -6,19 +6,8 @@
 set +e
 cd "$PROJECT" || exit 1
 
-failed=0 log=$CACHE/logs/check-static.step
-# try NAME COMMAND...: passes if the command succeeds; else its last words are shown.
-try() {
-	local name=$1
-	shift
-	if "$@" >"$log" 2>&1 </dev/null; then
-		echo "ok - $name"
-	else
-		echo "not ok - $name"
-		tail -n 30 "$log" | sed 's/^/# /'
-		failed=1
-	fi
-}
+failed=0
+try() { tap "$@" || failed=1; }
 
 # Files that were deleted and not yet committed are no longer ours.
 sources() {

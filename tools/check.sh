@@ -88,28 +88,17 @@ vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	tools/vm.sh -n "check-$(basename "$1" .sh)" -t "$limit" "$@"
 }
 
-# say_whether WHAT COMMAND...: a TAP line, and the command's last words if it fails.
-say_whether() {
-	local what=$1 rc
-	shift
-	"$@" >"$CACHE/logs/check-step.$BASHPID" 2>&1
-	rc=$?
-	if [ $rc -eq 0 ]; then echo "ok - $what"; else echo "not ok - $what"; tail -n 30 "$CACHE/logs/check-step.$BASHPID" | sed 's/^/# /'; fi
-	rm -f "$CACHE/logs/check-step.$BASHPID"
-	return $rc
-}
-
 # The debug kernel is made by the first suite that needs it, while others run on the stock one.
 debug_built() {
 	local rc=0
 	exec 7>"$CACHE/logs/check-debug.lock"
 	flock 7
 	if [ ! -e "$CACHE/logs/check-debug.built" ]; then
-		say_whether "the debug kernel can be prepared" prepare debug &&
-			say_whether "modules build for the debug kernel" tools/build.sh debug &&
-			say_whether "test modules build for the debug kernel" tools/test-modules.sh debug
+		tap "the debug kernel can be prepared" prepare debug &&
+			tap "modules build for the debug kernel" tools/build.sh debug &&
+			tap "test modules build for the debug kernel" tools/test-modules.sh debug
 		rc=$?
-		say_whether "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug || rc=1
+		tap "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug || rc=1
 		echo $rc >"$CACHE/logs/check-debug.built"
 	fi
 	exec 7>&-
@@ -180,7 +169,7 @@ suite() {
 }
 
 # next_suite: take the first that nobody has taken.
-queue=$(mktemp)
+queue=$CACHE/logs/check-queue
 next_suite() {
 	(
 		flock 6

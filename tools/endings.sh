@@ -11,17 +11,7 @@
 need_root
 
 export VM_KERNEL=${VM_KERNEL:-debug}
-if [ -z "${PREPARED:-}" ]; then
-	prepare "$([ "$VM_KERNEL" = stock ] || echo debug)"
-	if [ "$VM_KERNEL" = debug ]; then
-		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
-	else
-		step "modules" "$PROJECT/tools/build.sh" modules
-	fi
-	step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
-	step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests \
-		/cache/selftests/endings
-fi
+prepare_tests endings
 # The NIC's DMA becomes the test parent's: no driver has it.
 VM_QEMU_OPTS="-device intel-iommu,intremap=off -netdev hubport,id=e0,hubid=9 -device virtio-net-pci,netdev=e0,romfile=,addr=0x11,disable-legacy=on,iommu_platform=on ${VM_QEMU_OPTS:-}"
 VM_APPEND="intel_iommu=on ${VM_APPEND:-}"

@@ -16,16 +16,6 @@ failed=0
 verdict() { # verdict STATUS WHAT
 	if [ "$1" -eq 0 ]; then echo "ok - $2"; else echo "not ok - $2"; failed=1; fi
 }
-# try WHAT COMMAND...: the command's words are shown if it fails.
-try() {
-	local what=$1 rc log=$CACHE/logs/kernel-check.log
-	shift
-	"$@" >"$log" 2>&1 </dev/null
-	rc=$?
-	verdict $rc "$what"
-	[ $rc -eq 0 ] || tail -n 30 "$log" | sed 's/^/# | /'
-	return $rc
-}
 
 "$PROJECT/tools/setup.sh" csim 2>&1 | sed 's/^/# /'
 rc=${PIPESTATUS[0]}
@@ -36,10 +26,10 @@ fi
 verdict "$rc" "kernel $KERNEL can be prepared"
 [ "$rc" -eq 0 ] || exit 1
 echo "# kernel $KERNEL is $(kernel_release), Debian $(cat "$CACHE/kernel/version")"
-try "modules build" "$PROJECT/tools/build.sh" copy || exit 1
-try "structure layouts agree with the kernel's BTF" "$PROJECT/tools/check-layout.sh" || exit 1
-try "selftests build" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || exit 1
-try "test modules build" "$PROJECT/tools/test-modules.sh" || exit 1
+tap "modules build" "$PROJECT/tools/build.sh" copy || exit 1
+tap "structure layouts agree with the kernel's BTF" "$PROJECT/tools/check-layout.sh" || exit 1
+tap "selftests build" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || exit 1
+tap "test modules build" "$PROJECT/tools/test-modules.sh" || exit 1
 KO_DIR='' "$PROJECT/tools/vm.sh" -n "kernel-$KERNEL" -t 3000 -e KO_DIR=/cache/build selftests/run.sh "$@"
 verdict $? "selftests ran to their end, and dmesg is clean"
 exit $failed

@@ -36,6 +36,38 @@ count_instructions() {
 	export VM_ACCEL=tcg VM_CPUS=1 VM_QEMU_OPTS='-icount shift=2,sleep=off'
 }
 
+# tap WHAT COMMAND...: a TAP line that says whether the command succeeded, and its last words if it did not.
+tap() {
+	local what=$1 log rc=0
+	shift
+	log=$(mktemp)
+	"$@" >"$log" 2>&1 </dev/null || rc=$?
+	if [ "$rc" -eq 0 ]; then
+		printf 'ok - %s\n' "$what"
+	else
+		printf 'not ok - %s\n' "$what"
+		tail -n 30 "$log" | sed 's/^/# /'
+	fi
+	rm -f "$log"
+	return "$rc"
+}
+
+# prepare_tests TEST...: the kernel that VM_KERNEL names and our modules for it, unless PREPARED says that
+# they are there; the test modules, and these selftests.
+prepare_tests() {
+	if [ -n "${PREPARED:-}" ]; then
+		:
+	elif [ "$VM_KERNEL" = debug ]; then
+		prepare debug
+		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+	else
+		prepare
+		step "modules" "$PROJECT/tools/build.sh" modules
+	fi
+	step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
+	step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests "${@/#//cache/selftests/}"
+}
+
 # step NAME COMMAND...: one line when it starts, one line with its time when it
 # ends, and one now and then in between. The command's own output goes to a log
 # that is named on failure.

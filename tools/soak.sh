@@ -21,24 +21,14 @@
 . "$(dirname "$0")/lib.sh"
 
 export VM_KERNEL=${VM_KERNEL:-debug}
-if [ -z "${PREPARED:-}" ]; then
-	prepare "$([ "$VM_KERNEL" = stock ] || echo debug)"
-	if [ "$VM_KERNEL" = debug ]; then
-		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
-	else
-		step "modules" "$PROJECT/tools/build.sh" modules
-	fi
-fi
-step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
-step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests \
-	/cache/selftests/soak /cache/selftests/parent /cache/selftests/faults
+prepare_tests soak parent faults endings
 [ $# -gt 0 ] || set -- parent removal rmmod calls faults endings
 parts=() endings=
 for part; do
 	if [ "$part" = endings ]; then endings=1; else parts+=("$part"); fi
 done
 rc=0
-[ -z "$endings" ] || RUN="${RUN:-soak}-endings" "$PROJECT/tools/endings.sh" || rc=$?
+[ -z "$endings" ] || PREPARED=1 RUN="${RUN:-soak}-endings" "$PROJECT/tools/endings.sh" || rc=$?
 [ ${#parts[@]} -gt 0 ] || exit $rc
 "$PROJECT/tools/vm.sh" -n "${RUN:-soak}" -t "${VM_TIMEOUT:-7200}" \
 	-e "ROUNDS=${ROUNDS:-1000}" -e "REBINDS=${REBINDS:-100}" -e "UNLOADS=${UNLOADS:-20}" \
