@@ -482,17 +482,6 @@ static const char *impossible(enum flavour f, const struct ending *e, enum order
 	return NULL;
 }
 
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), r = 0;
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		r = -errno;
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 /* No memory is allocated here: the operation may hold the lock of the address space. */
 static int run_ending(struct world *w, enum how how)
 {
@@ -502,11 +491,11 @@ static int run_ending(struct world *w, enum how how)
 	case DEL:
 		return nl_del(NAME);
 	case UNBIND:
-		return write_text(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
+		return write_file(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
 	case OVERRIDE:
-		r = write_text(VDPA_BUS "devices/" NAME "/driver_override", "virtio_vdpa");
-		r = r ?: write_text(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
-		return r ?: write_text(VDPA_BUS "drivers_probe", NAME);
+		r = write_file(VDPA_BUS "devices/" NAME "/driver_override", "virtio_vdpa");
+		r = r ?: write_file(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
+		return r ?: write_file(VDPA_BUS "drivers_probe", NAME);
 	case RMMOD:
 		return syscall(SYS_delete_module, "vdpa_test_parent", O_NONBLOCK) ? -errno : 0;
 	default:
@@ -578,20 +567,32 @@ static void start(struct worker *k, struct world *w, const struct op *op, enum h
 	eventfd_write(k->wake, 1);
 }
 
+/* Whether the thread or process of a stat file sleeps in the kernel, or has ended. */
+static bool sleeps(int stat)
+{
+	char text[256], *at;
+	ssize_t n = pread(stat, text, sizeof(text) - 1, 0);
+
+	text[n < 0 ? 0 : n] = 0;
+	at = strchr(text, ')');
+	return !at || strchr("SDZ", at[2]);
+}
+
+/* Wait until it does, for three looks, or until nothing is busy any more. */
+static void let_sleep(int stat, const bool *busy)
+{
+	int i, asleep = 0;
+
+	for (i = 0; i < 2000 && LOAD(*busy) && asleep < 3; i++) {
+		usleep(1000);
+		asleep = sleeps(stat) ? asleep + 1 : 0;
+	}
+}
+
 /* Wait until a worker is done or sleeps in the kernel. */
 static void let_begin(struct worker *k)
 {
-	char text[256], *at;
-	int i, asleep = 0;
-	ssize_t n;
-
-	for (i = 0; i < 2000 && LOAD(k->busy) && asleep < 3; i++) {
-		usleep(1000);
-		n = pread(k->stat, text, sizeof(text) - 1, 0);
-		text[n < 0 ? 0 : n] = 0;
-		at = strchr(text, ')');
-		asleep = at && strchr("SD", at[2]) ? asleep + 1 : 0;
-	}
+	let_sleep(k->stat, &k->busy);
 }
 
 /* How long anything may take that does not wait for us. */
@@ -614,7 +615,7 @@ static int give_order(struct world *w, const char *what, const char *op, int n)
 	if (!w->by_param)
 		return ops_order(w->ops, what, op, n);
 	snprintf(text, sizeof(text), "%s %s %d", what, op, n);
-	return write_text(ORDER_PARAM, text);
+	return write_file(ORDER_PARAM, text);
 }
 
 static bool waits(struct world *w, const char *op)
@@ -728,7 +729,7 @@ static int device_make(struct world *w)
 	r = r ?: knob("spaces", w->flavour == PLATFORM ? 1 : 2);
 	r = r ?: knob("device_id", NO_DRIVER);
 	if (w->flavour == PLATFORM)
-		r = r ?: write_text("/sys/module/vdpa_test_parent/parameters/dma_dev",
+		r = r ?: write_file("/sys/module/vdpa_test_parent/parameters/dma_dev",
 				    getenv("TEST_PARENT_DMA"));
 	r = r ?: nl_add(NAME, TEST_MGMTDEV, w->node);
 	if (r)
@@ -826,20 +827,6 @@ static void drop_memory(struct world *w)
 	w->mem = NULL;
 }
 
-/* What is in a file of "KEY number" lines. */
-static long value(const char *text, const char *key)
-{
-	size_t n = strlen(key);
-	const char *at;
-
-	for (at = text; at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (!strncmp(at, key, n) && at[n] == ' ')
-			return strtol(at + n, NULL, 10);
-	}
-	return -1;
-}
-
 /* Returns what a device that nobody has is left with and should not be, or NULL. */
 static const char *left_with(struct world *w, int fail, bool other_driver)
 {
@@ -871,13 +858,13 @@ static const char *left_with(struct world *w, int fail, bool other_driver)
 		return "no state";
 	text[n] = 0;
 	for (i = 0; i < ARRAY_SIZE(zero); i++)
-		if (value(text, zero[i])) {
-			snprintf(said, sizeof(said), "%s %ld", zero[i], value(text, zero[i]));
+		if (told_in(text, zero[i])) {
+			snprintf(said, sizeof(said), "%s %ld", zero[i], told_in(text, zero[i]));
 			return said;
 		}
-	if (!status && value(text, "status"))
+	if (!status && told_in(text, "status"))
 		return "status";
-	if (!maps && (value(text, "ranges0") || (w->flavour != PLATFORM && value(text, "ranges1"))))
+	if (!maps && (told_in(text, "ranges0") || (w->flavour != PLATFORM && told_in(text, "ranges1"))))
 		return "maps";
 	return NULL;
 }
@@ -971,21 +958,15 @@ static pid_t victim_start(struct world *w, const struct op *o)
 /* As let_begin(), for a process. */
 static void let_settle(pid_t pid)
 {
-	char path[64], text[256], *at;
-	int i, fd, asleep = 0;
-	ssize_t n;
+	bool busy = true;
+	char path[64];
+	int stat;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	for (i = 0; i < 2000 && asleep < 3; i++) {
-		usleep(1000);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-		if (fd >= 0)
-			close(fd);
-		text[n < 0 ? 0 : n] = 0;
-		at = strchr(text, ')');
-		asleep = !at || strchr("SDZ", at[2]) ? asleep + 1 : 0;
-	}
+	stat = open(path, O_RDONLY | O_CLOEXEC);
+	let_sleep(stat, &busy);
+	if (stat >= 0)
+		close(stat);
 }
 
 static bool is_dead(pid_t pid)
@@ -1005,12 +986,12 @@ static int bring_back(struct world *w, enum how how)
 		device_gone(w);
 		return device_make(w);
 	case UNBIND:
-		r = write_text(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
+		r = write_file(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
 		return r ?: mgmt_find_node(NAME, w->node);
 	case OVERRIDE:
-		r = write_text(VDPA_BUS "devices/" NAME "/driver_override", "\n");
-		r = r ?: write_text(VDPA_BUS "drivers/virtio_vdpa/unbind", NAME);
-		r = r ?: write_text(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
+		r = write_file(VDPA_BUS "devices/" NAME "/driver_override", "\n");
+		r = r ?: write_file(VDPA_BUS "drivers/virtio_vdpa/unbind", NAME);
+		r = r ?: write_file(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
 		return r ?: mgmt_find_node(NAME, w->node);
 	case RMMOD:
 		w->by_param = false;
@@ -1349,13 +1330,6 @@ static void count_reason(const char *text)
 	reasons[i].n++;
 }
 
-static long env_long(const char *name, long otherwise)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtol(text, NULL, 0) : otherwise;
-}
-
 static bool flavour_is_there(enum flavour f, const char **reason)
 {
 	*reason = NULL;
@@ -1433,7 +1407,7 @@ int main(int argc, char **argv)
 	if (!had_virtio)
 		mgmt_run("modprobe virtio_vdpa");
 	/* Of a run that was interrupted; nobody serves it. */
-	write_text("/sys/class/vduse/" NAME "/msg_timeout", "1");
+	write_file("/sys/class/vduse/" NAME "/msg_timeout", "1");
 	nl_del_if_there(NAME);
 	for (f = 0; f < FLAVOURS; f++) {
 		long began = now_ms();

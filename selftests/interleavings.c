@@ -34,16 +34,6 @@ struct call {
 
 enum { CALL_IOCTL, CALL_UPDATE, CALL_CLOSE, CALL_OPEN, CALL_UNBIND };
 
-static int write_name(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), r = 0;
-
-	if (fd < 0 || write(fd, NAME, strlen(NAME)) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 static void *run_call(void *arg)
 {
 	struct call *c = arg;
@@ -63,7 +53,7 @@ static void *run_call(void *arg)
 		c->result = c->fd < 0 ? -errno : 0;
 		break;
 	case CALL_UNBIND:
-		c->result = write_name(UNBIND);
+		c->result = write_file(UNBIND, NAME);
 		break;
 	}
 	__atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
@@ -236,7 +226,7 @@ static int check_at_rest(void)
 
 /* Bind again, open, map, close. */
 #define EXPECT_SUCCESSOR() do {						\
-	ASSERT_OK(write_name(BIND));					\
+	ASSERT_OK(write_file(BIND, NAME));					\
 	ASSERT_OK(mgmt_find_node(NAME, self->node));			\
 	OPEN_NODE();							\
 	EXPECT_OK(set_up_all(self->fd, self->event, self->mem));	\
@@ -402,8 +392,8 @@ TEST_F(interleave, open_beside_the_removal)
 		fails = i % 2;
 		CLOSE_NODE();
 		/* The first open of a driver trusts nothing that it finds. */
-		ASSERT_OK(write_name(UNBIND));
-		ASSERT_OK(write_name(BIND));
+		ASSERT_OK(write_file(UNBIND, NAME));
+		ASSERT_OK(write_file(BIND, NAME));
 		ASSERT_OK(mgmt_find_node(NAME, self->node));
 		HOLD(op);
 		if (fails)
@@ -783,11 +773,11 @@ TEST_F(va, groups_are_not_moved_on_removal)
 	OWN();
 	ASSERT_OK(MOVE(1, 1));
 	moves = CALLS("set_group_asid");
-	ASSERT_OK(write_name(UNBIND));
+	ASSERT_OK(write_file(UNBIND, NAME));
 	EXPECT_EQ(moves, CALLS("set_group_asid"));
 	EXPECT_EQ(1, TOLD("group1"));
 	CLOSE_NODE();
-	ASSERT_OK(write_name(BIND));
+	ASSERT_OK(write_file(BIND, NAME));
 	ASSERT_OK(mgmt_find_node(NAME, self->node));
 	OPEN_NODE();
 	EXPECT_EQ(0, TOLD("group1"));
@@ -868,11 +858,11 @@ TEST_F(one, node_of_a_device_that_is_gone)
 	if (self->fd < 0 && errno == EACCES)
 		SKIP(goto out, "no device nodes here");
 	ASSERT_LE(0, self->fd);
-	ASSERT_OK(write_name(UNBIND));
+	ASSERT_OK(write_file(UNBIND, NAME));
 	EXPECT_EQ(-1, open(path, O_RDWR | O_CLOEXEC));
 	EXPECT_EQ(ENODEV, errno);
 	/* The number is another device's now, and so is the node. */
-	ASSERT_OK(write_name(BIND));
+	ASSERT_OK(write_file(BIND, NAME));
 	ASSERT_OK(mgmt_find_node(NAME, self->node));
 	EXPECT_EQ(-ENODEV, get_status(self->fd));
 	fd = open(path, O_RDWR | O_CLOEXEC);

@@ -8,6 +8,26 @@
 #define PROMPT_MS	20000	/* how long a removal may take on the slowest machine */
 #define NODE_LEN	64
 
+/* Write text to a file: 0 or -errno. */
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	r = write(fd, text, strlen(text)) == strlen(text) ? 0 : -errno;
+	close(fd);
+	return r;
+}
+
+/* The number in an environment variable, if that is set and not empty. */
+static inline long env_long(const char *name, long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtol(text, NULL, 0) : otherwise;
+}
+
 /* The node of a device once it is there: 0 or -ENOENT. */
 static inline int mgmt_find_node(const char *name, char *node)
 {

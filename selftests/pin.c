@@ -444,15 +444,22 @@ static int operator_limits(int fd, size_t pages)
 	return failed ? -EPERM : 0;
 }
 
+/* The memory of a guest, and an owner without capabilities whose limit the operator sets. */
+#define START_GUEST(mem, operator) do {					\
+	(mem) = private_pages((GUEST_LAST.gpa + GUEST_LAST.pages) * PAGE); \
+	(operator) = start_operator(self->fd);				\
+	ASSERT_NE(NULL, (mem));						\
+	ASSERT_LE(0, (operator));					\
+	ASSERT_OK(drop_capabilities());					\
+	OWN();								\
+} while (0)
+
 TEST_F(pin, memlock_limit_of_a_guest_is_exact)
 {
-	char *mem = private_pages((GUEST_LAST.gpa + GUEST_LAST.pages) * PAGE);
-	int operator = start_operator(self->fd);
+	int operator;
+	char *mem;
 
-	ASSERT_NE(NULL, mem);
-	ASSERT_LE(0, operator);
-	ASSERT_OK(drop_capabilities());
-	OWN();
+	START_GUEST(mem, operator);
 	/* One page short: the last part is refused, and the others stay. */
 	ASSERT_OK(operator_limits(operator, GUEST_PAGES - 1));
 	EXPECT_ERRNO(EFAULT, map_guest(self->fd, self->iova, mem));
@@ -469,13 +476,10 @@ TEST_F(pin, memlock_limit_of_a_guest_is_exact)
 
 TEST_F(pin, memlock_limit_changes_under_a_guest)
 {
-	char *mem = private_pages((GUEST_LAST.gpa + GUEST_LAST.pages) * PAGE);
-	int operator = start_operator(self->fd);
+	int operator;
+	char *mem;
 
-	ASSERT_NE(NULL, mem);
-	ASSERT_LE(0, operator);
-	ASSERT_OK(drop_capabilities());
-	OWN();
+	START_GUEST(mem, operator);
 	ASSERT_OK(operator_limits(operator, GUEST_PAGES));
 	ASSERT_OK(map_guest(self->fd, self->iova, mem));
 	/* Lowered: what is mapped stays, and what is new or mapped again is refused. */

@@ -20,13 +20,6 @@
 #define SLOT_PAGES	8
 #define PROMPT		30.0	/* seconds that a removal may take, emulated and under load */
 
-static int env(const char *name, int otherwise)
-{
-	const char *s = getenv(name);
-
-	return s && *s ? atoi(s) : otherwise;
-}
-
 static double now(void)
 {
 	struct timespec t;
@@ -326,7 +319,7 @@ static int remove_by_del(void)
 
 TEST_F_TIMEOUT(soak, h05_11_removed_under_load, 7200)
 {
-	int rounds = env("SOAK_ROUNDS", 12), i, line;
+	int rounds = env_long("SOAK_ROUNDS", 12), i, line;
 	double longest = 0, began = now();
 	long calls = 0;
 
@@ -344,17 +337,6 @@ TEST_F_TIMEOUT(soak, h05_11_removed_under_load, 7200)
 	       rounds, now() - began, longest, calls);
 }
 
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return -errno;
-	r = write(fd, text, strlen(text)) == strlen(text) ? 0 : -errno;
-	close(fd);
-	return r;
-}
-
 #define DRIVERS "/sys/bus/vdpa/drivers/"
 
 static int remove_by_unbind(void)
@@ -364,7 +346,7 @@ static int remove_by_unbind(void)
 
 TEST_F_TIMEOUT(soak, h05_11_unbound_under_load, 7200)
 {
-	int rounds = env("SOAK_REBINDS", 4), i, line, fd;
+	int rounds = env_long("SOAK_REBINDS", 4), i, line, fd;
 	char node[NODE_LEN];
 	double longest = 0;
 	long calls = 0;
@@ -399,7 +381,7 @@ static int remove_by_override(void)
 
 TEST_F_TIMEOUT(soak, h05_11_overridden_under_load, 7200)
 {
-	int rounds = env("SOAK_REBINDS", 4), i, line, fd;
+	int rounds = env_long("SOAK_REBINDS", 4), i, line, fd;
 	char node[NODE_LEN], target[256];
 	double longest = 0;
 	long calls = 0;

@@ -14,15 +14,10 @@ enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
 static inline int knob(const char *name, int value)
 {
 	char path[128], text[16];
-	int fd, n, r = 0;
 
 	snprintf(path, sizeof(path), "/sys/module/vdpa_test_parent/parameters/%s", name);
-	n = snprintf(text, sizeof(text), "%d", value);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, n) != n)
-		r = -errno;
-	close(fd);
-	return r;
+	snprintf(text, sizeof(text), "%d", value);
+	return write_file(path, text);
 }
 
 static inline int knobs_reset(void)
@@ -75,22 +70,31 @@ static inline int ops_order(int ops, const char *what, const char *op, int n)
 	return write(ops, text, len) == len ? 0 : -errno;
 }
 
+/* The number behind KEY and a space, in text of such lines; or -1. */
+static inline long told_in(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+	const char *at;
+
+	for (at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (!strncmp(at, key, n) && at[n] == ' ')
+			return strtol(at + n, NULL, 10);
+	}
+	return -1;
+}
+
 /* What the control file tells under KEY, with OP behind it if that is not empty; or -1. */
 static inline long ops_told(int ops, const char *key, const char *op)
 {
-	char text[8192], word[64], *at;
+	char text[8192], word[64];
 	ssize_t n = pread(ops, text, sizeof(text) - 1, 0);
 
 	if (n < 0)
 		return -1;
 	text[n] = 0;
-	snprintf(word, sizeof(word), "%s%s ", key, op);
-	for (at = text; at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (!strncmp(at, word, strlen(word)))
-			return strtol(at + strlen(word), NULL, 10);
-	}
-	return -1;
+	snprintf(word, sizeof(word), "%s%s", key, op);
+	return told_in(text, word);
 }
 
 /* Wait until n calls of an op wait at a latch: 0 or -ETIMEDOUT. */

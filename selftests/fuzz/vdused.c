@@ -8,7 +8,6 @@
  */
 #include "../vduse.h"
 
-/* The harness wants to be used. */
 int main(int argc, char **argv)
 {
 	struct vduse v = { .nvqs = 3 };

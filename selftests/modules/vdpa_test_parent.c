@@ -825,9 +825,12 @@ static int take_order(struct test_dev *t, const char *text)
 		l->enter = n;
 	} else if (!strcmp(what, "leave")) {
 		l->leave = n;
-	} else if (!strcmp(what, "fail") || !strcmp(what, "full")) {
+	} else if (!strcmp(what, "fail")) {
 		l->fail = n;
-		l->err = what[1] == 'a' ? -EIO : -ENOSPC;
+		l->err = -EIO;
+	} else if (!strcmp(what, "full")) {
+		l->fail = n;
+		l->err = -ENOSPC;
 	} else {
 		return -EINVAL;
 	}
