@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # In the VM, run by tools/endings.sh: FLAVOUR...
 
+# Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
+[ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
 parent=/cache/test-modules-$VM_KERNEL/vdpa_test_parent.ko
 nic=0000:00:11.0
 dmesg -n 4
