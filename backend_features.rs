@@ -6,11 +6,9 @@
 //!
 //! C: `VHOST_GET_BACKEND_FEATURES`, `VHOST_SET_BACKEND_FEATURES`.
 
-use crate::{
-    abstractions::vdpa::{Device, MapStyle},
-    uapi::eopnotsupp,
-};
+use crate::uapi::eopnotsupp;
 use kernel::prelude::*;
+use vdpa_bus_driver::vdpa::{Device, MapStyle};
 
 /// IOTLB messages in the second format.
 pub(crate) const IOTLB_MSG_V2: u64 = 1 << 1;

@@ -5,11 +5,7 @@
 //! One `key value` pair a line. Counters start with the device; peaks are of the last or current
 //! open of the file, the sums of what each address space had at most.
 
-use crate::{
-    abstractions::{params, vdpa::Device},
-    iotlb::Mapped,
-    Node,
-};
+use crate::{iotlb::Mapped, Node};
 use kernel::{
     debugfs, fmt,
     prelude::*,
@@ -19,6 +15,7 @@ use kernel::{
         Arc,
     },
 };
+use vdpa_bus_driver::{params, vdpa::Device};
 
 /// Counters of a device.
 #[derive(Default)]

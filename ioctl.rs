@@ -9,16 +9,6 @@
 //! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
 
 use crate::{
-    abstractions::{
-        chardev::{self, Written},
-        doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
-        eventfd::EventFd,
-        gate, gup,
-        irqbypass::Producer,
-        trace,
-        vdpa::{Device, VqState},
-        vhost,
-    },
     backend_features::{self, Capabilities},
     uapi::*,
     Node, OpenFile, Session, State,
@@ -32,6 +22,16 @@ use kernel::{
     },
     types::ScopeGuard,
 };
+use vdpa_bus_driver::{
+    chardev::{self, Written},
+    doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
+    eventfd::EventFd,
+    gate, gup,
+    irqbypass::Producer,
+    trace,
+    vdpa::{Device, VqState},
+    vhost,
+};
 
 /// What an unknown ioctl returns; the VFS makes `ENOTTY` of it.
 fn is_unknown(e: Error) -> bool {
@@ -39,6 +39,8 @@ fn is_unknown(e: Error) -> bool {
 }
 
 impl chardev::File for OpenFile {
+    const MODULE: &'static ThisModule = vdpa_bus_driver::this_module!();
+
     type Node = Node;
 
     fn open(node: Arc<Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
@@ -50,7 +52,8 @@ impl chardev::File for OpenFile {
             node.opened.store(false, Release);
         });
         let session = Session { node: node.clone() };
-        let file = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session))?;
+        let vhost = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session));
+        let file = KBox::try_pin_init(try_pin_init!(Self { vhost <- vhost }? Error), GFP_KERNEL)?;
         node.start(mapping)?;
         node.stats.opened();
         undo.dismiss();

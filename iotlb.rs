@@ -21,14 +21,14 @@
 //! after failures, is no more than twice that: before it could become more the table is pushed, and if
 //! the parent refuses it the message fails and changes nothing.
 
-use crate::abstractions::{
+use kernel::prelude::*;
+use vdpa_bus_driver::{
     iommu::Domain,
     iotlb::{Iotlb, Map},
     mapping::{Mappings, Table},
     trace,
     vdpa::{Device, IovaRange, MapStyle},
 };
-use kernel::prelude::*;
 
 /// Where mappings go: the device, and how it wants to be told.
 pub(crate) struct Target<'a> {

@@ -10,13 +10,6 @@
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
 
 use crate::{
-    abstractions::{
-        chardev::Written,
-        gup::{self, Charge},
-        mapping::{Mapping, Mappings},
-        params, trace, usermap,
-        vdpa::Device,
-    },
     debug::Counts,
     iotlb::{AddressSpace, Target},
     uapi::*,
@@ -28,6 +21,13 @@ use kernel::{
     prelude::*,
     rbtree::{Entry, RBTreeNodeReservation, VacantEntry},
     sync::{aref::ARef, atomic::Relaxed},
+};
+use vdpa_bus_driver::{
+    chardev::Written,
+    gup::{self, Charge},
+    mapping::{Mapping, Mappings},
+    params, trace, usermap,
+    vdpa::Device,
 };
 
 const PAGE_MASK: u64 = PAGE_SIZE as u64 - 1;
@@ -361,7 +361,7 @@ impl Node {
 #[kunit_tests(rust_vhost_vdpa_update)]
 mod tests {
     use super::*;
-    use crate::abstractions::vdpa::IovaRange;
+    use vdpa_bus_driver::vdpa::IovaRange;
 
     fn message(iova: u64, size: u64, uaddr: u64) -> Message {
         Message {

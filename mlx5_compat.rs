@@ -7,30 +7,12 @@
 //!
 //! C: `drivers/vdpa/mlx5/`.
 
-#[path = "abstractions/parent.rs"]
-mod abstractions;
+#![forbid(unsafe_code)]
+
 #[path = "mlx5/command.rs"]
 mod command;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/cvq.rs"]
-mod cvq;
 #[path = "mlx5/device.rs"]
 mod device;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/engine.rs"]
-mod engine;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/faults.rs"]
-mod faults;
 #[path = "mlx5/index.rs"]
 mod index;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -40,69 +22,34 @@ mod key_cases;
 mod keys;
 #[path = "mlx5/maps.rs"]
 mod maps;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/nic.rs"]
-mod nic;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-mod parent_ops;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/peer.rs"]
-mod peer;
 #[path = "mlx5/port.rs"]
 mod port;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/queue.rs"]
-mod queue;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/ring.rs"]
-mod ring;
 #[path = "mlx5/shown.rs"]
 mod shown;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "vdpa_sim/space.rs"]
-mod space;
 #[path = "mlx5/table.rs"]
 mod table;
-#[path = "vdpa_sim/vq_state.rs"]
-mod vq_state;
 
-use abstractions::{
-    ether::random_mac,
-    mgmtdev::{Management, ManagementDevice},
-    parent_device::{NewDevice, Registered, Shape},
-    sim_params::max_iotlb_entries,
-    virtio_ids as ids,
-};
 use device::Device;
-use engine::Class;
 use index::Queues;
 use kernel::{
     debugfs::Dir,
     prelude::*,
     sync::Arc, //
 };
-use nic::{Nic, Wanted};
-use parent_ops::{not_supported, Provision};
-use peer::Links;
 use port::Port;
+use vdpa_nic::{
+    nic::{self, Nic, Wanted},
+    peer::Links,
+};
+use vdpa_parent::{
+    ether::random_mac,
+    mgmtdev::{Management, ManagementDevice},
+    parent_device::{NewDevice, Registered, Shape},
+    parent_ops::{not_supported, Provision},
+    sim_params::mlx5_max_iotlb_entries as max_iotlb_entries,
+    virtio_ids as ids,
+};
+use vdpa_sim::engine::Class;
 
 module! {
     type: Mlx5Compat,

@@ -6,8 +6,8 @@
 //! parent works under every driver of the vDPA bus. Combinations of ops that the bus or the
 //! drivers would misunderstand do not compile.
 
-use crate::abstractions::iotlb::Iotlb;
-pub(crate) use crate::abstractions::parent_types::{
+use crate::iotlb::Iotlb;
+pub use crate::parent_types::{
     not_supported, Callback, IovaRange, Mm, Notification, Provision, QueueMap, Stats, VqState,
 };
 use kernel::{
@@ -19,7 +19,7 @@ use kernel::{
 
 /// Who translates a device's addresses, and how its maps relate to a reset.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Maps {
+pub enum Maps {
     /// The platform's IOMMU does. The maps belong to the driver; no op concerns them.
     Platform,
     /// The device does, and keeps its maps until `reset_map`, whatever happens to the queues.
@@ -46,7 +46,7 @@ pub(crate) enum Maps {
 /// physical ones otherwise. `set_map`, `dma_map` and `dma_unmap` can then be called with
 /// `mmap_lock` held: they must not wait for anybody who accesses user memory.
 #[vtable]
-pub(crate) trait VdpaConfigOps: Sized + Send + Sync + 'static {
+pub trait VdpaConfigOps: Sized + Send + Sync + 'static {
     /// Who translates addresses.
     const MAPS: Maps;
     /// Whether the device works on user virtual addresses.
@@ -245,7 +245,7 @@ pub(crate) trait VdpaConfigOps: Sized + Send + Sync + 'static {
 }
 
 /// Refuses, at compile time, sets of ops that do not belong together.
-pub(crate) const fn assert_pairing<T: VdpaConfigOps>() {
+pub const fn assert_pairing<T: VdpaConfigOps>() {
     assert!(
         T::HAS_DMA_MAP == T::HAS_DMA_UNMAP,
         "dma_map and dma_unmap come together"

@@ -12,6 +12,9 @@ use kernel::{
     uaccess::{UserPtr, UserSlice, UserSliceReader},
 };
 
+pub(crate) use vdpa_bus_driver::vhost::VHOST_SET_OWNER;
+use vdpa_bus_driver::vhost::{MESSAGE_SIZE, MESSAGE_WORDS};
+
 /// `VHOST_VIRTIO`.
 const VHOST: u32 = 0xaf;
 
@@ -22,7 +25,6 @@ type Addr = [u64; 5];
 
 pub(crate) const VHOST_GET_FEATURES: u32 = _IOR::<u64>(VHOST, 0x00);
 pub(crate) const VHOST_SET_FEATURES: u32 = _IOW::<u64>(VHOST, 0x00);
-pub(crate) const VHOST_SET_OWNER: u32 = _IO(VHOST, 0x01);
 pub(crate) const VHOST_SET_LOG_BASE: u32 = _IOW::<u64>(VHOST, 0x04);
 pub(crate) const VHOST_SET_LOG_FD: u32 = _IOW::<i32>(VHOST, 0x07);
 pub(crate) const VHOST_SET_VRING_NUM: u32 = _IOW::<Pair>(VHOST, 0x10);
@@ -87,9 +89,9 @@ pub(crate) struct Message {
 
 impl Message {
     /// What has to be there of either structure, in words of 64 bits. The rest is reserved.
-    pub(crate) const WORDS: usize = 5;
+    pub(crate) const WORDS: usize = MESSAGE_WORDS;
     /// The size of either structure in bytes. As in C, so much was written if the message was handled.
-    pub(crate) const SIZE: usize = 72;
+    pub(crate) const SIZE: usize = MESSAGE_SIZE;
 
     /// Takes a message apart, and tells the address space that it is for.
     ///

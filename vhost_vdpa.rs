@@ -15,7 +15,7 @@
 //! | `backend_features.rs` | which backend features are offered and may be acked |
 //! | `uapi.rs` | numbers and structures of the ABI |
 //! | `debug.rs` | debugfs |
-//! | `abstractions/` | safe wrappers of kernel facilities; the only place with `unsafe` |
+//! | `abstractions/vdpa_bus_driver.rs` | the library of safe wrappers; `unsafe` is there only |
 //!
 //! # Locking
 //!
@@ -26,7 +26,7 @@
 //!    `VHOST_SET_OWNER`). Removal takes none of them.
 //! 3. [`Node::state`]: the only way to the device, so parents see one op at a time; never held over
 //!    user copies or page faults, so that removal, which takes it, waits for parents only.
-//! 4. The gate ([`abstractions::gate`]): SRCU; inside it the device is there.
+//! 4. The gate ([`vdpa_bus_driver::gate`]): SRCU; inside it the device is there.
 //! 5. The parent's own locks.
 //! 6. [`CallSlot`]'s lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
@@ -39,8 +39,8 @@
 //! if it passes the gate; if the gate is shut, removal has ended it or will, because it shuts the
 //! gate before it takes the state's lock.
 
-#[path = "abstractions/driver.rs"]
-mod abstractions;
+#![forbid(unsafe_code)]
+
 mod backend_features;
 mod debug;
 mod ioctl;
@@ -48,19 +48,7 @@ mod iotlb;
 mod message;
 mod uapi;
 
-use abstractions::{
-    chardev::{self, Minor, Region},
-    doorbell::{DummyPage, Mapping},
-    eventfd::{self, CallSlot, EventFd, Source},
-    gate::{Gated, Passage},
-    iommu::Domain,
-    iotlb::OwnedIotlb,
-    irqbypass::Producer,
-    trace,
-    vdpa::{Device, IovaRange, MapStyle},
-    vdpa_driver::{self, Driver},
-    vhost,
-};
+use core::ops::Deref;
 use iotlb::{AddressSpace, Mapped, Target};
 use kernel::{
     debugfs,
@@ -75,6 +63,19 @@ use kernel::{
     },
 };
 use uapi::eopnotsupp;
+use vdpa_bus_driver::{
+    chardev::{self, Minor, Region},
+    doorbell::{DummyPage, Mapping},
+    eventfd::{self, CallSlot, EventFd, Source},
+    gate::{Gated, Passage},
+    iommu::Domain,
+    iotlb::OwnedIotlb,
+    irqbypass::Producer,
+    trace,
+    vdpa::{Device, IovaRange, MapStyle},
+    vdpa_driver::{self, Driver},
+    vhost,
+};
 
 module! {
     type: VhostVdpa,
@@ -125,8 +126,20 @@ struct Published {
 /// Something that only removal takes away.
 type Mutexed<T> = Pin<KBox<Mutex<T>>>;
 
-/// An open file: vhost core's part, and ours.
-type OpenFile = vhost::Dev<Session>;
+/// An open file: vhost core's part, and ours, which both deref to.
+#[pin_data]
+struct OpenFile {
+    #[pin]
+    vhost: vhost::Dev<Session>,
+}
+
+impl Deref for OpenFile {
+    type Target = vhost::Dev<Session>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.vhost
+    }
+}
 
 /// Our part of an open file.
 struct Session {

@@ -24,12 +24,16 @@
 
 #include "vhost.h"
 
-/* helpers/common.h: both modules */
+/* helpers/common.c: the driver and the parents */
 unsigned long rvv_spin_lock_irqsave(spinlock_t *lock);
 bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void rvv_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
+bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
+			  struct list_head **head);
+void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
 
-/* helpers/parent.h: parents */
+/* helpers/parent.c: parents */
 bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name);
 void rvv_callback_call(const struct vdpa_callback *cb);
 void *rvv_guest_ram(phys_addr_t pa, size_t len);
@@ -41,21 +45,29 @@ int rvv_user_load_u16(u16 *value, u64 from);
 int rvv_user_store_u16(u64 to, u16 value);
 int rvv_vq_stat(struct sk_buff *msg, const char *name, u64 value);
 
-/* helpers/sim_params.h: simulators */
-bool rvv_use_va(void);
-bool rvv_batch_mapping(void);
-u16 rvv_queue_size(void);
+/* helpers/sim_params.h: the module parameters that every simulator has */
+struct rvv_sim_params {
+	int max_iotlb_entries;
+	u16 queue_size;
+	bool use_va;
+	bool batch_mapping;
+};
+
+/* helpers/sim_net.c: the network simulator */
+struct rvv_sim_params rvv_net_sim_params(void);
+
+/* helpers/mlx5.c */
+int rvv_mlx5_max_iotlb_entries(void);
 
 /* helpers/sim_blk.c: the block simulator */
 bool rvv_blk_shared_backend(void);
 u64 rvv_blk_capacity(void);
 u16 rvv_blk_num_queues(void);
 u64 rvv_blk_memory_size(void);
-
-/* helpers/driver.c: the driver; helpers/sim_params.h: simulators */
-int rvv_max_iotlb_entries(void);
+struct rvv_sim_params rvv_blk_sim_params(void);
 
 /* helpers/driver.c: the driver */
+int rvv_max_iotlb_entries(void);
 void rvv_call_slot_signal(void *slot); /* in Rust: eventfd.rs */
 void rvv_call_slot_callback(struct vdpa_callback *cb, bool callback, void *private,
 			    struct eventfd_ctx *trigger);
@@ -76,10 +88,6 @@ void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter);
 unsigned long rvv_page_to_pfn(const struct page *page);
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first);
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty);
-void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
-bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
-			  struct list_head **head);
-void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map);
 int rvv_minor_alloc(void);
 void rvv_minor_free(int minor);
 dev_t rvv_mkdev(unsigned int major, unsigned int minor);

@@ -17,7 +17,7 @@
     unsafe_op_in_unsafe_fn
 )]
 
-pub(crate) use kernel::bindings::*;
+pub use kernel::bindings::*;
 use kernel::ffi;
 
 type __kernel_size_t = usize;

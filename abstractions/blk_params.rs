@@ -5,25 +5,29 @@
 use super::bindings;
 
 /// `shared_backend`: whether all disks keep their sectors in the same memory.
-pub(crate) fn shared_backend() -> bool {
-    // SAFETY: Has no requirements.
+#[inline]
+pub fn shared_backend() -> bool {
+    // SAFETY: The function reads a variable that changes only while the module is loaded.
     unsafe { bindings::rvv_blk_shared_backend() }
 }
 
 /// `capacity`: the number of sectors of 512 bytes.
-pub(crate) fn capacity() -> u64 {
-    // SAFETY: Has no requirements.
+#[inline]
+pub fn capacity() -> u64 {
+    // SAFETY: The function reads a variable that changes only while the module is loaded.
     unsafe { bindings::rvv_blk_capacity() }
 }
 
 /// `num_queues`: the number of request queues.
-pub(crate) fn num_queues() -> u16 {
-    // SAFETY: Has no requirements.
+#[inline]
+pub fn num_queues() -> u16 {
+    // SAFETY: The function reads a variable that changes only while the module is loaded.
     unsafe { bindings::rvv_blk_num_queues() }
 }
 
 /// The size of the machine's memory in bytes, more than which no disk can have.
-pub(crate) fn memory_size() -> u64 {
-    // SAFETY: Has no requirements.
+#[inline]
+pub fn memory_size() -> u64 {
+    // SAFETY: The function reads a variable that changes only while the module is loaded.
     unsafe { bindings::rvv_blk_memory_size() }
 }

@@ -7,7 +7,6 @@
 
 use super::{
     bindings,
-    compat,
     doorbell::{Doorbells, Mapping, NewVma},
     vdpa, //
 };
@@ -29,7 +28,10 @@ use kernel::{
 };
 
 /// What a file on such a device does. Private data of an open file is a pinned `Self`.
-pub(crate) trait File: Doorbells + Sized + Send + Sync + 'static {
+pub trait File: Doorbells + Sized + Send + Sync + 'static {
+    /// The module that has the code of the files, and cannot go while one is open.
+    const MODULE: &'static ThisModule;
+
     /// What all files on one device share.
     type Node: Send + Sync + 'static;
 
@@ -50,7 +52,7 @@ pub(crate) trait File: Doorbells + Sized + Send + Sync + 'static {
 }
 
 /// What is written to a file.
-pub(crate) trait Written {
+pub trait Written {
     /// The words that come next, if there are as many.
     fn words<const N: usize>(&mut self) -> Option<[u64; N]>;
 }
@@ -88,7 +90,7 @@ impl<N: Send + Sync> Published<N> {
 }
 
 /// A range of device numbers for `vhost-vdpa`; given back when dropped.
-pub(crate) struct Region<N: Send + Sync> {
+pub struct Region<N: Send + Sync> {
     dev: bindings::dev_t,
     published: Arc<Published<N>>,
 }
@@ -98,7 +100,7 @@ const MINORS: c_uint = 1 << 20;
 
 impl<N: Send + Sync> Region<N> {
     /// Allocates the range.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let published = Arc::pin_init(
             pin_init!(Published {
                 nodes <- new_mutex!(RBTree::new(), "Published::nodes"),
@@ -134,7 +136,7 @@ struct Inner<F: File> {
 /// # Invariants
 ///
 /// `inner` is published, and we hold a reference to its `dev`.
-pub(crate) struct Registration<F: File> {
+pub struct Registration<F: File> {
     inner: NonNull<Inner<F>>,
     _entry: Entry<F::Node>,
 }
@@ -158,11 +160,11 @@ unsafe impl<F: File> Send for Registration<F> {}
 unsafe impl<F: File> Sync for Registration<F> {}
 
 /// A minor number that nobody else has.
-pub(crate) struct Minor(c_int);
+pub struct Minor(c_int);
 
 impl Minor {
     /// Takes the lowest free number.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         // SAFETY: Has no requirements.
         let minor = unsafe { bindings::rvv_minor_alloc() };
         to_result(minor)?;
@@ -170,7 +172,7 @@ impl Minor {
     }
 
     /// The number.
-    pub(crate) fn get(&self) -> c_int {
+    pub fn get(&self) -> c_int {
         self.0
     }
 }
@@ -185,7 +187,7 @@ impl Drop for Minor {
 impl<F: File> Registration<F> {
     /// Publishes a device for `node` below `parent`, whose owner keeps the minor number until the
     /// registration is dropped. Files may be opened before this returns, even if it fails.
-    pub(crate) fn new(
+    pub fn new(
         region: &Region<F::Node>,
         minor: &Minor,
         parent: &vdpa::Device,
@@ -229,7 +231,7 @@ impl<F: File> Registration<F> {
         // SAFETY: Zeroed memory that is ours; the table is static.
         unsafe { bindings::cdev_init(cdev, &Fops::<F>::TABLE.0) };
         // SAFETY: As above.
-        unsafe { (*cdev).owner = compat::this_module().as_ptr() };
+        unsafe { (*cdev).owner = F::MODULE.as_ptr() };
         // SAFETY: Both are initialised.
         to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
         core::mem::forget(guard);
@@ -286,7 +288,7 @@ struct Fops<F>(PhantomData<F>);
 
 impl<F: File> Fops<F> {
     const TABLE: &'static Table = &Table(bindings::file_operations {
-        owner: compat::this_module().as_ptr(),
+        owner: F::MODULE.as_ptr(),
         open: Some(Self::open),
         release: Some(Self::release),
         // `write(2)` takes this way, which needs no iterator; `writev(2)` and io_uring the other.

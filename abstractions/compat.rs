@@ -8,16 +8,30 @@
 
 use kernel::prelude::*;
 
-/// Returns this module.
+/// Expands to the module that the crate which calls it belongs to, as a `&'static ThisModule`.
 #[cfg(not(before_linux_7_3))]
-pub(super) const fn this_module() -> &'static ThisModule {
-    kernel::module::this_module::<crate::LocalModule>()
+#[macro_export]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "`module!` is in the calling crate"
+)]
+macro_rules! this_module {
+    () => {
+        ::kernel::module::this_module::<crate::LocalModule>()
+    };
 }
 
-/// Returns this module.
+/// Expands to the module that the crate which calls it belongs to, as a `&'static ThisModule`.
 #[cfg(before_linux_7_3)]
-pub(super) const fn this_module() -> &'static ThisModule {
-    &crate::THIS_MODULE
+#[macro_export]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "`module!` is in the calling crate"
+)]
+macro_rules! this_module {
+    () => {
+        &crate::THIS_MODULE
+    };
 }
 
 /// Initialises `slot` in place with `init`.
@@ -29,7 +43,7 @@ pub(super) const fn this_module() -> &'static ThisModule {
 ///   value.
 #[cfg(not(before_linux_7_3))]
 #[inline(always)]
-pub(super) unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+pub unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
     // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
     unsafe { pin_init::raw_try_init(slot, init) }
 }
@@ -43,19 +57,19 @@ pub(super) unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) 
 ///   value.
 #[cfg(before_linux_7_3)]
 #[inline(always)]
-pub(super) unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+pub unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
     // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
     unsafe { init.__pinned_init(slot) }
 }
 
 /// Memory barriers between CPUs.
-pub(crate) mod barrier {
+pub mod barrier {
     #[cfg(not(before_linux_7_3))]
     use kernel::sync::barrier::{smp_mb, Full, Read, Write};
 
     /// Orders reads before it against reads after it.
     #[inline(always)]
-    pub(crate) fn smp_rmb() {
+    pub fn smp_rmb() {
         #[cfg(not(before_linux_7_3))]
         smp_mb(Read);
         #[cfg(before_linux_7_3)]
@@ -64,7 +78,7 @@ pub(crate) mod barrier {
 
     /// Orders writes before it against writes after it.
     #[inline(always)]
-    pub(crate) fn smp_wmb() {
+    pub fn smp_wmb() {
         #[cfg(not(before_linux_7_3))]
         smp_mb(Write);
         #[cfg(before_linux_7_3)]
@@ -73,7 +87,7 @@ pub(crate) mod barrier {
 
     /// Orders everything before it against everything after it.
     #[inline(always)]
-    pub(crate) fn smp_full_mb() {
+    pub fn smp_full_mb() {
         #[cfg(not(before_linux_7_3))]
         smp_mb(Full);
         #[cfg(before_linux_7_3)]

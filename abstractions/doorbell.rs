@@ -17,22 +17,22 @@ use kernel::{
 };
 
 /// What a page fault in a doorbell ends with.
-pub(crate) struct FaultResult(bindings::vm_fault_t);
+pub struct FaultResult(bindings::vm_fault_t);
 
 impl FaultResult {
     /// The access cannot be served.
-    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 }
 
 /// A file whose maps are doorbells.
-pub(crate) trait Doorbells {
+pub trait Doorbells {
     /// A page fault in one of the file's maps. Runs with the `mmap_lock` or the VMA's lock held:
     /// must not wait for anyone who could wait for either.
     fn fault(&self, fault: &Fault) -> FaultResult;
 }
 
 /// A VMA that is being set up.
-pub(crate) struct NewVma<'a> {
+pub struct NewVma<'a> {
     raw: NonNull<bindings::vm_area_struct>,
     _vma: PhantomData<&'a VmaRef>,
     _not_send: NotThreadSafe,
@@ -56,22 +56,22 @@ impl NewVma<'_> {
     }
 
     /// Its size in bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.vma().end().wrapping_sub(self.vma().start())
     }
 
     /// Whether it is shared.
-    pub(crate) fn shared(&self) -> bool {
+    pub fn shared(&self) -> bool {
         self.vma().flags() & flags::SHARED != 0
     }
 
     /// Whether it can be read.
-    pub(crate) fn readable(&self) -> bool {
+    pub fn readable(&self) -> bool {
         self.vma().flags() & flags::READ != 0
     }
 
     /// Its offset into the file, in pages.
-    pub(crate) fn pgoff(&self) -> u64 {
+    pub fn pgoff(&self) -> u64 {
         // SAFETY: Valid by `from_raw`.
         unsafe { (*self.raw.as_ptr()).vm_pgoff as u64 }
     }
@@ -84,11 +84,11 @@ impl NewVma<'_> {
 }
 
 /// A page fault.
-pub(crate) struct Fault(NonNull<bindings::vm_fault>);
+pub struct Fault(NonNull<bindings::vm_fault>);
 
 impl Fault {
     /// The offset of the map into the file, in pages. A doorbell map has one page.
-    pub(crate) fn pgoff(&self) -> u64 {
+    pub fn pgoff(&self) -> u64 {
         // SAFETY: Valid for the duration of the fault.
         let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
         // SAFETY: Locked for the duration of the fault.
@@ -106,12 +106,12 @@ impl Fault {
     }
 
     /// Maps the page frame at physical address `addr`, a device's.
-    pub(crate) fn insert_device(&self, addr: u64) -> FaultResult {
+    pub fn insert_device(&self, addr: u64) -> FaultResult {
         self.insert(addr >> PAGE_SHIFT)
     }
 
     /// Maps the dummy page.
-    pub(crate) fn insert_dummy(&self, page: &'_ DummyPage) -> FaultResult {
+    pub fn insert_dummy(&self, page: &'_ DummyPage) -> FaultResult {
         // SAFETY: A page that we own.
         self.insert(unsafe { bindings::rvv_page_to_pfn(page.0.as_ptr()) } as u64)
     }
@@ -119,10 +119,11 @@ impl Fault {
 
 /// A page of memory that stands in for the doorbells of a device that is gone, so that a guest
 /// which still rings them is not killed. It must live as long as the file.
-pub(crate) struct DummyPage(Page);
+pub struct DummyPage(Page);
 
 impl DummyPage {
-    pub(crate) fn new() -> Result<Self> {
+    /// Allocates the page, zeroed.
+    pub fn new() -> Result<Self> {
         Ok(Self(Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?))
     }
 }
@@ -134,7 +135,7 @@ use kernel::alloc::flags::__GFP_ZERO;
 /// # Invariants
 ///
 /// `mapping` belongs to an inode to which we hold a reference.
-pub(crate) struct Mapping(NonNull<bindings::address_space>);
+pub struct Mapping(NonNull<bindings::address_space>);
 
 // SAFETY: An address space has locks of its own and is not tied to a thread.
 unsafe impl Send for Mapping {}
@@ -157,7 +158,7 @@ impl Mapping {
     }
 
     /// Takes every page out of every map; the next access faults.
-    pub(crate) fn zap(&self) {
+    pub fn zap(&self) {
         // SAFETY: Valid by the invariant. Offset 0 and size 0 mean all of it.
         unsafe { bindings::unmap_mapping_range(self.0.as_ptr(), 0, 0, 1) }
     }

@@ -7,10 +7,10 @@
 use super::random::fill_random;
 
 /// A MAC address.
-pub(crate) type Mac = [u8; 6];
+pub type Mac = [u8; 6];
 
 /// A random unicast address of the locally administered kind.
-pub(crate) fn random_mac() -> Mac {
+pub fn random_mac() -> Mac {
     let mut mac = [0u8; 6];
     fill_random(&mut mac);
     mac[0] = (mac[0] & !1) | 2;

@@ -31,7 +31,7 @@ use kernel::{
 /// # Invariants
 ///
 /// The pointer is a valid `eventfd_ctx`, and we own one reference to it.
-pub(crate) struct EventFd(NonNull<bindings::eventfd_ctx>);
+pub struct EventFd(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: An `eventfd_ctx` is reference counted and not tied to a thread.
 unsafe impl Send for EventFd {}
@@ -42,7 +42,7 @@ impl EventFd {
     /// The eventfd behind a descriptor of the calling process; -1 means none.
     ///
     /// Errors: `EBADF` for a bad descriptor, `EINVAL` for one that is no eventfd.
-    pub(crate) fn from_user(fd: c_int) -> Result<Option<Self>> {
+    pub fn from_user(fd: c_int) -> Result<Option<Self>> {
         if fd == bindings::VHOST_FILE_UNBIND {
             return Ok(None);
         }
@@ -53,7 +53,7 @@ impl EventFd {
     }
 
     /// Adds one to the counter and wakes who waits for it. Any context but NMI.
-    pub(crate) fn signal(&self) {
+    pub fn signal(&self) {
         // SAFETY: Valid by the invariant.
         unsafe { bindings::rvv_eventfd_signal(self.0.as_ptr()) }
     }
@@ -73,7 +73,7 @@ impl Drop for EventFd {
 
 /// Which callback of a parent a slot is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// Used buffers of this queue.
     Queue(u16),
     /// Config space changed.
@@ -91,7 +91,7 @@ pub(crate) enum Source {
 /// While the parent has this slot's callback registered, the trigger it was given is the one in
 /// `ctx`, or `install` is about to replace it and still holds it.
 #[pin_data]
-pub(crate) struct CallSlot {
+pub struct CallSlot {
     source: Source,
     /// Serialises `install`: whether the parent has the callback.
     #[pin]
@@ -103,7 +103,7 @@ pub(crate) struct CallSlot {
 
 impl CallSlot {
     /// An empty slot.
-    pub(crate) fn new(source: Source) -> impl PinInit<Self> {
+    pub fn new(source: Source) -> impl PinInit<Self> {
         pin_init!(Self {
             source,
             registration <- new_mutex!(false, "CallSlot::registration"),
@@ -123,19 +123,14 @@ impl CallSlot {
     ///
     /// A slot must stay where it is until it has been installed with `None`, or the device is
     /// gone: that is why it is pinned and why [`Drop`] of its owner comes after removal.
-    pub(crate) fn install(
-        self: Pin<&Self>,
-        dev: &vdpa::Device,
-        new: Option<EventFd>,
-        running: bool,
-    ) {
+    pub fn install(self: Pin<&Self>, dev: &vdpa::Device, new: Option<EventFd>, running: bool) {
         let mut registered = self.registration.lock();
         *registered = new.is_some() || running && *registered;
         self.tell(dev, new, *registered);
     }
 
     /// Takes the callback away from a parent that kept it without an eventfd.
-    pub(crate) fn withdraw(self: Pin<&Self>, dev: &vdpa::Device) {
+    pub fn withdraw(self: Pin<&Self>, dev: &vdpa::Device) {
         let mut registered = self.registration.lock();
         if *registered && !self.is_set() {
             *registered = false;
@@ -171,7 +166,7 @@ impl CallSlot {
     }
 
     /// Whether there is an eventfd.
-    pub(crate) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.ctx.lock().is_some()
     }
 
@@ -184,7 +179,7 @@ impl CallSlot {
     }
 
     /// Signals the eventfd, if there is one. Any context but NMI.
-    pub(crate) fn signal(&self) {
+    pub fn signal(&self) {
         if let Some(ctx) = &*self.ctx.lock() {
             self.signalled.add(1, Relaxed);
             ctx.signal();
@@ -192,13 +187,13 @@ impl CallSlot {
     }
 
     /// How often a callback found an eventfd to signal.
-    pub(crate) fn signalled(&self) -> u64 {
+    pub fn signalled(&self) -> u64 {
         self.signalled.load(Relaxed)
     }
 }
 
 /// Waits for callbacks that were running, in interrupt context, when they were taken away.
-pub(crate) fn wait_for_callbacks() {
+pub fn wait_for_callbacks() {
     // SAFETY: Sleeps; callers hold no spin lock and are in no RCU read section.
     unsafe { bindings::synchronize_rcu() }
 }

@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 
 /// Some values, the first of which needs no memory of its own.
-pub(crate) struct Few<T> {
+pub struct Few<T> {
     first: Option<T>,
     /// Not there where it would be empty: even that is work to drop.
     rest: Option<KVVec<T>>,
@@ -13,7 +13,7 @@ pub(crate) struct Few<T> {
 
 impl<T> Few<T> {
     /// None.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             first: None,
             rest: None,
@@ -21,19 +21,19 @@ impl<T> Few<T> {
     }
 
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
         rest.wrapping_add(self.first.is_some().into())
     }
 
     /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
     /// Adds one behind the others. On an error it is dropped.
     #[inline]
-    pub(crate) fn push(&mut self, value: T) -> Result {
+    pub fn push(&mut self, value: T) -> Result {
         if self.first.is_some() {
             return self.push_rest(value);
         }
@@ -49,7 +49,7 @@ impl<T> Few<T> {
     /// Hands each to `f`, in order, up to the first that fails. What `f` returned `Ok` for is its, to
     /// drop or to keep; what it did not is dropped here.
     #[inline]
-    pub(crate) fn hand_over(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
+    pub fn hand_over(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
         let mut next = self.first.take();
         let mut rest = self.rest.take().map(KVVec::into_iter);
         while let Some(value) = next {
@@ -58,6 +58,12 @@ impl<T> Few<T> {
             next = rest.as_mut().and_then(Iterator::next);
         }
         Ok(())
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -36,7 +36,7 @@ use kernel::{
 /// `srcu` is initialised. While `open` is true, or someone who entered while it was has not left,
 /// `dev` is a device as [`vdpa::Device`] demands.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Gate {
+pub struct Gate {
     #[pin]
     srcu: Opaque<bindings::srcu_struct>,
     dev: NonNull<bindings::vdpa_device>,
@@ -91,7 +91,7 @@ impl Gate {
     /// Lets nobody pass any more, and waits until all who did have left.
     ///
     /// Sleeps. Must not be called by one who is inside.
-    pub(crate) fn shut(&self) {
+    pub fn shut(&self) {
         self.open.store(false, Release);
         // SAFETY: Initialised by the invariant.
         unsafe { bindings::synchronize_srcu(self.srcu.get()) }
@@ -136,7 +136,7 @@ impl Drop for Inside<'_> {
 }
 
 /// The right to make the [`Gated`] of a gate. There is one.
-pub(crate) struct Passage(Arc<Gate>);
+pub struct Passage(Arc<Gate>);
 
 impl Passage {
     /// The one for `gate`.
@@ -152,7 +152,7 @@ impl Passage {
 
 /// A value under a mutex, which is also the way to the device.
 #[pin_data]
-pub(crate) struct Gated<T> {
+pub struct Gated<T> {
     gate: Arc<Gate>,
     #[pin]
     value: Mutex<T>,
@@ -160,7 +160,7 @@ pub(crate) struct Gated<T> {
 
 impl<T> Gated<T> {
     /// Puts a value in front of the device behind a gate.
-    pub(crate) fn new(Passage(gate): Passage, value: T) -> impl PinInit<Self> {
+    pub fn new(Passage(gate): Passage, value: T) -> impl PinInit<Self> {
         pin_init!(Self {
             gate,
             value <- new_mutex!(value, "Gated::value"),
@@ -168,7 +168,7 @@ impl<T> Gated<T> {
     }
 
     /// Locks the value.
-    pub(crate) fn lock(&self) -> Locked<'_, T> {
+    pub fn lock(&self) -> Locked<'_, T> {
         Locked {
             value: self.value.lock(),
             gate: &self.gate,
@@ -177,18 +177,18 @@ impl<T> Gated<T> {
 
     /// Passes the gate without the lock, for kicks and doorbells. `ENODEV` once the device is gone.
     #[inline]
-    pub(crate) fn bells(&self) -> Result<Bells<'_>> {
+    pub fn bells(&self) -> Result<Bells<'_>> {
         Ok(Bells(self.gate.enter()?))
     }
 
     /// Returns whether the device is still there; it may be gone by the time the caller looks.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.gate.is_open()
     }
 }
 
 /// A locked value. Derefs to it.
-pub(crate) struct Locked<'a, T> {
+pub struct Locked<'a, T> {
     value: Guard<'a, T, MutexBackend>,
     gate: &'a Gate,
 }
@@ -197,7 +197,7 @@ impl<T: Unpin> Locked<'_, T> {
     /// Passes the gate: the value, and the device, which nobody else has as long. `ENODEV` once the
     /// device is gone.
     #[inline]
-    pub(crate) fn enter(&mut self) -> Result<(&mut T, Exclusive<'_>)> {
+    pub fn enter(&mut self) -> Result<(&mut T, Exclusive<'_>)> {
         let inside = self.gate.enter()?;
         Ok((&mut self.value, Exclusive(inside)))
     }
@@ -222,7 +222,7 @@ impl<T: Unpin> core::ops::DerefMut for Locked<'_, T> {
 /// # Invariants
 ///
 /// The lock of the gate's [`Gated`], which is the only one, is held as long as this is there.
-pub(crate) struct Exclusive<'a>(Inside<'a>);
+pub struct Exclusive<'a>(Inside<'a>);
 
 impl core::ops::Deref for Exclusive<'_> {
     type Target = vdpa::Device;
@@ -233,28 +233,28 @@ impl core::ops::Deref for Exclusive<'_> {
 }
 
 /// The ops of the device that may run beside any other.
-pub(crate) struct Bells<'a>(Inside<'a>);
+pub struct Bells<'a>(Inside<'a>);
 
 impl Bells<'_> {
     /// Tells the device that a queue has work. Any context but NMI.
     #[inline]
-    pub(crate) fn kick_vq(&self, idx: u16) {
+    pub fn kick_vq(&self, idx: u16) {
         self.0.device().kick_vq(idx);
     }
 
     /// Returns whether the parent has doorbells to map.
-    pub(crate) fn has_get_vq_notification(&self) -> bool {
+    pub fn has_get_vq_notification(&self) -> bool {
         self.0.device().has_get_vq_notification()
     }
 
     /// Returns the doorbell of a queue. May be called from a page fault.
-    pub(crate) fn get_vq_notification(&self, idx: u16) -> Option<vdpa::Notification> {
+    pub fn get_vq_notification(&self, idx: u16) -> Option<vdpa::Notification> {
         self.0.device().get_vq_notification(idx)
     }
 }
 
 /// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
-pub(crate) fn clamp_index(idx: u32, len: u32) -> u32 {
+pub fn clamp_index(idx: u32, len: u32) -> u32 {
     // SAFETY: Has no requirements.
     unsafe { bindings::rvv_array_index_nospec(idx, len) }
 }

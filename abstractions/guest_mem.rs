@@ -17,13 +17,13 @@ use kernel::{
 };
 
 /// The device may read what is there.
-pub(crate) const READ: u32 = bindings::VHOST_MAP_RO;
+pub const READ: u32 = bindings::VHOST_MAP_RO;
 /// The device may write what is there.
-pub(crate) const WRITE: u32 = bindings::VHOST_MAP_WO;
+pub const WRITE: u32 = bindings::VHOST_MAP_WO;
 
 /// What lies behind a range of IOVAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
+pub enum To {
     /// Memory: its first IOVA translates to this address.
     Address(u64),
     /// Nothing: it reads as zeroes and forgets what is written.
@@ -32,19 +32,19 @@ pub(crate) enum To {
 
 /// A range of IOVAs that translates as one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub struct Range {
     /// The first IOVA.
-    pub(crate) start: u64,
+    pub start: u64,
     /// The last IOVA, inclusive.
-    pub(crate) last: u64,
+    pub last: u64,
     /// What it translates to.
-    pub(crate) to: To,
+    pub to: To,
     /// What is permitted: [`READ`], [`WRITE`] or both.
-    pub(crate) perm: u32,
+    pub perm: u32,
 }
 
 /// Who knows what the IOVAs of an address space translate to.
-pub(crate) trait Translate {
+pub trait Translate {
     /// A range that contains `iova`, the larger the better: it is remembered.
     fn find(&self, iova: u64) -> Option<Range>;
 }
@@ -63,7 +63,7 @@ impl Translate for Iotlb {
 
 /// What an address space translates with.
 #[derive(Clone, Copy)]
-pub(crate) enum Translation<'a> {
+pub enum Translation<'a> {
     /// IOVAs are physical addresses.
     Identity,
     /// Only what the IOTLB has can be reached; its addresses are physical.
@@ -116,7 +116,7 @@ enum Place<'a> {
 ///
 /// The first `filled` slots are initialised. The pointer of such a slot is valid for reads and
 /// writes of as many bytes as the slot has IOVAs. The guest does the same at the same time.
-pub(crate) struct GuestMemory<'a> {
+pub struct GuestMemory<'a> {
     translation: Translation<'a>,
     slots: [Cell<MaybeUninit<Slot>>; SLOTS],
     /// The number of slots with a range.
@@ -139,7 +139,7 @@ fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
 impl<'a> GuestMemory<'a> {
     /// The memory seen through a translation.
     #[inline(always)]
-    pub(crate) fn new(translation: Translation<'a>) -> Self {
+    pub fn new(translation: Translation<'a>) -> Self {
         // INVARIANT: There are no slots yet.
         Self {
             translation,
@@ -293,7 +293,7 @@ impl<'a> GuestMemory<'a> {
     /// Copies from guest memory.
     ///
     /// Errors: `EFAULT` when not all of it is mapped for reading; `into` is then changed in part.
-    pub(crate) fn read(&self, mut iova: u64, mut into: &mut [u8]) -> Result {
+    pub fn read(&self, mut iova: u64, mut into: &mut [u8]) -> Result {
         while !into.is_empty() {
             let (place, len) = self.locate(iova, into.len(), READ)?;
             let (now, rest) = into.split_at_mut_checked(len).ok_or(EFAULT)?;
@@ -317,7 +317,7 @@ impl<'a> GuestMemory<'a> {
     /// Copies to guest memory.
     ///
     /// Errors: `EFAULT` when not all of it is mapped for writing; it is then written in part.
-    pub(crate) fn write(&self, mut iova: u64, mut from: &[u8]) -> Result {
+    pub fn write(&self, mut iova: u64, mut from: &[u8]) -> Result {
         while !from.is_empty() {
             let (place, len) = self.locate(iova, from.len(), WRITE)?;
             let (now, rest) = from.split_at_checked(len).ok_or(EFAULT)?;
@@ -357,7 +357,7 @@ impl<'a> GuestMemory<'a> {
     /// Loads a `u16` in one access.
     ///
     /// Errors: `EFAULT` when it is not mapped for reading, or not aligned.
-    pub(crate) fn load_u16(&self, iova: u64) -> Result<u16> {
+    pub fn load_u16(&self, iova: u64) -> Result<u16> {
         match self.locate_u16(iova, READ)? {
             // SAFETY: Two bytes are there, and aligned; volatile, as the guest may change them.
             Place::Kernel(ptr) => Ok(unsafe { ptr.cast::<u16>().read_volatile() }),
@@ -369,7 +369,7 @@ impl<'a> GuestMemory<'a> {
     /// Stores a `u16` in one access.
     ///
     /// Errors: `EFAULT` when it is not mapped for writing, or not aligned.
-    pub(crate) fn store_u16(&self, iova: u64, value: u16) -> Result {
+    pub fn store_u16(&self, iova: u64, value: u16) -> Result {
         match self.locate_u16(iova, WRITE)? {
             // SAFETY: Two bytes are there, and aligned; volatile, as the guest may look at them.
             Place::Kernel(ptr) => unsafe { ptr.cast::<u16>().write_volatile(value) },

@@ -63,6 +63,7 @@ fn page() -> Result<Page> {
 /// The size of a page.
 const PAGE: u64 = PAGE_SIZE as u64;
 
+#[cfg(kunit_suites)]
 #[kunit_tests(rust_vdpa_guest_mem)]
 mod tests {
     use super::*;

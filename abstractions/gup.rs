@@ -17,7 +17,7 @@ use kernel::{
 };
 
 /// The address space of the calling process; `None` in a kernel thread.
-pub(crate) fn current_mm() -> Option<ARef<Mm>> {
+pub fn current_mm() -> Option<ARef<Mm>> {
     // SAFETY: Has no requirements.
     let mm = NonNull::new(unsafe { bindings::rvv_current_mm() })?;
     // SAFETY: `current->mm` is valid for the duration of the call.
@@ -25,7 +25,7 @@ pub(crate) fn current_mm() -> Option<ARef<Mm>> {
 }
 
 /// Whether the calling process owns `mm`.
-pub(crate) fn is_current_mm(mm: &Mm) -> bool {
+pub fn is_current_mm(mm: &Mm) -> bool {
     // SAFETY: Has no requirements.
     mm.as_raw() == unsafe { bindings::rvv_current_mm() }
 }
@@ -35,7 +35,7 @@ pub(crate) fn is_current_mm(mm: &Mm) -> bool {
 /// # Invariants
 ///
 /// `pages` of `mm->pinned_vm` are ours.
-pub(crate) struct Charge {
+pub struct Charge {
     mm: ARef<Mm>,
     pages: u64,
 }
@@ -45,7 +45,7 @@ impl Charge {
     ///
     /// The count is taken first and the limit checked on its result, so two devices of one process
     /// cannot both pass. Errors: `ENOMEM` above `RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`.
-    pub(crate) fn new(mm: ARef<Mm>, pages: u64) -> Result<Self> {
+    pub fn new(mm: ARef<Mm>, pages: u64) -> Result<Self> {
         let signed = i64::try_from(pages)?;
         // SAFETY: `mm` is valid.
         let sum = unsafe { bindings::rvv_mm_pinned_add(mm.as_raw(), signed) };
@@ -63,7 +63,7 @@ impl Charge {
     }
 
     /// Adds another charge of the same address space to this one.
-    pub(crate) fn merge(&mut self, mut other: Self) {
+    pub fn merge(&mut self, mut other: Self) {
         if other.mm.as_raw() == self.mm.as_raw() {
             // INVARIANT: What `other` owned is ours now.
             self.pages = self.pages.wrapping_add(other.pages);
@@ -76,7 +76,7 @@ impl Charge {
     }
 
     /// Gives back all but `pages`.
-    pub(crate) fn limit(&mut self, pages: u64) {
+    pub fn limit(&mut self, pages: u64) {
         if self.pages > pages {
             self.give_back(self.pages.wrapping_sub(pages));
         }
@@ -91,7 +91,7 @@ impl Charge {
     }
 
     /// Splits off `pages` of the charge, at most all of it.
-    pub(crate) fn split(&mut self, pages: u64) -> Self {
+    pub fn split(&mut self, pages: u64) -> Self {
         let pages = pages.min(self.pages);
         self.pages = self.pages.wrapping_sub(pages);
         // INVARIANT: Together they own what one owned.
@@ -115,7 +115,7 @@ impl Drop for Charge {
 /// # Invariants
 ///
 /// We own one pin on each of the `npages` pages from `pfn`.
-pub(crate) struct Pages {
+pub struct Pages {
     pfn: u64,
     npages: u64,
     /// Whether the device may have written, so that the pages count as dirty.
@@ -124,12 +124,12 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// The physical address of the first byte.
-    pub(crate) fn phys(&self) -> u64 {
+    pub fn phys(&self) -> u64 {
         self.pfn << PAGE_SHIFT
     }
 
     /// The size in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.npages << PAGE_SHIFT
     }
 
@@ -184,12 +184,7 @@ const SMALL: usize = 16;
 /// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
 /// nothing is mapped or permission is missing, `ENOMEM`, `EINTR` when the process is being killed
 /// meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
-pub(crate) fn pin(
-    uaddr: u64,
-    npages: u64,
-    write: bool,
-    mut each: impl FnMut(Pages) -> Result,
-) -> Result {
+pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> Result) -> Result {
     let mut flags = bindings::FOLL_LONGTERM;
     if write {
         flags |= bindings::FOLL_WRITE;

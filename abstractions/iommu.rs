@@ -19,7 +19,7 @@ use kernel::{
 /// # Invariants
 ///
 /// `domain` is valid and `dev`, whose reference we hold, is attached to it.
-pub(crate) struct Domain {
+pub struct Domain {
     domain: NonNull<bindings::iommu_domain>,
     dev: kernel::sync::aref::ARef<kernel::device::Device>,
 }
@@ -33,7 +33,7 @@ impl Domain {
     /// Allocates a domain and attaches the device that does the parent's DMA.
     ///
     /// Errors: `ENOTSUPP` (524, as in C) where the IOMMU does not keep caches coherent.
-    pub(crate) fn attach(parent: &vdpa::Device) -> Result<Self> {
+    pub fn attach(parent: &vdpa::Device) -> Result<Self> {
         // SAFETY: By the invariant of `vdpa::Device`.
         let dma_dev = unsafe { bindings::rvv_vdpa_dma_dev(parent.as_raw()) };
         if dma_dev.is_null() {
@@ -60,7 +60,7 @@ impl Domain {
     }
 
     /// The IOVAs that the domain can map, where it has bounds.
-    pub(crate) fn aperture(&self) -> Option<IovaRange> {
+    pub fn aperture(&self) -> Option<IovaRange> {
         let mut range = IovaRange::ALL;
         // SAFETY: Valid by the invariant.
         unsafe {
@@ -70,13 +70,13 @@ impl Domain {
     }
 
     /// Maps `size` bytes of physical memory for the device.
-    pub(crate) fn map(&self, iova: u64, pa: u64, size: u64, perm: u32) -> Result {
+    pub fn map(&self, iova: u64, pa: u64, size: u64, perm: u32) -> Result {
         // SAFETY: Valid by the invariant; the caller answers for what it lets the device reach.
         to_result(unsafe { bindings::rvv_iommu_map(self.domain.as_ptr(), iova, pa, size, perm) })
     }
 
     /// Unmaps all of what one `map` mapped. `EIO` if some of it is still mapped.
-    pub(crate) fn unmap(&self, iova: u64, size: u64) -> Result {
+    pub fn unmap(&self, iova: u64, size: u64) -> Result {
         let size = usize::try_from(size)?;
         // SAFETY: Valid by the invariant.
         let done = unsafe { bindings::iommu_unmap(self.domain.as_ptr(), iova as usize, size) };

@@ -13,15 +13,15 @@ use kernel::{
 
 /// One range of an IOTLB, as a value.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Map {
+pub struct Map {
     /// First IOVA of the range, in bytes.
-    pub(crate) start: u64,
+    pub start: u64,
     /// Last IOVA of the range, inclusive.
-    pub(crate) last: u64,
+    pub last: u64,
     /// What `start` translates to: a physical address, or a user virtual address.
-    pub(crate) addr: u64,
+    pub addr: u64,
     /// `VHOST_ACCESS_RO`, `_WO` or `_RW`.
-    pub(crate) perm: u32,
+    pub perm: u32,
     /// What the owner of the IOTLB attached to the range: a `struct vdpa_map_file`, or null.
     opaque: *mut c_void,
 }
@@ -33,7 +33,7 @@ unsafe impl Sync for Map {}
 
 impl Map {
     /// A range as a value; see the fields.
-    pub(crate) fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
+    pub fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
         Self {
             start,
             last,
@@ -44,7 +44,7 @@ impl Map {
     }
 
     /// The size in bytes. A range is never the whole 64-bit space, so this cannot overflow.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.last.wrapping_sub(self.start).wrapping_add(1)
     }
 
@@ -53,7 +53,7 @@ impl Map {
     }
 
     /// What the owner of the IOTLB attached to the range.
-    pub(crate) fn opaque(&self) -> *mut c_void {
+    pub fn opaque(&self) -> *mut c_void {
         self.opaque
     }
 }
@@ -65,7 +65,7 @@ impl Map {
 /// The C struct is initialised. Whoever has `&mut Iotlb` is its only user; whoever has `&Iotlb`
 /// knows that nobody changes it.
 #[repr(transparent)]
-pub(crate) struct Iotlb(Opaque<bindings::vhost_iotlb>);
+pub struct Iotlb(Opaque<bindings::vhost_iotlb>);
 
 // SAFETY: Nothing in a `vhost_iotlb` is tied to a thread.
 unsafe impl Send for Iotlb {}
@@ -78,30 +78,35 @@ impl Iotlb {
     /// # Safety
     ///
     /// `ptr` must be an initialised `vhost_iotlb` that lives and does not change for `'a`.
-    pub(crate) unsafe fn from_raw<'a>(ptr: *const bindings::vhost_iotlb) -> &'a Self {
+    pub unsafe fn from_raw<'a>(ptr: *const bindings::vhost_iotlb) -> &'a Self {
         // SAFETY: `Self` is transparent, and the caller vouches for the rest.
         unsafe { &*ptr.cast() }
     }
 
     /// The C struct.
-    pub(crate) fn as_raw(&self) -> *mut bindings::vhost_iotlb {
+    pub fn as_raw(&self) -> *mut bindings::vhost_iotlb {
         self.0.get()
     }
 
     /// The number of ranges.
-    pub(crate) fn len(&self) -> u32 {
+    pub fn len(&self) -> u32 {
         // SAFETY: Initialised by the invariant; nobody writes while there is a `&self`.
         unsafe { (*self.as_raw()).nmaps }
     }
 
+    /// Returns true if there are no ranges.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The number of ranges that fit.
-    pub(crate) fn limit(&self) -> u32 {
+    pub fn limit(&self) -> u32 {
         // SAFETY: As in `len`.
         unsafe { (*self.as_raw()).limit }
     }
 
     /// The ranges that intersect `[start, last]`, by ascending address.
-    pub(crate) fn iter(&self, start: u64, last: u64) -> Iter<'_> {
+    pub fn iter(&self, start: u64, last: u64) -> Iter<'_> {
         let next = if start > last {
             core::ptr::null_mut()
         } else {
@@ -117,7 +122,7 @@ impl Iotlb {
     }
 
     /// The first range that intersects `[start, last]`.
-    pub(crate) fn first(&self, start: u64, last: u64) -> Option<Map> {
+    pub fn first(&self, start: u64, last: u64) -> Option<Map> {
         self.iter(start, last).next()
     }
 
@@ -127,7 +132,7 @@ impl Iotlb {
     ///
     /// `opaque` is stored and never followed by the IOTLB; parents that follow it (those that use
     /// user virtual addresses) need it to be a `struct vdpa_map_file` as long as the range exists.
-    pub(crate) fn add(
+    pub fn add(
         &mut self,
         start: u64,
         last: u64,
@@ -144,7 +149,7 @@ impl Iotlb {
     /// Moves all ranges to `to`, however many, if all of them intersect `[start, last]` and none
     /// overlaps another; whether it did.
     #[inline]
-    pub(crate) fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
+    pub fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
         if start > last {
             return false;
         }
@@ -160,14 +165,14 @@ impl Iotlb {
     }
 
     /// Adds a range that was in this IOTLB before, and for which there is still room.
-    pub(crate) fn attach(&mut self, range: Detached) {
+    pub fn attach(&mut self, range: Detached) {
         let node = range.into_raw();
         // SAFETY: Initialised by the invariant, and we are its only user; nobody else uses the node.
         unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
     }
 
     /// Removes every range that intersects `[start, last]`, whole.
-    pub(crate) fn remove(&mut self, start: u64, last: u64) {
+    pub fn remove(&mut self, start: u64, last: u64) {
         if start > last {
             return;
         }
@@ -177,7 +182,7 @@ impl Iotlb {
 
     /// Takes out the ranges that intersect `[start, last]`, one after the other.
     #[inline]
-    pub(crate) fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
+    pub fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
         let next = self.iter(start, last).next;
         // INVARIANT: What was found, if anything was.
         Taking {
@@ -189,13 +194,13 @@ impl Iotlb {
     }
 
     /// Removes every range.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.remove(0, u64::MAX);
     }
 }
 
 /// The iterator of [`Iotlb::iter`].
-pub(crate) struct Iter<'a> {
+pub struct Iter<'a> {
     _iotlb: &'a Iotlb,
     next: *mut bindings::vhost_iotlb_map,
     start: u64,
@@ -222,7 +227,7 @@ impl Iterator for Iter<'_> {
 /// # Invariants
 ///
 /// `next` is null or a range of `iotlb`.
-pub(crate) struct Taking<'a> {
+pub struct Taking<'a> {
     iotlb: &'a mut Iotlb,
     next: *mut bindings::vhost_iotlb_map,
     start: u64,
@@ -232,7 +237,7 @@ pub(crate) struct Taking<'a> {
 impl Taking<'_> {
     /// Takes out the next range if `f` lets it go. If it does not, it stays and is next again.
     #[inline]
-    pub(crate) fn next_if(&mut self, f: impl FnOnce(&Map) -> Result) -> Result<Option<Map>> {
+    pub fn next_if(&mut self, f: impl FnOnce(&Map) -> Result) -> Result<Option<Map>> {
         let Some(found) = NonNull::new(self.next) else {
             return Ok(None);
         };
@@ -250,7 +255,7 @@ impl Taking<'_> {
 
     /// Takes out the next range, memory and all.
     #[inline]
-    pub(crate) fn detach(&mut self) -> Option<Detached> {
+    pub fn detach(&mut self) -> Option<Detached> {
         let found = NonNull::new(self.next)?;
         let (start, last) = (self.start, self.last);
         // INVARIANT: As in `next_if`.
@@ -268,12 +273,12 @@ impl Taking<'_> {
 /// # Invariants
 ///
 /// The range was allocated by an IOTLB, and is ours alone.
-pub(crate) struct Detached(NonNull<bindings::vhost_iotlb_map>);
+pub struct Detached(NonNull<bindings::vhost_iotlb_map>);
 
 impl Detached {
     /// The range as a value.
     #[inline]
-    pub(crate) fn map(&self) -> Map {
+    pub fn map(&self) -> Map {
         // SAFETY: Ours by the invariant.
         Map::from_node(unsafe { self.0.as_ref() })
     }
@@ -297,7 +302,7 @@ impl Drop for Detached {
 /// # Invariants
 ///
 /// From `head` on, `next` leads over the `link`s of `len` ranges that are [`Detached`] and ours, to null.
-pub(crate) struct DetachedRanges {
+pub struct DetachedRanges {
     head: *mut bindings::list_head,
     len: usize,
 }
@@ -309,7 +314,7 @@ unsafe impl Sync for DetachedRanges {}
 
 impl DetachedRanges {
     /// None.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         // INVARIANT: No ranges.
         Self {
             head: core::ptr::null_mut(),
@@ -317,14 +322,19 @@ impl DetachedRanges {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    /// Returns the number of ranges.
+    pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns true if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Adds one.
     #[inline]
-    pub(crate) fn push(&mut self, range: Detached) {
+    pub fn push(&mut self, range: Detached) {
         let node = range.into_raw();
         // SAFETY: The range is ours.
         let link = unsafe { &raw mut (*node).link };
@@ -337,7 +347,7 @@ impl DetachedRanges {
 
     /// Takes the one that was added last.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Detached> {
+    pub fn pop(&mut self) -> Option<Detached> {
         let link = NonNull::new(self.head)?;
         // SAFETY: Ours by the invariant.
         self.head = unsafe { link.as_ref().next };
@@ -346,6 +356,12 @@ impl DetachedRanges {
         let node = unsafe { link.byte_sub(offset_of!(bindings::vhost_iotlb_map, link)) };
         // INVARIANT: It is out of the list, and so in nobody else's hands.
         Some(Detached(node.cast()))
+    }
+}
+
+impl Default for DetachedRanges {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -360,7 +376,7 @@ impl Drop for DetachedRanges {
 /// # Invariants
 ///
 /// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it.
-pub(crate) struct OwnedIotlb(NonNull<Iotlb>);
+pub struct OwnedIotlb(NonNull<Iotlb>);
 
 // SAFETY: Owns an `Iotlb`, which is `Send`.
 unsafe impl Send for OwnedIotlb {}
@@ -369,7 +385,7 @@ unsafe impl Sync for OwnedIotlb {}
 
 impl OwnedIotlb {
     /// An empty IOTLB for at most `limit` ranges. Once full, adding fails with `ENOSPC`.
-    pub(crate) fn new(limit: u32) -> Result<Self> {
+    pub fn new(limit: u32) -> Result<Self> {
         // SAFETY: Has no requirements.
         let ptr = unsafe { bindings::vhost_iotlb_alloc(limit, 0) };
         // INVARIANT: Fresh from `vhost_iotlb_alloc()`.

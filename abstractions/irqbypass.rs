@@ -20,7 +20,7 @@ use kernel::{
 ///
 /// `inner` is registered.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Producer {
+pub struct Producer {
     #[pin]
     inner: Opaque<bindings::irq_bypass_producer>,
 }
@@ -36,7 +36,7 @@ impl Producer {
     /// The token is compared, not followed, but a consumer may hold the same eventfd: drop the
     /// producer before the slot gets another one. `EINVAL` for a slot without an eventfd, `EBUSY`
     /// where the eventfd has a producer already.
-    pub(crate) fn register(slot: &CallSlot, irq: c_int) -> Result<Pin<KBox<Self>>> {
+    pub fn register(slot: &CallSlot, irq: c_int) -> Result<Pin<KBox<Self>>> {
         let token = slot.token();
         if token.is_null() {
             return Err(EINVAL);

@@ -11,10 +11,10 @@ use kernel::{
 };
 
 /// A lock that may be taken in any context but NMI.
-pub(crate) type IrqSpinLock<T> = Lock<T, IrqSpinLockBackend>;
+pub type IrqSpinLock<T> = Lock<T, IrqSpinLockBackend>;
 
 /// The backend of [`IrqSpinLock`].
-pub(crate) struct IrqSpinLockBackend;
+pub struct IrqSpinLockBackend;
 
 // SAFETY: A `spinlock_t` excludes other CPUs, and with interrupts off nothing on this CPU can ask
 // for it again. `relock` is the default and so uses the same locking method.

@@ -21,11 +21,11 @@ use kernel::{page::PAGE_SHIFT, prelude::*};
 ///
 /// Without an opaque pointer we own one pin on each page of the range, with one we own that
 /// `vdpa_map_file`.
-pub(crate) struct Mapping(Map);
+pub struct Mapping(Map);
 
 impl Mapping {
     /// Pinned memory at `iova`.
-    pub(crate) fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
+    pub fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
         let last = iova.wrapping_add(pages.size()).wrapping_sub(1);
         let map = Map::new(iova, last, pages.phys(), perm, core::ptr::null_mut());
         // INVARIANT: The pins are ours now.
@@ -34,7 +34,7 @@ impl Mapping {
     }
 
     /// `size` bytes of a file, mapped at `uaddr` in the owner's address space.
-    pub(crate) fn file(iova: u64, size: u64, uaddr: u64, perm: u32, file: MapFile) -> Self {
+    pub fn file(iova: u64, size: u64, uaddr: u64, perm: u32, file: MapFile) -> Self {
         let last = iova.wrapping_add(size).wrapping_sub(1);
         // INVARIANT: The file is ours now.
         Self(Map::new(iova, last, uaddr, perm, file.into_opaque()))
@@ -67,14 +67,14 @@ impl Drop for Mapping {
 
 /// Mappings that are to be added together, and what pays for their pins. The pins are dropped
 /// first.
-pub(crate) struct Mappings {
+pub struct Mappings {
     list: Few<Mapping>,
     charge: Option<Charge>,
 }
 
 impl Mappings {
     /// None yet.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             list: Few::new(),
             charge: None,
@@ -82,24 +82,30 @@ impl Mappings {
     }
 
     /// Has the charge pay for them.
-    pub(crate) fn paid_by(&mut self, charge: Charge) {
+    pub fn paid_by(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }
 
     /// Adds one.
     #[inline]
-    pub(crate) fn push(&mut self, mapping: Mapping) -> Result {
+    pub fn push(&mut self, mapping: Mapping) -> Result {
         self.list.push(mapping)
     }
 
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.list.len()
     }
 
     /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+}
+
+impl Default for Mappings {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -115,7 +121,7 @@ impl Mappings {
 ///
 /// A table that is dropped leaks the pins of what is in it, because nobody said that the device
 /// cannot reach them any more: who knows calls [`Table::give_back_all`].
-pub(crate) struct Table {
+pub struct Table {
     iotlb: OwnedIotlb,
     held: DetachedRanges,
     charge: Option<Charge>,
@@ -144,7 +150,7 @@ unsafe fn give_back(pinned: &mut u64, map: Map) {
 
 impl Table {
     /// An empty table for at most `limit` ranges.
-    pub(crate) fn new(limit: u32) -> Result<Self> {
+    pub fn new(limit: u32) -> Result<Self> {
         // INVARIANT: No ranges.
         Ok(Self {
             iotlb: OwnedIotlb::new(limit)?,
@@ -155,18 +161,18 @@ impl Table {
     }
 
     /// The IOTLB, to look at.
-    pub(crate) fn iotlb(&self) -> &Iotlb {
+    pub fn iotlb(&self) -> &Iotlb {
         &self.iotlb
     }
 
     /// How many pages its ranges have pinned, the held ones too.
-    pub(crate) fn pinned(&self) -> u64 {
+    pub fn pinned(&self) -> u64 {
         self.pinned
     }
 
     /// Adds mappings, in order, and has `f` tell the device of each, up to the first that fails: it and
     /// those behind it are dropped. Errors: those of [`Iotlb::add`] and of `f`.
-    pub(crate) fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
+    pub fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
         if let Some(charge) = maps.charge.take() {
             match &mut self.charge {
                 Some(all) => all.merge(charge),
@@ -208,7 +214,7 @@ impl Table {
     /// Gives back every range that intersects `[start, last]` and that `f` lets go; their number.
     ///
     /// Errors: that of `f`. Its range, and those behind it, stay.
-    pub(crate) fn remove(
+    pub fn remove(
         &mut self,
         start: u64,
         last: u64,
@@ -232,12 +238,12 @@ impl Table {
     }
 
     /// How many ranges are held.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held.len()
     }
 
     /// Holds every range that intersects `[start, last]`.
-    pub(crate) fn hold(&mut self, start: u64, last: u64) {
+    pub fn hold(&mut self, start: u64, last: u64) {
         // INVARIANT: They go from one to the other.
         if self.iotlb.detach_all(start, last, &mut self.held) {
             return;
@@ -249,7 +255,7 @@ impl Table {
     }
 
     /// Puts back what was held after the first `mark`, to where it was.
-    pub(crate) fn put_back(&mut self, mark: usize) {
+    pub fn put_back(&mut self, mark: usize) {
         while self.held.len() > mark {
             let Some(range) = self.held.pop() else {
                 return;
@@ -261,7 +267,7 @@ impl Table {
 
     /// Gives back what was held after the first `mark`; the device must not reach it.
     #[inline]
-    pub(crate) fn drop_held(&mut self, mark: usize) {
+    pub fn drop_held(&mut self, mark: usize) {
         if self.held.len() > mark {
             self.drop_held_now(mark);
         }
@@ -279,19 +285,19 @@ impl Table {
     }
 
     /// Calls `f` with the IOTLB as a parent is given it.
-    pub(crate) fn lend<R>(&mut self, f: impl FnOnce(&mut Iotlb) -> R) -> R {
+    pub fn lend<R>(&mut self, f: impl FnOnce(&mut Iotlb) -> R) -> R {
         f(&mut self.iotlb)
     }
 
     /// Gives back everything; the device must not reach any of it.
-    pub(crate) fn give_back_all(&mut self) {
+    pub fn give_back_all(&mut self) {
         self.hold(0, u64::MAX);
         self.drop_held(0);
     }
 
     /// Takes out the first range without giving back its pins, because a device may still reach
     /// them; the number of its pages. A file is given back: a parent that reads it holds it itself.
-    pub(crate) fn leak_first(&mut self) -> u64 {
+    pub fn leak_first(&mut self) -> u64 {
         match self.iotlb.take(0, u64::MAX).detach() {
             Some(range) => self.leak_range(&range),
             None => 0,
@@ -299,7 +305,7 @@ impl Table {
     }
 
     /// Does what `leak_first` does for everything that is in the table or held.
-    pub(crate) fn leak_all(&mut self) -> u64 {
+    pub fn leak_all(&mut self) -> u64 {
         self.hold(0, u64::MAX);
         let mut pages = 0u64;
         while let Some(range) = self.held.pop() {

@@ -21,7 +21,7 @@ use kernel::{
 
 /// What a management device does. The bus calls one method at a time, in process context.
 #[vtable]
-pub(crate) trait Management: Send + Sync + Sized + 'static {
+pub trait Management: Send + Sync + Sized + 'static {
     /// The devices it makes.
     type Device: VdpaConfigOps;
 
@@ -56,7 +56,7 @@ pub(crate) trait Management: Send + Sync + Sized + 'static {
 /// `raw` is registered, and points to `ids`, `device` and a static op table.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
-pub(crate) struct ManagementDevice<T: Management> {
+pub struct ManagementDevice<T: Management> {
     #[pin]
     raw: Opaque<bindings::vdpa_mgmt_dev>,
     #[pin]
@@ -83,7 +83,7 @@ impl<T: Management> ManagementDevice<T> {
     };
 
     /// Registers a management device on a root device of the same name.
-    pub(crate) fn new(data: T, module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    pub fn new(data: T, module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             data,
             device: RootDevice::new(T::NAME, module)?,

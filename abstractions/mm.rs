@@ -27,7 +27,7 @@ use kernel::{
 ///
 /// It keeps the `mm_struct`, not the mappings: the process may end at any time.
 #[derive(Clone)]
-pub(crate) struct BoundMm(ARef<Mm>);
+pub struct BoundMm(ARef<Mm>);
 
 /// Proof that the current thread may use the user addresses of an address space.
 ///
@@ -37,7 +37,7 @@ pub(crate) struct BoundMm(ARef<Mm>);
 /// # Invariants
 ///
 /// The current thread uses the address space with `kthread_use_mm()` for `'a`.
-pub(crate) struct UserAccess<'a> {
+pub struct UserAccess<'a> {
     mm: &'a MmWithUser,
     _thread: NotThreadSafe,
 }
@@ -74,7 +74,7 @@ impl Drop for InUse<'_> {
 
 impl BoundMm {
     /// Takes a reference to the argument of `bind_mm`.
-    pub(crate) fn new(mm: &Mm) -> Self {
+    pub fn new(mm: &Mm) -> Self {
         Self(ARef::from(mm))
     }
 
@@ -83,7 +83,7 @@ impl BoundMm {
     /// `None`, and no call, when the process has ended, when the current thread is not a kernel
     /// thread, or when it uses an address space already: calls do not nest. May sleep; the caller
     /// holds no lock, as the last user of an address space tears it down here.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&UserAccess<'_>) -> R) -> Option<R> {
+    pub fn with<R>(&self, f: impl FnOnce(&UserAccess<'_>) -> R) -> Option<R> {
         let mm = self.0.mmget_not_zero()?;
         let in_use = InUse::new(&mm)?;
         // INVARIANT: `in_use` lives longer than this.
@@ -97,14 +97,14 @@ impl BoundMm {
 
 impl UserAccess<'_> {
     /// Whether these are the addresses of `bound`.
-    pub(crate) fn is_of(&self, bound: &BoundMm) -> bool {
+    pub fn is_of(&self, bound: &BoundMm) -> bool {
         core::ptr::eq(self.mm.as_raw(), bound.0.as_raw())
     }
 
     /// Copies from a user address.
     ///
     /// Errors: `EFAULT` when not all of it can be read; `into` is then changed in part.
-    pub(crate) fn read(&self, from: u64, into: &mut [u8]) -> Result {
+    pub fn read(&self, from: u64, into: &mut [u8]) -> Result {
         // SAFETY: The buffer is ours to write. Any user address may be given.
         let left = unsafe { bindings::rvv_user_read(into.as_mut_ptr().cast(), from, into.len()) };
         if left == 0 {
@@ -117,7 +117,7 @@ impl UserAccess<'_> {
     /// Copies to a user address.
     ///
     /// Errors: `EFAULT` when not all of it can be written; it is then written in part.
-    pub(crate) fn write(&self, to: u64, from: &[u8]) -> Result {
+    pub fn write(&self, to: u64, from: &[u8]) -> Result {
         // SAFETY: The buffer is ours to read. Any user address may be given.
         let left = unsafe { bindings::rvv_user_write(to, from.as_ptr().cast(), from.len()) };
         if left == 0 {
@@ -128,7 +128,7 @@ impl UserAccess<'_> {
     }
 
     /// Loads an aligned `u16` in one access. Errors: `EFAULT`.
-    pub(crate) fn load_u16(&self, from: u64) -> Result<u16> {
+    pub fn load_u16(&self, from: u64) -> Result<u16> {
         let mut value = 0;
         // SAFETY: `value` is a local. Any user address may be given.
         to_result(unsafe { bindings::rvv_user_load_u16(&mut value, from) })?;
@@ -136,7 +136,7 @@ impl UserAccess<'_> {
     }
 
     /// Stores an aligned `u16` in one access. Errors: `EFAULT`.
-    pub(crate) fn store_u16(&self, to: u64, value: u16) -> Result {
+    pub fn store_u16(&self, to: u64, value: u16) -> Result {
         // SAFETY: Any user address may be given.
         to_result(unsafe { bindings::rvv_user_store_u16(to, value) })
     }

@@ -3,6 +3,8 @@
 //! Checks, when a parent is compiled, that op tables are what the drivers of the bus expect: for
 //! each way to have maps, and for parents whose table a parameter picks.
 
+#![allow(dead_code, reason = "constants without a name use it")]
+
 use super::{
     iotlb::Iotlb,
     parent_ops_raw::OpTable,
@@ -11,6 +13,20 @@ use super::{
 use crate::parent_ops::{Maps, VdpaConfigOps};
 use core::marker::PhantomData;
 use kernel::prelude::*;
+
+/// Stands for the module of a parent that is never registered: `#[vtable]` of Linux 7.3 asks for one.
+#[cfg(not(before_linux_7_3))]
+struct NoModule;
+
+#[cfg(not(before_linux_7_3))]
+impl kernel::ModuleMetadata for NoModule {
+    const NAME: &'static kernel::str::CStr = c"none";
+    const THIS_MODULE: ThisModule = {
+        // SAFETY: Null is the `THIS_MODULE` of code that is in no module, and what uses a
+        // `ThisModule` takes null.
+        unsafe { ThisModule::from_ptr(core::ptr::null_mut()) }
+    };
+}
 
 /// One combination.
 trait Combination: Send + Sync + 'static {
@@ -26,6 +42,8 @@ struct Parent<C>(PhantomData<C>);
 
 #[vtable]
 impl<C: Combination> VdpaConfigOps for Parent<C> {
+    #[cfg(not(before_linux_7_3))]
+    type OwnerModule = NoModule;
     const MAPS: Maps = C::MAPS;
     const USE_VA: bool = C::USE_VA;
     const HAS_SET_MAP: bool = C::SET_MAP;

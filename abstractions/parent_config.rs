@@ -5,18 +5,19 @@
 //! virtio 1.3, section 2.5: the fields are little-endian once a driver accepted version 1, and have
 //! the driver's own byte order before that, which is the one of a legacy driver.
 
+#[cfg(kunit_suites)]
 use kernel::prelude::*;
 
 /// A config space of `N` bytes, put together field by field.
 #[derive(Clone, Copy)]
-pub(crate) struct ConfigBytes<const N: usize> {
+pub struct ConfigBytes<const N: usize> {
     bytes: [u8; N],
     little_endian: bool,
 }
 
 impl<const N: usize> ConfigBytes<N> {
     /// A config space of zeroes, with fields that are little-endian or else native.
-    pub(crate) const fn new(little_endian: bool) -> Self {
+    pub const fn new(little_endian: bool) -> Self {
         Self {
             bytes: [0; N],
             little_endian,
@@ -24,7 +25,7 @@ impl<const N: usize> ConfigBytes<N> {
     }
 
     /// Puts bytes at offset `AT`, where they must fit.
-    pub(crate) fn put<const AT: usize, const LEN: usize>(mut self, from: [u8; LEN]) -> Self {
+    pub fn put<const AT: usize, const LEN: usize>(mut self, from: [u8; LEN]) -> Self {
         const { assert!(AT <= N && LEN <= N - AT) };
         for (byte, value) in self.bytes.iter_mut().skip(AT).zip(from) {
             *byte = value;
@@ -33,7 +34,7 @@ impl<const N: usize> ConfigBytes<N> {
     }
 
     /// Puts a field of two bytes at offset `AT`.
-    pub(crate) fn put_u16<const AT: usize>(self, value: u16) -> Self {
+    pub fn put_u16<const AT: usize>(self, value: u16) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
         } else {
@@ -43,7 +44,7 @@ impl<const N: usize> ConfigBytes<N> {
     }
 
     /// Puts a field of four bytes at offset `AT`.
-    pub(crate) fn put_u32<const AT: usize>(self, value: u32) -> Self {
+    pub fn put_u32<const AT: usize>(self, value: u32) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
         } else {
@@ -53,7 +54,7 @@ impl<const N: usize> ConfigBytes<N> {
     }
 
     /// Puts a field of eight bytes at offset `AT`.
-    pub(crate) fn put_u64<const AT: usize>(self, value: u64) -> Self {
+    pub fn put_u64<const AT: usize>(self, value: u64) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
         } else {
@@ -63,19 +64,20 @@ impl<const N: usize> ConfigBytes<N> {
     }
 
     /// The bytes.
-    pub(crate) fn into_bytes(self) -> [u8; N] {
+    pub fn into_bytes(self) -> [u8; N] {
         self.bytes
     }
 }
 
 /// Copies a range of a config space to `buf`; one that does not lie in it changes nothing.
-pub(crate) fn read(config: &[u8], offset: usize, buf: &mut [u8]) {
+pub fn read(config: &[u8], offset: usize, buf: &mut [u8]) {
     let range = offset..offset.saturating_add(buf.len());
     if let Some(bytes) = config.get(range) {
         buf.copy_from_slice(bytes);
     }
 }
 
+#[cfg(kunit_suites)]
 #[kunit_tests(rust_vdpa_parent_config)]
 mod tests {
     use super::*;

@@ -65,17 +65,17 @@ pub(super) unsafe fn drop_data<T>(vdev: *mut bindings::vdpa_device) {
 
 /// How many of everything a device has.
 #[derive(Clone, Copy)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Queues.
-    pub(crate) vqs: u32,
+    pub vqs: u32,
     /// Groups of queues.
-    pub(crate) groups: c_uint,
+    pub groups: c_uint,
     /// Address spaces.
-    pub(crate) address_spaces: c_uint,
+    pub address_spaces: c_uint,
 }
 
 /// Proof that a device was registered; see [`NewDevice::register`].
-pub(crate) struct Registered(());
+pub struct Registered(());
 
 /// A reference to an allocated device, put when dropped.
 struct Allocated(*mut bindings::vdpa_device);
@@ -92,7 +92,7 @@ impl Drop for Allocated {
 /// # Invariants
 ///
 /// `mdev` is the registered management device, and its `dev_add` op is running.
-pub(crate) struct NewDevice<'a, T> {
+pub struct NewDevice<'a, T> {
     mdev: *mut bindings::vdpa_mgmt_dev,
     name: &'a CStr,
     hardware: Option<&'a Device>,
@@ -120,7 +120,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
 
     /// Makes it a child of the device that does its DMA. Without one, the vDPA device is said to
     /// do it itself.
-    pub(crate) fn on(self, hardware: &'a Device) -> Self {
+    pub fn on(self, hardware: &'a Device) -> Self {
         Self {
             hardware: Some(hardware),
             ..self
@@ -128,7 +128,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
     }
 
     /// The name that the device will have.
-    pub(crate) fn name(&self) -> &CStr {
+    pub fn name(&self) -> &CStr {
         self.name
     }
 
@@ -139,7 +139,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
     /// Errors: `ENOMEM`, `EEXIST` when a device has that name, `ENODEV` when the platform's IOMMU
     /// is to translate and no device was named with [`Self::on`], those of `make` and of the
     /// initialiser.
-    pub(crate) fn register<I, E>(
+    pub fn register<I, E>(
         self,
         shape: Shape,
         make: impl FnOnce(&CStr) -> Result<I>,

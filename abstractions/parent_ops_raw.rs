@@ -19,7 +19,7 @@ use kernel::{
 };
 
 /// The op table of a parent. Optional ops that the parent does not implement are null.
-pub(crate) struct OpTable<T>(PhantomData<T>);
+pub struct OpTable<T>(PhantomData<T>);
 
 /// `Some(thunk)` where the parent has the op.
 macro_rules! optional {
@@ -54,7 +54,7 @@ macro_rules! thunk {
 
 impl<T: VdpaConfigOps> OpTable<T> {
     /// The table.
-    pub(crate) const VTABLE: bindings::vdpa_config_ops = {
+    pub const VTABLE: bindings::vdpa_config_ops = {
         assert_pairing::<T>();
         bindings::vdpa_config_ops {
             set_vq_address: Some(Self::set_vq_address),

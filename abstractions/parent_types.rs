@@ -16,7 +16,7 @@ use kernel::{
 };
 
 /// The error `EOPNOTSUPP`, which the kernel crate does not name.
-pub(crate) fn not_supported() -> Error {
+pub fn not_supported() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn not_supported() -> Error {
 /// The function may be called with the private pointer until the driver sets another callback on
 /// the same queue and that call has returned, or the device is reset or removed. Whoever keeps a
 /// `Callback` therefore calls it under the lock under which it is replaced.
-pub(crate) struct Callback(bindings::vdpa_callback);
+pub struct Callback(bindings::vdpa_callback);
 
 // SAFETY: Drivers accept the call from any thread.
 unsafe impl Send for Callback {}
@@ -36,7 +36,7 @@ unsafe impl Sync for Callback {}
 
 impl Callback {
     /// No callback: calling it does nothing.
-    pub(crate) const fn none() -> Self {
+    pub const fn none() -> Self {
         // INVARIANT: There is no function.
         Self(bindings::vdpa_callback {
             callback: None,
@@ -62,12 +62,12 @@ impl Callback {
     }
 
     /// Whether a call would do something.
-    pub(crate) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.callback.is_some()
     }
 
     /// Calls it. The caller must be in process context and hold no spin lock.
-    pub(crate) fn call(&self) {
+    pub fn call(&self) {
         // SAFETY: Allowed by the invariant.
         unsafe { bindings::rvv_callback_call(&self.0) }
     }
@@ -75,25 +75,25 @@ impl Callback {
 
 /// Where a packed queue stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PackedState {
+pub struct PackedState {
     /// The driver's wrap counter as last seen.
-    pub(crate) last_avail_counter: bool,
+    pub last_avail_counter: bool,
     /// The next descriptor to look at; 15 bits.
-    pub(crate) last_avail_idx: u16,
+    pub last_avail_idx: u16,
     /// The device's own wrap counter.
-    pub(crate) last_used_counter: bool,
+    pub last_used_counter: bool,
     /// The next descriptor to write as used; 15 bits.
-    pub(crate) last_used_idx: u16,
+    pub last_used_idx: u16,
 }
 
 /// Where a queue stands: what `get_vq_state` saves and `set_vq_state` restores.
 ///
 /// Which of the two forms it has is not stored in it but follows from the negotiated features.
-pub(crate) struct VqState(bindings::vdpa_vq_state);
+pub struct VqState(bindings::vdpa_vq_state);
 
 impl VqState {
     /// The state of a split queue: the next available index to look at.
-    pub(crate) fn split(avail_index: u16) -> Self {
+    pub fn split(avail_index: u16) -> Self {
         // The other form is longer: its bytes are zeroes.
         let mut raw = bindings::vdpa_vq_state::default();
         raw.__bindgen_anon_1.split =
@@ -102,7 +102,7 @@ impl VqState {
     }
 
     /// The state of a packed queue.
-    pub(crate) fn packed(state: PackedState) -> Self {
+    pub fn packed(state: PackedState) -> Self {
         let mut packed = bindings::vdpa_vq_state_packed::default();
         packed.set_last_avail_counter(state.last_avail_counter.into());
         packed.set_last_avail_idx(state.last_avail_idx & 0x7fff);
@@ -131,14 +131,14 @@ impl VqState {
     }
 
     /// Reads it as the state of a split queue.
-    pub(crate) fn as_split(&self) -> u16 {
+    pub fn as_split(&self) -> u16 {
         // SAFETY: Every bit pattern is a valid `u16`.
         let split = unsafe { &self.0.__bindgen_anon_1.split };
         split.avail_index
     }
 
     /// Reads it as the state of a packed queue.
-    pub(crate) fn as_packed(&self) -> PackedState {
+    pub fn as_packed(&self) -> PackedState {
         // SAFETY: Every bit pattern is valid for the bit fields.
         let packed = unsafe { &self.0.__bindgen_anon_1.packed };
         PackedState {
@@ -152,25 +152,25 @@ impl VqState {
 
 /// The range of IOVAs that a device can reach.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct IovaRange {
+pub struct IovaRange {
     /// The first one.
-    pub(crate) first: u64,
+    pub first: u64,
     /// The last one, inclusive.
-    pub(crate) last: u64,
+    pub last: u64,
 }
 
 /// The doorbell of a queue, to be mapped into userspace.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Notification {
+pub struct Notification {
     /// Its physical address.
-    pub(crate) addr: u64,
+    pub addr: u64,
     /// Its size in bytes.
-    pub(crate) size: u64,
+    pub size: u64,
 }
 
 /// Which device does the DMA of a queue, as `get_vq_map` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueMap {
+pub enum QueueMap {
     /// The one that does it for all queues without that op.
     Ordinary,
     /// The vDPA device itself: software serves this queue.
@@ -178,10 +178,10 @@ pub(crate) enum QueueMap {
 }
 
 /// The page tables that a parent with user virtual addresses is bound to.
-pub(crate) use kernel::mm::Mm;
+pub use kernel::mm::Mm;
 
 /// The statistics of a queue, being gathered for userspace.
-pub(crate) struct Stats<'a> {
+pub struct Stats<'a> {
     msg: *mut bindings::sk_buff,
     _borrow: PhantomData<&'a mut bindings::sk_buff>,
 }
@@ -202,7 +202,7 @@ impl Stats<'_> {
     /// Adds one number.
     ///
     /// Errors: `EMSGSIZE` when the message is full.
-    pub(crate) fn put(&mut self, name: &CStr, value: u64) -> Result {
+    pub fn put(&mut self, name: &CStr, value: u64) -> Result {
         // SAFETY: The message is ours to append to; the name is copied.
         to_result(unsafe { bindings::rvv_vq_stat(self.msg, name.as_char_ptr(), value) })
     }
@@ -210,17 +210,17 @@ impl Stats<'_> {
 
 /// What the administrator asked for: the attributes of `vdpa dev add` and `vdpa dev set`.
 #[repr(transparent)]
-pub(crate) struct Provision(bindings::vdpa_dev_set_config);
+pub struct Provision(bindings::vdpa_dev_set_config);
 
 impl Provision {
     /// The bit of the MAC address in [`super::mgmtdev::Management::ATTRIBUTES`].
-    pub(crate) const MAC: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MACADDR;
+    pub const MAC: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MACADDR;
     /// The bit of the MTU.
-    pub(crate) const MTU: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MTU;
+    pub const MTU: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MTU;
     /// The bit of the number of queue pairs.
-    pub(crate) const MAX_VQP: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MAX_VQP;
+    pub const MAX_VQP: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MAX_VQP;
     /// The bit of the device features.
-    pub(crate) const FEATURES: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_FEATURES;
+    pub const FEATURES: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_FEATURES;
 
     /// Wraps the argument of `dev_add` and `dev_set_attr`.
     ///
@@ -239,14 +239,14 @@ impl Provision {
     }
 
     /// The features to offer at most.
-    pub(crate) fn features(&self) -> Option<u64> {
+    pub fn features(&self) -> Option<u64> {
         self.given(Self::FEATURES, self.0.device_features)
     }
 
     /// The features to offer: those that were asked for, else `default`.
     ///
     /// Errors: `EINVAL` when some are not in `supported`.
-    pub(crate) fn features_of(&self, supported: u64, default: u64) -> Result<u64> {
+    pub fn features_of(&self, supported: u64, default: u64) -> Result<u64> {
         let features = self.features().unwrap_or(default);
         if features & !supported != 0 {
             return Err(EINVAL);
@@ -255,21 +255,22 @@ impl Provision {
     }
 
     /// The MAC address.
-    pub(crate) fn mac(&self) -> Option<[u8; 6]> {
+    pub fn mac(&self) -> Option<[u8; 6]> {
         self.given(Self::MAC, self.0.net.mac)
     }
 
     /// The MTU in bytes.
-    pub(crate) fn mtu(&self) -> Option<u16> {
+    pub fn mtu(&self) -> Option<u16> {
         self.given(Self::MTU, self.0.net.mtu)
     }
 
     /// The number of queue pairs; not zero.
-    pub(crate) fn max_vq_pairs(&self) -> Option<u16> {
+    pub fn max_vq_pairs(&self) -> Option<u16> {
         self.given(Self::MAX_VQP, self.0.net.max_vq_pairs)
     }
 }
 
+#[cfg(kunit_suites)]
 #[kunit_tests(rust_vdpa_parent_types)]
 mod tests {
     use super::*;

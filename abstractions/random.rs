@@ -7,7 +7,7 @@
 use super::bindings;
 
 /// Fills a buffer with random bytes, good enough for keys once the kernel has enough entropy.
-pub(crate) fn fill_random(bytes: &mut [u8]) {
+pub fn fill_random(bytes: &mut [u8]) {
     // SAFETY: The buffer is as long as is said.
     unsafe { bindings::get_random_bytes(bytes.as_mut_ptr().cast(), bytes.len()) };
 }

@@ -6,7 +6,7 @@ use kernel::{error, prelude::*};
 
 /// [`error::to_result`], which itself is a call into the kernel crate, inline for success.
 #[inline(always)]
-pub(crate) fn to_result(ret: c_int) -> Result {
+pub fn to_result(ret: c_int) -> Result {
     if ret >= 0 {
         Ok(())
     } else {

@@ -17,7 +17,7 @@ use kernel::{
 /// # Invariants
 ///
 /// The pointer came from `__root_device_register()`, and nobody else unregisters it.
-pub(crate) struct RootDevice(NonNull<bindings::device>);
+pub struct RootDevice(NonNull<bindings::device>);
 
 // SAFETY: A device may be unregistered from any thread.
 unsafe impl Send for RootDevice {}
@@ -26,7 +26,7 @@ unsafe impl Sync for RootDevice {}
 
 impl RootDevice {
     /// Registers a device as `/sys/devices/NAME`.
-    pub(crate) fn new(name: &CStr, module: &'static ThisModule) -> Result<Self> {
+    pub fn new(name: &CStr, module: &'static ThisModule) -> Result<Self> {
         // SAFETY: The name is copied, and the module outlives what it registers.
         let dev = from_err_ptr(unsafe {
             bindings::__root_device_register(name.as_char_ptr(), module.as_ptr())

@@ -1,24 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters of the simulators, defined in C.
+//! The module parameters of the simulators, each defined in C under the name that users of C's
+//! simulators know.
+//!
+//! Each module has parameters of its own. These functions are inline, so that a module refers to
+//! its own ones only.
 
 use super::bindings;
-pub(crate) use super::params::max_iotlb_entries;
 
-/// `use_va`: whether drivers map user virtual addresses; else physical ones.
-pub(crate) fn use_va() -> bool {
-    // SAFETY: Has no requirements.
-    unsafe { bindings::rvv_use_va() }
+/// The parameters that all simulators have.
+#[derive(Clone, Copy)]
+pub struct SimParams {
+    /// `use_va`: whether drivers map user virtual addresses.
+    pub use_va: bool,
+    /// `batch_mapping`: whether drivers give all maps at once.
+    pub batch_mapping: bool,
+    /// `max_iotlb_entries`: how many ranges one address space may hold; 0 if there is no room.
+    pub max_iotlb_entries: u32,
+    /// `queue_size`: the largest size of a queue.
+    pub queue_size: u16,
 }
 
-/// `batch_mapping`: whether the maps of an address space are set all at once.
-pub(crate) fn batch_mapping() -> bool {
-    // SAFETY: Has no requirements.
-    unsafe { bindings::rvv_batch_mapping() }
+impl SimParams {
+    #[inline]
+    fn from_raw(raw: bindings::rvv_sim_params) -> Self {
+        Self {
+            use_va: raw.use_va,
+            batch_mapping: raw.batch_mapping,
+            max_iotlb_entries: u32::try_from(raw.max_iotlb_entries).unwrap_or(0),
+            queue_size: raw.queue_size,
+        }
+    }
 }
 
-/// `queue_size`: the largest size of a queue.
-pub(crate) fn queue_size() -> u16 {
-    // SAFETY: Has no requirements.
-    unsafe { bindings::rvv_queue_size() }
+/// Returns the parameters of `rust_vdpa_sim_net`.
+#[inline]
+pub fn net() -> SimParams {
+    // SAFETY: The function reads variables that change only while the module is loaded.
+    SimParams::from_raw(unsafe { bindings::rvv_net_sim_params() })
+}
+
+/// Returns the parameters of `rust_vdpa_sim_blk` that all simulators have.
+#[inline]
+pub fn blk() -> SimParams {
+    // SAFETY: The function reads variables that change only while the module is loaded.
+    SimParams::from_raw(unsafe { bindings::rvv_blk_sim_params() })
+}
+
+/// Returns `max_iotlb_entries` of `rust_mlx5_compat`; 0 if there is no room.
+#[inline]
+pub fn mlx5_max_iotlb_entries() -> u32 {
+    // SAFETY: The function reads a variable that changes only while the module is loaded.
+    u32::try_from(unsafe { bindings::rvv_mlx5_max_iotlb_entries() }).unwrap_or(0)
 }

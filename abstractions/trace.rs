@@ -14,7 +14,7 @@ fn ret<T>(result: &Result<T>) -> c_int {
 }
 
 /// An `UPDATE`; `entries` is how many ranges it became.
-pub(crate) fn map(
+pub fn map(
     minor: i32,
     asid: u32,
     (iova, size, uaddr): (u64, u64, u64),
@@ -38,32 +38,32 @@ pub(crate) fn map(
 }
 
 /// An `INVALIDATE`; `entries` is how many ranges it removed.
-pub(crate) fn unmap(minor: i32, asid: u32, iova: u64, size: u64, result: &Result<u64>) {
+pub fn unmap(minor: i32, asid: u32, iova: u64, size: u64, result: &Result<u64>) {
     let entries = *result.as_ref().unwrap_or(&0);
     // SAFETY: Plain values.
     unsafe { bindings::rvv_trace_unmap(minor, asid, iova, size, entries, ret(result)) }
 }
 
 /// A table given to a parent.
-pub(crate) fn set_map(asid: u32, entries: u32, result: &Result) {
+pub fn set_map(asid: u32, entries: u32, result: &Result) {
     // SAFETY: Plain values.
     unsafe { bindings::rvv_trace_set_map(asid, entries, ret(result)) }
 }
 
 /// A device reset, and whether the parent was asked to clean its maps.
-pub(crate) fn reset(minor: i32, clean_map: bool, result: &Result) {
+pub fn reset(minor: i32, clean_map: bool, result: &Result) {
     // SAFETY: Plain values.
     unsafe { bindings::rvv_trace_reset(minor, clean_map, ret(result)) }
 }
 
 /// Backend features offered, and what userspace asked for.
-pub(crate) fn backend_features(minor: i32, offered: u64, acked: u64, result: &Result) {
+pub fn backend_features(minor: i32, offered: u64, acked: u64, result: &Result) {
     // SAFETY: Plain values.
     unsafe { bindings::rvv_trace_backend_features(minor, offered, acked, ret(result)) }
 }
 
 /// The removal of a device.
-pub(crate) fn remove(minor: i32, was_open: bool) {
+pub fn remove(minor: i32, was_open: bool) {
     // SAFETY: Plain values.
     unsafe { bindings::rvv_trace_remove(minor, was_open) }
 }

@@ -19,7 +19,7 @@ use kernel::{
 /// # Invariants
 ///
 /// The pointer came from `rvv_map_file_new()`, and it is ours.
-pub(crate) struct MapFile(NonNull<bindings::vdpa_map_file>);
+pub struct MapFile(NonNull<bindings::vdpa_map_file>);
 
 // SAFETY: A `struct file` is reference counted and not tied to a thread.
 unsafe impl Send for MapFile {}
@@ -72,7 +72,7 @@ impl Drop for MapFile {
 /// Returns how many bytes lie in private or device memory, which parents that use virtual addresses
 /// cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping lacks the permission
 /// asked for.
-pub(crate) fn lookup(
+pub fn lookup(
     mm: &MmWithUser,
     (uaddr, size): (u64, u64),
     write: bool,

@@ -18,36 +18,38 @@ use kernel::{
 
 /// A range of IOVAs, both ends inclusive, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IovaRange {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+pub struct IovaRange {
+    /// The first IOVA.
+    pub first: u64,
+    /// The last IOVA.
+    pub last: u64,
 }
 
 impl IovaRange {
     /// Every IOVA.
-    pub(crate) const ALL: Self = Self {
+    pub const ALL: Self = Self {
         first: 0,
         last: u64::MAX,
     };
 
     /// Whether all of `[start, last]` is in it.
-    pub(crate) fn holds(&self, start: u64, last: u64) -> bool {
+    pub fn holds(&self, start: u64, last: u64) -> bool {
         start >= self.first && last <= self.last
     }
 }
 
 /// Where a queue's doorbell is.
 #[derive(Clone, Copy)]
-pub(crate) struct Notification {
+pub struct Notification {
     /// Physical address.
-    pub(crate) addr: u64,
+    pub addr: u64,
     /// Bytes.
-    pub(crate) size: u64,
+    pub size: u64,
 }
 
 /// How a parent wants to be told about maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum MapStyle {
+pub enum MapStyle {
     /// The whole table of an address space at a time (`set_map`).
     SetMap,
     /// One range at a time (`dma_map`, `dma_unmap`).
@@ -65,7 +67,7 @@ pub(crate) enum MapStyle {
 ///
 /// The C struct is a registered `vdpa_device` and its driver has not been unbound.
 #[repr(transparent)]
-pub(crate) struct Device(Opaque<bindings::vdpa_device>);
+pub struct Device(Opaque<bindings::vdpa_device>);
 
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
@@ -108,7 +110,7 @@ impl Device {
     }
 
     /// Whether the ops that every parent has are there. `probe` refuses a parent without.
-    pub(crate) fn has_mandatory_ops(&self) -> bool {
+    pub fn has_mandatory_ops(&self) -> bool {
         let ops = self.ops();
         ops.set_vq_address.is_some()
             && ops.set_vq_num.is_some()
@@ -133,37 +135,37 @@ impl Device {
     }
 
     /// The device on the vdpa bus.
-    pub(crate) fn device(&self) -> &device::Device {
+    pub fn device(&self) -> &device::Device {
         // SAFETY: The embedded device lives as long as the vdpa device.
         unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
     /// The number of virtqueues.
-    pub(crate) fn nvqs(&self) -> u32 {
+    pub fn nvqs(&self) -> u32 {
         // SAFETY: Constant after registration.
         unsafe { (*self.as_raw()).nvqs }
     }
 
     /// The number of virtqueue groups.
-    pub(crate) fn ngroups(&self) -> u32 {
+    pub fn ngroups(&self) -> u32 {
         // SAFETY: Constant after registration.
         unsafe { (*self.as_raw()).ngroups }
     }
 
     /// The number of address spaces.
-    pub(crate) fn nas(&self) -> u32 {
+    pub fn nas(&self) -> u32 {
         // SAFETY: Constant after registration.
         unsafe { (*self.as_raw()).nas }
     }
 
     /// Whether the parent wants user virtual addresses in its maps.
-    pub(crate) fn use_va(&self) -> bool {
+    pub fn use_va(&self) -> bool {
         // SAFETY: Constant after registration.
         unsafe { (*self.as_raw()).use_va }
     }
 
     /// How the parent wants to be told about maps. C prefers `dma_map` where both are there.
-    pub(crate) fn map_style(&self) -> MapStyle {
+    pub fn map_style(&self) -> MapStyle {
         if self.ops().dma_map.is_some() {
             MapStyle::DmaMap
         } else if self.ops().set_map.is_some() {
@@ -173,67 +175,73 @@ impl Device {
         }
     }
 
-    pub(crate) fn has_suspend(&self) -> bool {
+    /// Returns true if the parent has the op `suspend`.
+    pub fn has_suspend(&self) -> bool {
         self.ops().suspend.is_some()
     }
 
-    pub(crate) fn has_resume(&self) -> bool {
+    /// Returns true if the parent has the op `resume`.
+    pub fn has_resume(&self) -> bool {
         self.ops().resume.is_some()
     }
 
-    pub(crate) fn has_get_vq_desc_group(&self) -> bool {
+    /// Returns true if the parent has the op `get_vq_desc_group`.
+    pub fn has_get_vq_desc_group(&self) -> bool {
         self.ops().get_vq_desc_group.is_some()
     }
 
-    pub(crate) fn has_reset_map(&self) -> bool {
+    /// Returns true if the parent has the op `reset_map`.
+    pub fn has_reset_map(&self) -> bool {
         self.ops().reset_map.is_some()
     }
 
-    pub(crate) fn has_compat_reset(&self) -> bool {
+    /// Returns true if the parent has the op `compat_reset`.
+    pub fn has_compat_reset(&self) -> bool {
         self.ops().compat_reset.is_some()
     }
 
-    pub(crate) fn has_get_vq_notification(&self) -> bool {
+    /// Returns true if the parent has the op `get_vq_notification`.
+    pub fn has_get_vq_notification(&self) -> bool {
         self.ops().get_vq_notification.is_some()
     }
 
     /// Sets the three areas of a queue, in the terms of the packed ring.
-    pub(crate) fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
+    pub fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
         to_result(
             op!(self.set_vq_address(idx, desc, driver, device) else -(bindings::EOPNOTSUPP as c_int)),
         )
     }
 
     /// Sets the number of entries of a queue.
-    pub(crate) fn set_vq_num(&self, idx: u16, num: u32) {
+    pub fn set_vq_num(&self, idx: u16, num: u32) {
         op!(self.set_vq_num(idx, num) else ())
     }
 
     /// Tells the device that a queue has work. Runs in an eventfd's wake-up: does not sleep.
-    pub(crate) fn kick_vq(&self, idx: u16) {
+    pub fn kick_vq(&self, idx: u16) {
         op!(self.kick_vq(idx) else ())
     }
 
     /// Enables or disables a queue.
-    pub(crate) fn set_vq_ready(&self, idx: u16, ready: bool) {
+    pub fn set_vq_ready(&self, idx: u16, ready: bool) {
         op!(self.set_vq_ready(idx, ready) else ())
     }
 
     /// Sets where a split queue continues.
-    pub(crate) fn set_vq_state(&self, idx: u16, state: VqState) -> Result {
+    pub fn set_vq_state(&self, idx: u16, state: VqState) -> Result {
         let raw = state.to_raw();
         to_result(op!(self.set_vq_state(idx, &raw) else -(bindings::EOPNOTSUPP as c_int)))
     }
 
     /// Asks where a queue stands; `packed` says how to read the answer.
-    pub(crate) fn get_vq_state(&self, idx: u16, packed: bool) -> Result<VqState> {
+    pub fn get_vq_state(&self, idx: u16, packed: bool) -> Result<VqState> {
         let mut raw = bindings::vdpa_vq_state::default();
         to_result(op!(self.get_vq_state(idx, &mut raw) else -(bindings::EOPNOTSUPP as c_int)))?;
         Ok(VqState::from_raw(&raw, packed))
     }
 
     /// The doorbell of a queue. Called from a page fault.
-    pub(crate) fn get_vq_notification(&self, idx: u16) -> Option<Notification> {
+    pub fn get_vq_notification(&self, idx: u16) -> Option<Notification> {
         let op = self.ops().get_vq_notification?;
         // SAFETY: By the invariant of `Device`.
         let area = unsafe { op(self.as_raw(), idx) };
@@ -244,73 +252,77 @@ impl Device {
     }
 
     /// The interrupt of a queue, where it has one of its own.
-    pub(crate) fn get_vq_irq(&self, idx: u16) -> Option<c_int> {
+    pub fn get_vq_irq(&self, idx: u16) -> Option<c_int> {
         let irq = op!(self.get_vq_irq(idx) else -1);
         (irq >= 0).then_some(irq)
     }
 
     /// The group of a queue, where the parent knows groups.
-    pub(crate) fn get_vq_group(&self, idx: u16) -> Option<u32> {
+    pub fn get_vq_group(&self, idx: u16) -> Option<u32> {
         let op = self.ops().get_vq_group?;
         // SAFETY: By the invariant of `Device`.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
     /// The group of a queue's descriptors, where the parent has one.
-    pub(crate) fn get_vq_desc_group(&self, idx: u16) -> Option<u32> {
+    pub fn get_vq_desc_group(&self, idx: u16) -> Option<u32> {
         let op = self.ops().get_vq_desc_group?;
         // SAFETY: By the invariant of `Device`.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
     /// The largest size of this one queue, where the parent tells.
-    pub(crate) fn get_vq_size(&self, idx: u16) -> Option<u16> {
+    pub fn get_vq_size(&self, idx: u16) -> Option<u16> {
         let op = self.ops().get_vq_size?;
         // SAFETY: By the invariant of `Device`.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
     /// The largest size of any queue.
-    pub(crate) fn get_vq_num_max(&self) -> u16 {
+    pub fn get_vq_num_max(&self) -> u16 {
         op!(self.get_vq_num_max() else 0)
     }
 
-    pub(crate) fn get_device_features(&self) -> u64 {
+    /// Returns the virtio features on offer.
+    pub fn get_device_features(&self) -> u64 {
         op!(self.get_device_features() else 0)
     }
 
     /// The backend features that the parent adds to the driver's.
-    pub(crate) fn get_backend_features(&self) -> u64 {
+    pub fn get_backend_features(&self) -> u64 {
         op!(self.get_backend_features() else 0)
     }
 
-    pub(crate) fn get_driver_features(&self) -> u64 {
+    /// Returns the virtio features that were negotiated.
+    pub fn get_driver_features(&self) -> u64 {
         op!(self.get_driver_features() else 0)
     }
 
     /// Negotiates features, under the core's config lock.
-    pub(crate) fn set_features(&self, features: u64) -> Result {
+    pub fn set_features(&self, features: u64) -> Result {
         // SAFETY: By the invariant of `Device`.
         to_result(unsafe { bindings::rvv_vdpa_set_features(self.as_raw(), features) })
     }
 
-    pub(crate) fn get_device_id(&self) -> u32 {
+    /// Returns the virtio device id.
+    pub fn get_device_id(&self) -> u32 {
         op!(self.get_device_id() else 0)
     }
 
-    pub(crate) fn get_status(&self) -> u8 {
+    /// Returns the device status.
+    pub fn get_status(&self) -> u8 {
         op!(self.get_status() else 0)
     }
 
     /// Sets the device status, under the core's config lock. Not for status 0: see `reset`.
-    pub(crate) fn set_status(&self, status: u8) {
+    pub fn set_status(&self, status: u8) {
         // SAFETY: By the invariant of `Device`.
         unsafe { bindings::vdpa_set_status(self.as_raw(), status) }
     }
 
     /// Resets the device, under the core's config lock. With `clean_map` a legacy parent (one that
     /// has `compat_reset`) also drops its maps and goes back to 1:1.
-    pub(crate) fn reset(&self, clean_map: bool) -> Result {
+    pub fn reset(&self, clean_map: bool) -> Result {
         let flags = if clean_map {
             bindings::VDPA_RESET_F_CLEAN_MAP
         } else {
@@ -321,21 +333,22 @@ impl Device {
     }
 
     /// Stops the device; its state can be read and it can be resumed.
-    pub(crate) fn suspend(&self) -> Result {
+    pub fn suspend(&self) -> Result {
         to_result(op!(self.suspend() else -(bindings::EOPNOTSUPP as c_int)))
     }
 
-    pub(crate) fn resume(&self) -> Result {
+    /// Ends `suspend`.
+    pub fn resume(&self) -> Result {
         to_result(op!(self.resume() else -(bindings::EOPNOTSUPP as c_int)))
     }
 
     /// The size of the config space in bytes.
-    pub(crate) fn get_config_size(&self) -> usize {
+    pub fn get_config_size(&self) -> usize {
         op!(self.get_config_size() else 0)
     }
 
     /// Reads config space, under the core's config lock.
-    pub(crate) fn get_config(&self, offset: u32, buf: &mut [u8]) {
+    pub fn get_config(&self, offset: u32, buf: &mut [u8]) {
         // SAFETY: By the invariant of `Device`; `buf` is valid for its length.
         unsafe {
             bindings::vdpa_get_config(
@@ -348,7 +361,7 @@ impl Device {
     }
 
     /// Writes config space, under the core's config lock.
-    pub(crate) fn set_config(&self, offset: u32, buf: &[u8]) {
+    pub fn set_config(&self, offset: u32, buf: &[u8]) {
         // SAFETY: By the invariant of `Device`; `buf` is valid for its length.
         unsafe {
             bindings::vdpa_set_config(
@@ -361,7 +374,7 @@ impl Device {
     }
 
     /// The IOVAs that the parent allows, where it tells.
-    pub(crate) fn get_iova_range(&self) -> Option<IovaRange> {
+    pub fn get_iova_range(&self) -> Option<IovaRange> {
         let op = self.ops().get_iova_range?;
         // SAFETY: By the invariant of `Device`.
         let range = unsafe { op(self.as_raw()) };
@@ -372,14 +385,14 @@ impl Device {
     }
 
     /// Gives the parent the whole table of an address space.
-    pub(crate) fn set_map(&self, asid: u32, iotlb: &mut Iotlb) -> Result {
+    pub fn set_map(&self, asid: u32, iotlb: &mut Iotlb) -> Result {
         to_result(op!(self.set_map(asid, iotlb.as_raw()) else 0))
     }
 
     /// Gives the parent one range.
     ///
     /// `opaque` comes from a [`Map`](super::iotlb::Map) or is null.
-    pub(crate) fn dma_map(
+    pub fn dma_map(
         &self,
         asid: u32,
         iova: u64,
@@ -392,27 +405,28 @@ impl Device {
     }
 
     /// Takes one range away from the parent.
-    pub(crate) fn dma_unmap(&self, asid: u32, iova: u64, size: u64) -> Result {
+    pub fn dma_unmap(&self, asid: u32, iova: u64, size: u64) -> Result {
         to_result(op!(self.dma_unmap(asid, iova, size) else 0))
     }
 
     /// Brings an address space back to the parent's default map.
-    pub(crate) fn reset_map(&self, asid: u32) -> Result {
+    pub fn reset_map(&self, asid: u32) -> Result {
         to_result(op!(self.reset_map(asid) else 0))
     }
 
     /// Puts a group into an address space.
-    pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
+    pub fn set_group_asid(&self, group: u32, asid: u32) -> Result {
         to_result(op!(self.set_group_asid(group, asid) else -(bindings::EOPNOTSUPP as c_int)))
     }
 
-    pub(crate) fn has_set_group_asid(&self) -> bool {
+    /// Returns true if the parent has the op `set_group_asid`.
+    pub fn has_set_group_asid(&self) -> bool {
         self.ops().set_group_asid.is_some()
     }
 
     /// Lets the parent use the owner's address space. Without effect unless it uses virtual
     /// addresses.
-    pub(crate) fn bind_mm(&self, mm: &Mm) -> Result {
+    pub fn bind_mm(&self, mm: &Mm) -> Result {
         if !self.use_va() {
             return Ok(());
         }
@@ -420,7 +434,7 @@ impl Device {
     }
 
     /// Ends `bind_mm`.
-    pub(crate) fn unbind_mm(&self) {
+    pub fn unbind_mm(&self) {
         if self.use_va() {
             op!(self.unbind_mm() else ())
         }
@@ -448,11 +462,16 @@ impl Device {
 
 /// Where a queue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum VqState {
+pub enum VqState {
     /// A split queue: the next available index.
     Split(u16),
     /// A packed queue: indices below bit 15, wrap counters in bit 15.
-    Packed { avail: u16, used: u16 },
+    Packed {
+        /// The next descriptor that the driver makes available.
+        avail: u16,
+        /// The next descriptor that the device uses.
+        used: u16,
+    },
 }
 
 impl VqState {

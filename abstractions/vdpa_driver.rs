@@ -21,7 +21,7 @@ use kernel::{
 };
 
 /// A driver for devices on the vdpa bus.
-pub(crate) trait Driver: Sized + Send + Sync + 'static {
+pub trait Driver: Sized + Send + Sync + 'static {
     /// What all devices of the driver share.
     type Shared: Send + Sync;
 
@@ -67,7 +67,7 @@ impl<T: Driver> Bound<T> {
 ///
 /// `raw` is registered.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Registration<T: Driver> {
+pub struct Registration<T: Driver> {
     #[pin]
     raw: Opaque<bindings::vdpa_driver>,
     shared: T::Shared,
@@ -81,7 +81,7 @@ unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
     /// Registers the driver. `EBUSY` while another driver of the same name is there.
-    pub(crate) fn new(shared: T::Shared, module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    pub fn new(shared: T::Shared, module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             shared,
             _driver: PhantomData,

@@ -5,7 +5,6 @@
 //! C: `drivers/vhost/vhost.c`, `struct vhost_dev`.
 
 use super::bindings;
-use crate::uapi::{Message, VHOST_SET_OWNER};
 use core::{
     mem::offset_of,
     ops::Deref, //
@@ -13,21 +12,31 @@ use core::{
 use kernel::{
     alloc::flags::__GFP_ZERO,
     error::to_result,
+    ioctl::_IO,
     prelude::*,
     types::Opaque, //
 };
 
-// What is read of a message (`uapi.rs`), and what is said to have been written.
+/// `VHOST_SET_OWNER`, which is [`Dev::set_owner`] and not [`Dev::dev_ioctl`].
+pub const VHOST_SET_OWNER: u32 = _IO(0xaf, 0x01);
+
+/// The number of 64-bit words at the beginning of `struct vhost_msg` and `struct vhost_msg_v2` that
+/// have a meaning. What follows is reserved.
+pub const MESSAGE_WORDS: usize = 5;
+
+/// The size of `struct vhost_msg` and of `struct vhost_msg_v2`, in bytes.
+pub const MESSAGE_SIZE: usize = 72;
+
 const _: () = {
     assert!(offset_of!(bindings::vhost_msg, __bindgen_anon_1) == 8);
     assert!(offset_of!(bindings::vhost_msg_v2, __bindgen_anon_1) == 8);
-    assert!(8 + size_of::<bindings::vhost_iotlb_msg>() == size_of::<[u64; Message::WORDS]>());
-    assert!(size_of::<bindings::vhost_msg>() == Message::SIZE);
-    assert!(size_of::<bindings::vhost_msg_v2>() == Message::SIZE);
+    assert!(8 + size_of::<bindings::vhost_iotlb_msg>() == size_of::<[u64; MESSAGE_WORDS]>());
+    assert!(size_of::<bindings::vhost_msg>() == MESSAGE_SIZE);
+    assert!(size_of::<bindings::vhost_msg_v2>() == MESSAGE_SIZE);
 };
 
 /// What a device does with kicks.
-pub(crate) trait Backend: Send + Sync + 'static {
+pub trait Backend: Send + Sync + 'static {
     /// Queue `idx` was kicked. Runs under the eventfd's wait-queue lock with interrupts off: must
     /// not sleep.
     fn kick(&self, idx: u16);
@@ -39,7 +48,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 ///
 /// `raw` was initialised with the `vqs` behind `ptrs`, none of which move. There is at least one.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Dev<T: Backend> {
+pub struct Dev<T: Backend> {
     #[pin]
     raw: Opaque<bindings::vhost_dev>,
     vqs: KVVec<bindings::vhost_virtqueue>,
@@ -54,8 +63,13 @@ unsafe impl<T: Backend> Send for Dev<T> {}
 unsafe impl<T: Backend> Sync for Dev<T> {}
 
 impl<T: Backend> Dev<T> {
-    /// A device with `nvqs` queues. `EINVAL` for none, which vhost core does not expect.
-    pub(crate) fn new(nvqs: u32, data: impl PinInit<T, Error>) -> Result<Pin<KBox<Self>>> {
+    /// Initialises a device with `nvqs` queues. `EINVAL` for none, which vhost core does not expect.
+    pub fn new(nvqs: u32, data: impl PinInit<T, Error>) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || Self::with_queues(nvqs, data))
+    }
+
+    /// Allocates the queues, and returns what initialises the device with them.
+    fn with_queues(nvqs: u32, data: impl PinInit<T, Error>) -> Result<impl PinInit<Self, Error>> {
         let n = usize::try_from(nvqs)?;
         if n == 0 {
             return Err(EINVAL);
@@ -73,11 +87,10 @@ impl<T: Backend> Dev<T> {
         // SAFETY: All of the capacity is zeroed, which is a valid value.
         unsafe { vqs.inc_len(n) };
         let table = ptrs.as_mut_ptr();
-        KBox::pin_init(
-            try_pin_init!(Self {
+        Ok(try_pin_init!(Self {
                 raw <- Opaque::ffi_init(|slot| {
-                    // SAFETY: `table` has `n` queues; the box's contents stay where they are,
-                    // and both vectors live as long as `slot`.
+                    // SAFETY: `table` has `n` queues, the device is pinned, and both vectors live
+                    // as long as `slot`.
                     unsafe {
                         bindings::vhost_dev_init(
                             slot, table, nvqs as c_int, 0, 0, 0, false, None,
@@ -87,9 +100,7 @@ impl<T: Backend> Dev<T> {
                 vqs,
                 _ptrs: ptrs,
                 data <- data,
-            }? Error),
-            GFP_KERNEL,
-        )
+            }? Error))
     }
 
     /// Makes the calling process the owner, if `bind` agrees: one step, because both happen under
@@ -97,7 +108,7 @@ impl<T: Backend> Dev<T> {
     ///
     /// Nobody is taken for the owner before `bind` has returned, so no kick can be set that a
     /// failure would leave behind.
-    pub(crate) fn set_owner(&self, bind: impl FnOnce() -> Result) -> Result {
+    pub fn set_owner(&self, bind: impl FnOnce() -> Result) -> Result {
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held.
         to_result(unsafe { bindings::vhost_dev_set_owner(self.raw.get()) } as c_int)?;
@@ -112,7 +123,7 @@ impl<T: Backend> Dev<T> {
 
     /// The ioctls of every vhost device but `VHOST_SET_OWNER`, which is `set_owner`. `ENOIOCTLCMD` for
     /// others, `EPERM` without an owner.
-    pub(crate) fn dev_ioctl(&self, cmd: u32, arg: usize) -> Result {
+    pub fn dev_ioctl(&self, cmd: u32, arg: usize) -> Result {
         if cmd == VHOST_SET_OWNER {
             return Err(EINVAL);
         }
@@ -123,7 +134,7 @@ impl<T: Backend> Dev<T> {
     }
 
     /// The ioctls of every vhost queue. `ENOIOCTLCMD` for unknown ones, `EPERM` without an owner.
-    pub(crate) fn vring_ioctl(&self, cmd: u32, arg: usize) -> Result {
+    pub fn vring_ioctl(&self, cmd: u32, arg: usize) -> Result {
         let _guard = self.lock();
         // SAFETY: `raw` is initialised and its mutex held.
         to_result(unsafe { bindings::vhost_dev_check_owner(self.raw.get()) } as c_int)?;

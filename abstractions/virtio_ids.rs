@@ -7,120 +7,120 @@
 use super::bindings;
 
 /// The device id of a network device.
-pub(crate) const ID_NET: u32 = bindings::VIRTIO_ID_NET;
+pub const ID_NET: u32 = bindings::VIRTIO_ID_NET;
 /// The device id of a block device.
-pub(crate) const ID_BLOCK: u32 = bindings::VIRTIO_ID_BLOCK;
+pub const ID_BLOCK: u32 = bindings::VIRTIO_ID_BLOCK;
 /// The device id of an entropy source.
-pub(crate) const ID_RNG: u32 = bindings::VIRTIO_ID_RNG;
+pub const ID_RNG: u32 = bindings::VIRTIO_ID_RNG;
 
 /// Status: the driver is set up and ready to drive the device.
-pub(crate) const STATUS_DRIVER_OK: u8 = bindings::VIRTIO_CONFIG_S_DRIVER_OK as u8;
+pub const STATUS_DRIVER_OK: u8 = bindings::VIRTIO_CONFIG_S_DRIVER_OK as u8;
 /// The device status: it broke, and works again after a reset.
-pub(crate) const STATUS_NEEDS_RESET: u8 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET as u8;
+pub const STATUS_NEEDS_RESET: u8 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET as u8;
 
 /// Feature: the driver copes with any layout of the descriptors.
-pub(crate) const F_ANY_LAYOUT: u64 = 1 << bindings::VIRTIO_F_ANY_LAYOUT;
+pub const F_ANY_LAYOUT: u64 = 1 << bindings::VIRTIO_F_ANY_LAYOUT;
 /// Feature: version 1 of the specification, and so little-endian.
-pub(crate) const F_VERSION_1: u64 = 1 << bindings::VIRTIO_F_VERSION_1;
+pub const F_VERSION_1: u64 = 1 << bindings::VIRTIO_F_VERSION_1;
 /// Feature: addresses are IOVAs.
-pub(crate) const F_ACCESS_PLATFORM: u64 = 1 << bindings::VIRTIO_F_ACCESS_PLATFORM;
+pub const F_ACCESS_PLATFORM: u64 = 1 << bindings::VIRTIO_F_ACCESS_PLATFORM;
 /// Feature: a descriptor may refer to a table of descriptors.
-pub(crate) const F_RING_INDIRECT_DESC: u64 = 1 << bindings::VIRTIO_RING_F_INDIRECT_DESC;
+pub const F_RING_INDIRECT_DESC: u64 = 1 << bindings::VIRTIO_RING_F_INDIRECT_DESC;
 /// Feature: notifications are suppressed by index.
-pub(crate) const F_RING_EVENT_IDX: u64 = 1 << bindings::VIRTIO_RING_F_EVENT_IDX;
+pub const F_RING_EVENT_IDX: u64 = 1 << bindings::VIRTIO_RING_F_EVENT_IDX;
 /// Feature: rings are packed.
-pub(crate) const F_RING_PACKED: u64 = 1 << bindings::VIRTIO_F_RING_PACKED;
+pub const F_RING_PACKED: u64 = 1 << bindings::VIRTIO_F_RING_PACKED;
 
 /// Net feature: the config space has an MTU.
-pub(crate) const F_NET_MTU: u64 = 1 << bindings::VIRTIO_NET_F_MTU;
+pub const F_NET_MTU: u64 = 1 << bindings::VIRTIO_NET_F_MTU;
 /// Net feature: the config space has a MAC address.
-pub(crate) const F_NET_MAC: u64 = 1 << bindings::VIRTIO_NET_F_MAC;
+pub const F_NET_MAC: u64 = 1 << bindings::VIRTIO_NET_F_MAC;
 /// Net feature: the config space has the state of the link.
-pub(crate) const F_NET_STATUS: u64 = 1 << bindings::VIRTIO_NET_F_STATUS;
+pub const F_NET_STATUS: u64 = 1 << bindings::VIRTIO_NET_F_STATUS;
 /// Net feature: there is a control queue.
-pub(crate) const F_NET_CTRL_VQ: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VQ;
+pub const F_NET_CTRL_VQ: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VQ;
 /// Net feature: commands say what is received.
-pub(crate) const F_NET_CTRL_RX: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX;
+pub const F_NET_CTRL_RX: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX;
 /// Net feature: commands say in more ways what is received.
-pub(crate) const F_NET_CTRL_RX_EXTRA: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX_EXTRA;
+pub const F_NET_CTRL_RX_EXTRA: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX_EXTRA;
 /// Net feature: commands say which VLANs are received.
-pub(crate) const F_NET_CTRL_VLAN: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VLAN;
+pub const F_NET_CTRL_VLAN: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VLAN;
 /// Net feature: a command sets the MAC address.
-pub(crate) const F_NET_CTRL_MAC_ADDR: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_MAC_ADDR;
+pub const F_NET_CTRL_MAC_ADDR: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_MAC_ADDR;
 /// Net feature: there are several queue pairs.
-pub(crate) const F_NET_MQ: u64 = 1 << bindings::VIRTIO_NET_F_MQ;
+pub const F_NET_MQ: u64 = 1 << bindings::VIRTIO_NET_F_MQ;
 
 /// Net command succeeded.
-pub(crate) const NET_OK: u8 = bindings::VIRTIO_NET_OK as u8;
+pub const NET_OK: u8 = bindings::VIRTIO_NET_OK as u8;
 /// Net command failed.
-pub(crate) const NET_ERR: u8 = bindings::VIRTIO_NET_ERR as u8;
+pub const NET_ERR: u8 = bindings::VIRTIO_NET_ERR as u8;
 /// Net command class: what is received.
-pub(crate) const NET_CTRL_RX: u8 = bindings::VIRTIO_NET_CTRL_RX as u8;
+pub const NET_CTRL_RX: u8 = bindings::VIRTIO_NET_CTRL_RX as u8;
 /// Command of that class: everything, or not.
-pub(crate) const NET_CTRL_RX_PROMISC: u8 = bindings::VIRTIO_NET_CTRL_RX_PROMISC as u8;
+pub const NET_CTRL_RX_PROMISC: u8 = bindings::VIRTIO_NET_CTRL_RX_PROMISC as u8;
 /// Command of that class: all groups, or not.
-pub(crate) const NET_CTRL_RX_ALLMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLMULTI as u8;
+pub const NET_CTRL_RX_ALLMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLMULTI as u8;
 /// Command of that class: all single addresses, or not.
-pub(crate) const NET_CTRL_RX_ALLUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLUNI as u8;
+pub const NET_CTRL_RX_ALLUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLUNI as u8;
 /// Command of that class: no groups, or some.
-pub(crate) const NET_CTRL_RX_NOMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOMULTI as u8;
+pub const NET_CTRL_RX_NOMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOMULTI as u8;
 /// Command of that class: no single addresses, or some.
-pub(crate) const NET_CTRL_RX_NOUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOUNI as u8;
+pub const NET_CTRL_RX_NOUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOUNI as u8;
 /// Command of that class: nothing for everybody, or all.
-pub(crate) const NET_CTRL_RX_NOBCAST: u8 = bindings::VIRTIO_NET_CTRL_RX_NOBCAST as u8;
+pub const NET_CTRL_RX_NOBCAST: u8 = bindings::VIRTIO_NET_CTRL_RX_NOBCAST as u8;
 /// Net command class: addresses.
-pub(crate) const NET_CTRL_MAC: u8 = bindings::VIRTIO_NET_CTRL_MAC as u8;
+pub const NET_CTRL_MAC: u8 = bindings::VIRTIO_NET_CTRL_MAC as u8;
 /// Command of that class: the tables of further addresses and groups.
-pub(crate) const NET_CTRL_MAC_TABLE_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_TABLE_SET as u8;
+pub const NET_CTRL_MAC_TABLE_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_TABLE_SET as u8;
 /// Command of that class: the MAC address.
-pub(crate) const NET_CTRL_MAC_ADDR_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_ADDR_SET as u8;
+pub const NET_CTRL_MAC_ADDR_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_ADDR_SET as u8;
 /// Net command class: VLANs.
-pub(crate) const NET_CTRL_VLAN: u8 = bindings::VIRTIO_NET_CTRL_VLAN as u8;
+pub const NET_CTRL_VLAN: u8 = bindings::VIRTIO_NET_CTRL_VLAN as u8;
 /// Command of that class: receive one.
-pub(crate) const NET_CTRL_VLAN_ADD: u8 = bindings::VIRTIO_NET_CTRL_VLAN_ADD as u8;
+pub const NET_CTRL_VLAN_ADD: u8 = bindings::VIRTIO_NET_CTRL_VLAN_ADD as u8;
 /// Command of that class: receive one no more.
-pub(crate) const NET_CTRL_VLAN_DEL: u8 = bindings::VIRTIO_NET_CTRL_VLAN_DEL as u8;
+pub const NET_CTRL_VLAN_DEL: u8 = bindings::VIRTIO_NET_CTRL_VLAN_DEL as u8;
 /// Net command class: queue pairs.
-pub(crate) const NET_CTRL_MQ: u8 = bindings::VIRTIO_NET_CTRL_MQ as u8;
+pub const NET_CTRL_MQ: u8 = bindings::VIRTIO_NET_CTRL_MQ as u8;
 /// Command of that class: how many are in use.
-pub(crate) const NET_CTRL_MQ_VQ_PAIRS_SET: u8 = bindings::VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET as u8;
+pub const NET_CTRL_MQ_VQ_PAIRS_SET: u8 = bindings::VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET as u8;
 
 /// Net status: the link is up.
-pub(crate) const NET_S_LINK_UP: u16 = bindings::VIRTIO_NET_S_LINK_UP as u16;
+pub const NET_S_LINK_UP: u16 = bindings::VIRTIO_NET_S_LINK_UP as u16;
 /// The size of the config space of a network device, in bytes.
-pub(crate) const NET_CONFIG_SIZE: usize = size_of::<bindings::virtio_net_config>();
+pub const NET_CONFIG_SIZE: usize = size_of::<bindings::virtio_net_config>();
 /// The size of the header before each frame, with version 1.
-pub(crate) const NET_HDR_SIZE: usize = size_of::<bindings::virtio_net_hdr_v1>();
+pub const NET_HDR_SIZE: usize = size_of::<bindings::virtio_net_hdr_v1>();
 /// The size of the header before each frame of a legacy driver.
-pub(crate) const NET_HDR_SIZE_LEGACY: usize = size_of::<bindings::virtio_net_hdr>();
+pub const NET_HDR_SIZE_LEGACY: usize = size_of::<bindings::virtio_net_hdr>();
 
 /// Block feature: the config space says how large a segment may be.
-pub(crate) const F_BLK_SIZE_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SIZE_MAX;
+pub const F_BLK_SIZE_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SIZE_MAX;
 /// Block feature: the config space says how many segments a request may have.
-pub(crate) const F_BLK_SEG_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SEG_MAX;
+pub const F_BLK_SEG_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SEG_MAX;
 /// Block feature: the disk is read-only.
-pub(crate) const F_BLK_RO: u64 = 1 << bindings::VIRTIO_BLK_F_RO;
+pub const F_BLK_RO: u64 = 1 << bindings::VIRTIO_BLK_F_RO;
 /// Block feature: the config space has the block size.
-pub(crate) const F_BLK_BLK_SIZE: u64 = 1 << bindings::VIRTIO_BLK_F_BLK_SIZE;
+pub const F_BLK_BLK_SIZE: u64 = 1 << bindings::VIRTIO_BLK_F_BLK_SIZE;
 /// Block feature: there are requests to flush.
-pub(crate) const F_BLK_FLUSH: u64 = 1 << bindings::VIRTIO_BLK_F_FLUSH;
+pub const F_BLK_FLUSH: u64 = 1 << bindings::VIRTIO_BLK_F_FLUSH;
 /// Block feature: the config space has the topology.
-pub(crate) const F_BLK_TOPOLOGY: u64 = 1 << bindings::VIRTIO_BLK_F_TOPOLOGY;
+pub const F_BLK_TOPOLOGY: u64 = 1 << bindings::VIRTIO_BLK_F_TOPOLOGY;
 /// Block feature: there may be several queues.
-pub(crate) const F_BLK_MQ: u64 = 1 << bindings::VIRTIO_BLK_F_MQ;
+pub const F_BLK_MQ: u64 = 1 << bindings::VIRTIO_BLK_F_MQ;
 /// Block feature: there are requests to discard.
-pub(crate) const F_BLK_DISCARD: u64 = 1 << bindings::VIRTIO_BLK_F_DISCARD;
+pub const F_BLK_DISCARD: u64 = 1 << bindings::VIRTIO_BLK_F_DISCARD;
 /// Block feature: there are requests to write zeroes.
-pub(crate) const F_BLK_WRITE_ZEROES: u64 = 1 << bindings::VIRTIO_BLK_F_WRITE_ZEROES;
+pub const F_BLK_WRITE_ZEROES: u64 = 1 << bindings::VIRTIO_BLK_F_WRITE_ZEROES;
 /// The size of the config space of a block device, in bytes.
-pub(crate) const BLK_CONFIG_SIZE: usize = size_of::<bindings::virtio_blk_config>();
+pub const BLK_CONFIG_SIZE: usize = size_of::<bindings::virtio_blk_config>();
 
 /// Where the fields of a block device's config space are.
 macro_rules! blk_fields {
     ($($name:ident: $($field:ident).+),* $(,)?) => {
         $(
             #[doc = concat!("Where `", stringify!($($field).+), "` is in that config space.")]
-            pub(crate) const $name: usize =
+            pub const $name: usize =
                 core::mem::offset_of!(bindings::virtio_blk_config, $($field).+);
         )*
     };
@@ -142,11 +142,11 @@ blk_fields! {
 }
 
 /// Backend feature: queues may become ready after DRIVER_OK.
-pub(crate) const BACKEND_F_ENABLE_AFTER_DRIVER_OK: u64 =
+pub const BACKEND_F_ENABLE_AFTER_DRIVER_OK: u64 =
     1 << bindings::VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK;
 
 /// Reset flag: the driver expects the maps to be gone afterwards.
-pub(crate) const RESET_F_CLEAN_MAP: u32 = bindings::VDPA_RESET_F_CLEAN_MAP;
+pub const RESET_F_CLEAN_MAP: u32 = bindings::VDPA_RESET_F_CLEAN_MAP;
 /// Where in that header the number of buffers is: little-endian, with version 1 only.
-pub(crate) const NET_HDR_NUM_BUFFERS: usize =
+pub const NET_HDR_NUM_BUFFERS: usize =
     core::mem::offset_of!(bindings::virtio_net_hdr_v1, num_buffers);

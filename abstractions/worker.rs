@@ -17,7 +17,7 @@ use kernel::{
 
 /// Whether there is more to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
+pub enum Again {
     /// Run once more, after whatever else waits for the thread.
     Yes,
     /// Wait to be called.
@@ -25,7 +25,7 @@ pub(crate) enum Again {
 }
 
 /// What a worker does.
-pub(crate) trait Run: Send + Sync + 'static {
+pub trait Run: Send + Sync + 'static {
     /// Does a bounded amount of work, in process context.
     fn run(&self) -> Again;
 }
@@ -56,11 +56,11 @@ unsafe impl Send for Slot {}
 
 /// Calls for a worker, as long as there is one.
 #[derive(Clone)]
-pub(crate) struct Waker(Arc<SpinLock<Slot>>);
+pub struct Waker(Arc<SpinLock<Slot>>);
 
 impl Waker {
     /// Calls for a run, in process context. Without the worker this does nothing.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         let slot = self.0.lock();
         if let Some((thread, work)) = slot.0 {
             // SAFETY: They are there by the invariant, and as long as the lock is held.
@@ -74,7 +74,7 @@ impl Waker {
 /// # Invariants
 ///
 /// `thread` runs until this is dropped, and only `task` is queued on it.
-pub(crate) struct Worker<T: Run> {
+pub struct Worker<T: Run> {
     thread: NonNull<bindings::kthread_worker>,
     task: Pin<KBox<Task<T>>>,
     slot: Waker,
@@ -87,7 +87,7 @@ unsafe impl<T: Run> Sync for Worker<T> {}
 
 impl<T: Run> Worker<T> {
     /// Starts a thread, named after the device `name` and its number there.
-    pub(crate) fn new(name: &CStr, number: c_uint, target: Arc<T>) -> Result<Self> {
+    pub fn new(name: &CStr, number: c_uint, target: Arc<T>) -> Result<Self> {
         let task = KBox::pin_init(
             pin_init!(Task {
                 work <- Opaque::ffi_init(|slot: *mut bindings::kthread_work| {
@@ -133,12 +133,12 @@ impl<T: Run> Worker<T> {
     }
 
     /// What calls for a run as [`Worker::queue`] does, and may outlive the worker.
-    pub(crate) fn waker(&self) -> Waker {
+    pub fn waker(&self) -> Waker {
         self.slot.clone()
     }
 
     /// Calls for a run. Works in any context; what was called for already is not doubled.
-    pub(crate) fn queue(&self) {
+    pub fn queue(&self) {
         // SAFETY: The thread runs by the invariant, and the work item lives longer than that.
         unsafe { bindings::kthread_queue_work(self.thread.as_ptr(), self.task.work.get()) };
     }

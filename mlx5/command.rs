@@ -4,11 +4,9 @@
 //!
 //! virtio 1.3, section 5.1.6.5. C: `mlx5_cvq_kick_handler()`.
 
-use crate::{
-    abstractions::virtio_ids as ids,
-    cvq::Filter, //
-};
 use kernel::prelude::*;
+use vdpa_nic::cvq::Filter;
+use vdpa_parent::virtio_ids as ids;
 
 /// Whether a command may be executed: its class, its number, and its parameters.
 ///
@@ -31,7 +29,7 @@ pub(crate) fn check(now: &Filter, command: &[u8]) -> Result {
 #[kunit_tests(rust_mlx5_command)]
 mod tests {
     use super::*;
-    use crate::cvq::{execute, Change};
+    use vdpa_nic::cvq::{execute, Change};
 
     const ADD: [u8; 4] = [ids::NET_CTRL_VLAN, ids::NET_CTRL_VLAN_ADD, 7, 1];
 

@@ -5,20 +5,10 @@
 //! C: `drivers/vdpa/mlx5/net/mlx5_vnet.c`.
 
 use crate::{
-    abstractions::{
-        ether::Mac,
-        iotlb::Iotlb,
-        sim_params::max_iotlb_entries,
-        virtio_ids as ids, //
-    },
-    engine::{Class, Engine, Paused, Setup},
     index::{consistent, Queues},
     maps::Maps as Table,
-    nic::Nic,
-    parent_ops::{not_supported, Callback, Maps, Stats, VdpaConfigOps, VqState},
     port::{Port, ADDRESS_SPACES, CVQ_GROUP, DATA_GROUP, DESC_GROUP, GROUPS, QUEUE_MAX},
     shown::Shown,
-    space::Table as _,
 };
 use kernel::{
     debugfs::Dir,
@@ -29,6 +19,18 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         Arc, //
     },
+};
+use vdpa_nic::nic::Nic;
+use vdpa_parent::{
+    ether::Mac,
+    iotlb::Iotlb,
+    parent_ops::{not_supported, Callback, Maps, Stats, VdpaConfigOps, VqState},
+    sim_params::mlx5_max_iotlb_entries as max_iotlb_entries,
+    virtio_ids as ids,
+};
+use vdpa_sim::{
+    engine::{Class, Engine, Paused, Setup},
+    space::Table as _,
 };
 
 /// A device.

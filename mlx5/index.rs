@@ -2,8 +2,8 @@
 
 //! Which queues there are, and which of them is the control queue: that depends on the features.
 
-use crate::abstractions::virtio_ids as ids;
 use kernel::prelude::*;
+use vdpa_parent::virtio_ids as ids;
 
 /// The queues of a device.
 #[derive(Clone, Copy)]

@@ -3,12 +3,12 @@
 //! What the address spaces of the device translate with: a memory key each, or none.
 
 use crate::{
-    abstractions::{guest_mem, iotlb::Iotlb},
     keys::{Extent, IndirectKey, Key, KeyError, Range, Ranges, Target},
     shown::Kind,
-    space::Table,
 };
 use kernel::prelude::*;
+use vdpa_parent::{guest_mem, iotlb::Iotlb};
+use vdpa_sim::space::Table;
 
 /// The key of an address space. Without one, the queues in it rest.
 pub(crate) struct Maps(Option<Key>);

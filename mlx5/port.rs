@@ -3,23 +3,23 @@
 //! What the device is: the simulators' NIC, with the groups, the config space and the link events
 //! of `mlx5_vdpa`.
 
-use crate::{
-    abstractions::{
-        virtio_ids as ids,
-        worker::{Again, Waker}, //
-    },
-    engine::{Class, Io, Setup},
-    nic::{Nic, NicUnit},
-    parent_ops::Stats,
-    queue::Queue,
-    shown::{KeyFiles, Shown},
-};
+use crate::shown::{KeyFiles, Shown};
 use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
         Arc, //
     },
+};
+use vdpa_nic::nic::{Nic, NicUnit};
+use vdpa_parent::{
+    parent_ops::Stats,
+    virtio_ids as ids,
+    worker::{Again, Waker},
+};
+use vdpa_sim::{
+    engine::{Class, Io, Setup},
+    queue::Queue,
 };
 
 /// The features that a device can offer.

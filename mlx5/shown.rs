@@ -2,10 +2,7 @@
 
 //! What the administrator can see of the keys, in debugfs.
 
-use crate::{
-    faults::{Files, Knob},
-    keys::KeySize, //
-};
+use crate::keys::KeySize;
 use kernel::{
     debugfs::ScopedDir,
     fmt,
@@ -13,6 +10,7 @@ use kernel::{
     prelude::*,
     sync::{Arc, Mutex}, //
 };
+use vdpa_sim::faults::{Files, Knob};
 
 /// What a key is.
 #[derive(Clone, Copy)]

@@ -4,22 +4,25 @@
 //!
 //! `Documentation/writing-a-parent.rst` builds it step by step.
 
-include!("../vdpa_sim/parts.rs");
+#![forbid(unsafe_code)]
 
-use abstractions::{
+use kernel::{debugfs::Dir, prelude::*};
+use vdpa_parent::{
     iotlb::Iotlb,
     mgmtdev::{Management, ManagementDevice},
     parent_device::{NewDevice, Registered},
+    parent_ops::{Maps, Provision, VdpaConfigOps},
     random::fill_random,
     virtio_ids as ids,
     worker::Again,
 };
-use engine::{Class, Engine, Io, Setup};
-use kernel::{debugfs::Dir, prelude::*};
-use parent_ops::{Maps, Provision, VdpaConfigOps};
-use queue::Queue;
-use ring::{Chain, Memory, RingResult};
-use small::ONE_QUEUE;
+use vdpa_sim::{
+    engine::{Class, Engine, Io, Setup},
+    engine_ops, maps,
+    queue::Queue,
+    ring::{Chain, Memory, RingResult},
+    small::ONE_QUEUE,
+};
 
 /// The features on offer if nobody asks for others.
 const FEATURES: u64 =

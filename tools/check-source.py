@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of the source that no compiler checks.
 
-    check-source.py unsafe FILE...   no `unsafe` and no `bindings::` outside abstractions/,
-                                     a SAFETY comment for each one inside
+    check-source.py unsafe FILE...   no `unsafe` and no `bindings::` outside abstractions/, whose
+                                     crates forbid them; a SAFETY comment for each one inside
     check-source.py spdx FILE...     a licence line at the top of every file
 """
 import re
@@ -21,12 +21,17 @@ def complaints_unsafe(path, text):
     code = strip(text)
     lines, code_lines = text.split('\n'), code.split('\n')
     quarantined = '/abstractions/' in '/' + path
+    root = re.search(r'^(kernel::prelude::)?module! \{|^const __LOG_PREFIX\b', code, re.M)
+    if root and not quarantined and not re.search(r'^#!\[forbid\(unsafe_code\)\]', code, re.M):
+        yield 1, 'a crate outside abstractions/ without #![forbid(unsafe_code)]'
     for number, line in enumerate(code_lines, 1):
         if not quarantined:
             if re.search(r'\bunsafe\b', line):
                 yield number, '`unsafe` outside abstractions/'
             if re.search(r'\bbindings::', line):
                 yield number, '`bindings::` outside abstractions/'
+            if re.search(r'\bvdpa_common\b|\bextern crate\b', line):
+                yield number, 'the crate of the bindings, outside abstractions/'
             continue
         wanted = None
         if re.search(r'\bunsafe\s*\{', line) or re.search(r'\bunsafe\s+impl\b', line):

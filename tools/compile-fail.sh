@@ -18,7 +18,7 @@ done)
 [ -e "$PROJECT/vdpa_sim/.net.o.cmd" ] || step "modules" "$PROJECT/tools/build.sh" modules
 
 in_root bash -s "$@" <<'IN_ROOT'
-export RUSTC_BOOTSTRAP=1 VHOST_VDPA_BINDINGS=/src/abstractions/bindings_generated.rs
+export RUSTC_BOOTSTRAP=1
 out=$(mktemp -d)
 # All up to what says where the output goes.
 command=$(sed -nE 's/^savedcmd_[^ ]* := (.*) --out-dir .*/\1/p' /src/vdpa_sim/.net.o.cmd)

@@ -2,15 +2,13 @@
 
 //! The memory in which a simulated disk keeps its sectors.
 
-use crate::{
-    abstractions::blk_params::memory_size,
-    request::{Store, SECTOR}, //
-};
+use crate::request::{Store, SECTOR};
 use kernel::{
     new_mutex,
     prelude::*,
     sync::Mutex, //
 };
+use vdpa_parent::blk_params::memory_size;
 
 /// The size of a part in bytes: a whole number of sectors and of pages.
 const PART: usize = 1 << 16;

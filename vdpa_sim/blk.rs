@@ -6,64 +6,36 @@
 //!
 //! C: `drivers/vdpa/vdpa_sim/`.
 
-#[path = "../abstractions/parent.rs"]
-mod abstractions;
+#![forbid(unsafe_code)]
+
 mod backend;
 mod disk;
-#[allow(
-    dead_code,
-    reason = "shared by all devices in software, each of which uses its part"
-)]
-mod engine;
-mod faults;
-mod flavour;
-mod maps;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "../parent_ops.rs"]
-mod parent_ops;
-#[allow(
-    dead_code,
-    reason = "shared by all devices in software, each of which uses its part"
-)]
-mod queue;
 mod request;
 #[cfg(CONFIG_KUNIT = "y")]
 mod request_cases;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-mod ring;
-#[allow(
-    dead_code,
-    reason = "shared by all simulators, each of which uses its part"
-)]
 mod sim;
-mod space;
-mod vq_state;
 
-use abstractions::{
-    blk_params,
-    mgmtdev::{Management, ManagementDevice},
-    parent_device::{NewDevice, Registered, Shape},
-    sim_params as params,
-};
 use backend::Backend;
 use core::marker::PhantomData;
 use disk::Disk;
-use engine::Class;
-use flavour::{Chosen, Flavour, Simulator};
 use kernel::{
     debugfs::Dir,
     prelude::*,
     sync::Arc, //
 };
-use parent_ops::Provision;
 use sim::Sim;
+use vdpa_parent::{
+    blk_params,
+    mgmtdev::{Management, ManagementDevice},
+    parent_device::{NewDevice, Registered, Shape},
+    parent_ops::Provision,
+    sim_params as params,
+};
+use vdpa_sim::{
+    engine::Class,
+    flavour::{Chosen, Flavour, Simulator},
+    ring,
+};
 
 module! {
     type: SimBlk,
@@ -108,7 +80,7 @@ impl<F: Flavour> Management for BlkManagement<F> {
             backend,
             offered,
             self.queues,
-            params::queue_size(),
+            params::blk().queue_size,
             // Memory of a process can make whoever touches it wait, and the other disks with it.
             F::USE_VA && self.shared.is_some(),
         );
@@ -118,7 +90,9 @@ impl<F: Flavour> Management for BlkManagement<F> {
             address_spaces: disk::ADDRESS_SPACES,
         };
         let setup = disk.setup(offered)?;
-        new.register(shape, |name| Sim::new(name, &self.dir, setup))
+        new.register(shape, |name| {
+            Sim::new(name, &self.dir, setup, params::blk().max_iotlb_entries)
+        })
     }
 }
 
@@ -157,7 +131,7 @@ impl kernel::Module for SimBlk {
         {
             return Err(EINVAL);
         }
-        let registered = Chosen::new(module)?;
+        let registered = Chosen::new(params::blk(), module)?;
         pr_info!("management device rust_vdpasim_blk\n");
         Ok(Self {
             _registered: registered,

@@ -4,25 +4,25 @@
 //!
 //! virtio 1.3, section 5.1.6.5.
 
-use crate::abstractions::{ether::Mac, virtio_ids as ids};
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
+use vdpa_parent::{ether::Mac, virtio_ids as ids};
 
 /// How many addresses of a kind a table takes; with more, every address of that kind is let in.
 const TABLE_MAX: usize = 64;
 /// The number of VLANs.
 const VLANS: usize = 4096;
 /// The longest command whose parameters mean something: two full tables and their lengths.
-pub(crate) const COMMAND_MAX: usize = 8192;
+pub const COMMAND_MAX: usize = 8192;
 /// Where a frame has its type.
 const ETH_TYPE: usize = 12;
 
 /// Which frames a NIC lets in.
-pub(crate) struct Filter {
+pub struct Filter {
     /// The number of queue pairs in use.
-    pub(crate) pairs: u16,
+    pub pairs: u16,
     promisc: bool,
     allmulti: bool,
     alluni: bool,
@@ -60,9 +60,15 @@ fn copy(table: &Option<KVec<Mac>>) -> Result<Option<KVec<Mac>>> {
     Ok(Some(all))
 }
 
+impl Default for Filter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Filter {
     /// What is let in after a reset: what is for it, and for everybody.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             pairs: 1,
             promisc: false,
@@ -87,7 +93,7 @@ impl Filter {
     }
 
     /// Whether frames of a VLAN are let in.
-    pub(crate) fn has_vlan(&self, vlan: u16) -> bool {
+    pub fn has_vlan(&self, vlan: u16) -> bool {
         let vlan = usize::from(vlan);
         let bits = self.vlans.get(vlan / 64).copied().unwrap_or(0);
         bits & (1 << (vlan % 64)) != 0
@@ -96,7 +102,7 @@ impl Filter {
     /// Whether a frame, without its virtio header, is let in by a NIC with this address.
     ///
     /// Without a negotiated feature, what it would control is let in.
-    pub(crate) fn accepts(&self, mac: &Mac, features: u64, frame: &[u8]) -> bool {
+    pub fn accepts(&self, mac: &Mac, features: u64, frame: &[u8]) -> bool {
         let Some(dest) = frame.get(..6) else {
             return false;
         };
@@ -126,7 +132,7 @@ impl Filter {
 }
 
 /// What a command changed.
-pub(crate) enum Change {
+pub enum Change {
     /// The address of the NIC.
     Mac(Mac),
     /// What it lets in, and the number of queue pairs.
@@ -164,7 +170,7 @@ fn entries(raw: &[u8]) -> Result<Option<KVec<Mac>>> {
 /// What a command does to a filter: `command` is its class, its number, and its parameters.
 ///
 /// Errors: `EINVAL` for what was not negotiated, does not exist, or makes no sense; `ENOMEM`.
-pub(crate) fn execute(
+pub fn execute(
     now: &Filter,
     features: u64,
     little_endian: bool,
@@ -245,6 +251,7 @@ pub(crate) fn execute(
     Ok(Change::Filter(Arc::new(filter, GFP_KERNEL)?))
 }
 
+#[cfg(kunit_suites)]
 #[kunit_tests(rust_vdpa_sim_cvq)]
 mod tests {
     use super::*;

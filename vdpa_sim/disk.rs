@@ -3,17 +3,8 @@
 //! A disk whose sectors are memory. Each request queue is a unit of its own.
 
 use crate::{
-    abstractions::{
-        parent_config::ConfigBytes,
-        virtio_ids as ids,
-        worker::Again, //
-    },
     backend::Backend,
-    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
-    faults::Files,
-    queue::Queue,
     request::{self, Abilities, Done, Kind, Status, Store, Table, SECTOR},
-    ring::Segment,
 };
 use kernel::{
     debugfs::{ScopedDir, Writer},
@@ -23,6 +14,13 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         Arc, //
     },
+};
+use vdpa_parent::{parent_config::ConfigBytes, virtio_ids as ids, worker::Again};
+use vdpa_sim::{
+    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
+    faults::Files,
+    queue::Queue,
+    ring::Segment,
 };
 
 /// The features of a disk that is not asked for others.

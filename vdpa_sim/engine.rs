@@ -13,15 +13,7 @@
 //! spaces, and those of the class. A kick takes none of them.
 
 use crate::{
-    abstractions::{
-        guest_mem::{GuestMemory, Translation},
-        mm::{BoundMm, UserAccess},
-        parent_config,
-        virtio_ids as ids,
-        worker::{Again, Run, Waker, Worker}, //
-    },
     faults::{Directory, Files},
-    parent_ops::{Callback, Stats, VqState},
     queue::{Queue, QueueStates},
     ring::{Position, RingFeatures},
     space::{AddressSpace, AddressSpaces, Spaces, Table},
@@ -39,10 +31,18 @@ use kernel::{
         Mutex, //
     },
 };
+use vdpa_parent::{
+    guest_mem::{GuestMemory, Translation},
+    mm::{BoundMm, UserAccess},
+    parent_config,
+    parent_ops::{Callback, Stats, VqState},
+    virtio_ids as ids,
+    worker::{Again, Run, Waker, Worker},
+};
 
 /// What makes a device a NIC, or a disk. All units share it; it has its own locks for what they
 /// share, which nest inside everything else.
-pub(crate) trait Class: Send + Sync + Sized + 'static {
+pub trait Class: Send + Sync + Sized + 'static {
     /// The virtio device id.
     const DEVICE_ID: u32;
     /// The config space, as bytes.
@@ -94,35 +94,35 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
 }
 
 /// A unit as its device is made: so many queues, behind those of the units before it.
-pub(crate) struct UnitSetup<U> {
+pub struct UnitSetup<U> {
     /// The number of queues.
-    pub(crate) queues: u16,
+    pub queues: u16,
     /// What the unit keeps to itself.
-    pub(crate) unit: U,
+    pub unit: U,
 }
 
 /// What a device is made of.
-pub(crate) struct Setup<C: Class> {
+pub struct Setup<C: Class> {
     /// What it is.
-    pub(crate) class: Arc<C>,
+    pub class: Arc<C>,
     /// Its units.
-    pub(crate) units: KVec<UnitSetup<C::Unit>>,
+    pub units: KVec<UnitSetup<C::Unit>>,
     /// The features on offer.
-    pub(crate) offered: u64,
+    pub offered: u64,
     /// The number of groups of queues.
-    pub(crate) groups: u32,
+    pub groups: u32,
     /// The number of address spaces.
-    pub(crate) address_spaces: u32,
+    pub address_spaces: u32,
     /// The largest size of a queue; a power of two.
-    pub(crate) queue_max: u16,
+    pub queue_max: u16,
     /// The class's files.
-    pub(crate) files: C::Files,
+    pub files: C::Files,
 }
 
 /// What a unit reaches while it runs.
-pub(crate) struct Io<'a> {
+pub struct Io<'a> {
     /// What was negotiated.
-    pub(crate) features: u64,
+    pub features: u64,
     spaces: &'a dyn Spaces,
     user: Option<&'a UserAccess<'a>>,
     generation: &'a Atomic<u32>,
@@ -131,7 +131,7 @@ pub(crate) struct Io<'a> {
 }
 
 /// What the memory of a queue is seen through.
-pub(crate) struct View<'a> {
+pub struct View<'a> {
     ring: Translation<'a>,
     /// Unless they are where the ring is.
     buffers: Option<Translation<'a>>,
@@ -142,7 +142,7 @@ impl<'a> View<'a> {
     ///
     /// That remembers what it found. It is large, and is therefore made where it stays.
     #[inline(always)]
-    pub(crate) fn with<R>(self, f: impl FnOnce(&QueueMemory<'_, 'a>) -> R) -> R {
+    pub fn with<R>(self, f: impl FnOnce(&QueueMemory<'_, 'a>) -> R) -> R {
         let ring = GuestMemory::new(self.ring);
         let other;
         let buffers = match self.buffers {
@@ -160,16 +160,16 @@ impl<'a> View<'a> {
 }
 
 /// The memory of a queue.
-pub(crate) struct QueueMemory<'m, 'a> {
+pub struct QueueMemory<'m, 'a> {
     /// The memory that its ring is in.
-    pub(crate) ring: &'m GuestMemory<'a>,
+    pub ring: &'m GuestMemory<'a>,
     /// The memory that its buffers are in.
-    pub(crate) buffers: &'m GuestMemory<'a>,
+    pub buffers: &'m GuestMemory<'a>,
 }
 
 impl<'a> Io<'a> {
     /// What the memory of a queue is seen through. `None`: the queue rests.
-    pub(crate) fn view(&self, queue: &Queue) -> Option<View<'a>> {
+    pub fn view(&self, queue: &Queue) -> Option<View<'a>> {
         let ring = self.spaces.translation(queue.ring_asid(), self.user)?;
         let buffers = if queue.asid() == queue.ring_asid() {
             None
@@ -180,7 +180,7 @@ impl<'a> Io<'a> {
     }
 
     /// As `view`, for a queue that software serves where hardware serves the others.
-    pub(crate) fn software_view(&self, queue: &Queue) -> Option<View<'a>> {
+    pub fn software_view(&self, queue: &Queue) -> Option<View<'a>> {
         let ring = self.spaces.software(queue.ring_asid(), self.user)?;
         let buffers = if queue.asid() == queue.ring_asid() {
             None
@@ -191,18 +191,18 @@ impl<'a> Io<'a> {
     }
 
     /// The work changed what is in the config space.
-    pub(crate) fn config_changed(&self) {
+    pub fn config_changed(&self) {
         self.generation.fetch_add(1, Relaxed);
     }
 
     /// Calls the driver's config callback once the run is over.
-    pub(crate) fn tell_config(&self) {
+    pub fn tell_config(&self) {
         self.tell.set(true);
     }
 }
 
 /// Whether fields are little-endian with these features; else they are native.
-pub(crate) fn little_endian(features: u64) -> bool {
+pub fn little_endian(features: u64) -> bool {
     cfg!(target_endian = "little") || features & ids::F_VERSION_1 != 0
 }
 
@@ -426,7 +426,7 @@ impl<C: Class, T: Table> Run for Unit<C, T> {
 }
 
 /// A device.
-pub(crate) struct Engine<C: Class, T: Table> {
+pub struct Engine<C: Class, T: Table> {
     /// One for each unit. They go first: nothing runs once they are dropped.
     workers: KVec<Worker<Unit<C, T>>>,
     units: KVec<Arc<Unit<C, T>>>,
@@ -439,38 +439,33 @@ pub(crate) struct Engine<C: Class, T: Table> {
 }
 
 /// A device of which nothing runs.
-pub(crate) struct Paused<'a, C: Class, T: Table> {
+pub struct Paused<'a, C: Class, T: Table> {
     engine: &'a Engine<C, T>,
     control: &'a mut Control,
 }
 
 impl<C: Class, T: Table> Paused<'_, C, T> {
     /// Whether DRIVER_OK is set.
-    pub(crate) fn is_started(&self) -> bool {
+    pub fn is_started(&self) -> bool {
         self.control.status & ids::STATUS_DRIVER_OK != 0
     }
 
     /// Whether the device goes on afterwards.
-    pub(crate) fn is_to_run(&self) -> bool {
+    pub fn is_to_run(&self) -> bool {
         self.control.wants_to_run()
     }
 
     /// As [`VdpaConfigOps::set_group_asid`].
     ///
     /// Errors: `EINVAL` when there is no such group or address space.
-    pub(crate) fn set_group_asid(&mut self, group: u32, asid: u32) -> Result {
+    pub fn set_group_asid(&mut self, group: u32, asid: u32) -> Result {
         self.engine.move_group(self.control, group, asid)
     }
 }
 
 impl<C: Class, T: Table> Engine<C, T> {
     /// A device at rest, with a directory below `dir`, whose address spaces begin with `table`.
-    pub(crate) fn new(
-        name: &CStr,
-        dir: &Dir,
-        setup: Setup<C>,
-        table: impl FnMut() -> T,
-    ) -> Result<Self> {
+    pub fn new(name: &CStr, dir: &Dir, setup: Setup<C>, table: impl FnMut() -> T) -> Result<Self> {
         let groups = KVec::from_elem(0u32, setup.groups as usize, GFP_KERNEL)?;
         let count = setup.units.iter().map(|unit| usize::from(unit.queues));
         let states = QueueStates::new(count.sum())?;
@@ -547,23 +542,23 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// The number of queues.
-    pub(crate) fn queues(&self) -> u32 {
+    pub fn queues(&self) -> u32 {
         self.places.len() as u32
     }
 
     /// What the device is.
-    pub(crate) fn class(&self) -> &C {
+    pub fn class(&self) -> &C {
         &self.device.class
     }
 
     /// What to let fail.
-    pub(crate) fn faults(&self) -> &crate::faults::Faults {
+    pub fn faults(&self) -> &crate::faults::Faults {
         self.device.directory.faults()
     }
 
     /// Changes what the config space is made of, and tells the driver: if the device is suspended,
     /// once it is resumed.
-    pub(crate) fn change_config(&self, change: impl FnOnce(&C)) {
+    pub fn change_config(&self, change: impl FnOnce(&C)) {
         let mut control = self.device.control.lock();
         change(&self.device.class);
         self.device.generation.fetch_add(1, Relaxed);
@@ -573,14 +568,14 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// An address space.
     ///
     /// Errors: `EINVAL` when there is no such one.
-    pub(crate) fn space(&self, asid: u32) -> Result<&AddressSpace<T>> {
+    pub fn space(&self, asid: u32) -> Result<&AddressSpace<T>> {
         self.device.spaces.get(asid)
     }
 
     /// Changes the table of an address space. On return nobody uses what was before.
     ///
     /// Errors: `EINVAL` when there is no such address space.
-    pub(crate) fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+    pub fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let result = self.space(asid)?.change(f);
         self.settle();
         self.maps_changed();
@@ -588,7 +583,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As `change_maps`, for each address space.
-    pub(crate) fn change_all_maps(&self, mut f: impl FnMut(&mut T)) {
+    pub fn change_all_maps(&self, mut f: impl FnMut(&mut T)) {
         for space in self.device.spaces.iter() {
             space.change(&mut f);
         }
@@ -597,7 +592,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// Looks again at the queues whose rings were not mapped. To be called after a change.
-    pub(crate) fn maps_changed(&self) {
+    pub fn maps_changed(&self) {
         self.device.map_changes.fetch_add(1, Full);
         if self.device.resting.xchg(false, Full) {
             self.call_all();
@@ -609,7 +604,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// While a process is bound this does nothing: a unit may be waiting for its `mmap_lock`, which
     /// drivers hold when they change maps, and what it found before are addresses of that
     /// process, which reach nothing but its own memory.
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         if self.device.bound.load(Relaxed) {
             return;
         }
@@ -620,7 +615,7 @@ impl<C: Class, T: Table> Engine<C, T> {
 
     /// Lets maps lead to the addresses of a process, or to physical ones. On return nobody uses
     /// what was bound before.
-    pub(crate) fn bind(&self, mm: Option<BoundMm>) {
+    pub fn bind(&self, mm: Option<BoundMm>) {
         self.device.bound.store(mm.is_some(), Relaxed);
         for unit in self.units.iter() {
             let old = core::mem::replace(&mut unit.state.lock().mm, mm.clone());
@@ -631,7 +626,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// Does something while nothing runs; what ran before then goes on.
-    pub(crate) fn paused<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
+    pub fn paused<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
         let mut control = self.device.control.lock();
         let running = control.running;
         self.set_running(&mut control, false);
@@ -666,23 +661,23 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// Whether the device can use a queue no more until it is stopped and started again.
-    pub(crate) fn is_broken(&self, idx: u16) -> bool {
+    pub fn is_broken(&self, idx: u16) -> bool {
         self.queue(idx, |queue| queue.is_broken()).unwrap_or(false)
     }
 
     /// As [`VdpaConfigOps::set_vq_address`].
-    pub(crate) fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
+    pub fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
         self.queue(idx, |queue| queue.set_address(desc, driver, device))
     }
 
     /// As [`VdpaConfigOps::set_vq_num`].
-    pub(crate) fn set_vq_num(&self, idx: u16, num: u32) {
+    pub fn set_vq_num(&self, idx: u16, num: u32) {
         let _ = self.queue(idx, |queue| queue.set_num(num));
     }
 
     /// As [`VdpaConfigOps::kick_vq`]: takes no lock but that of the thread's list of work, and does
     /// not sleep.
-    pub(crate) fn kick_vq(&self, idx: u16) {
+    pub fn kick_vq(&self, idx: u16) {
         let place = self.places.get(usize::from(idx));
         if let Some(worker) = place.and_then(|(unit, _)| self.workers.get(usize::from(*unit))) {
             worker.queue();
@@ -690,12 +685,12 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::set_vq_cb`].
-    pub(crate) fn set_vq_cb(&self, idx: u16, cb: Callback) {
+    pub fn set_vq_cb(&self, idx: u16, cb: Callback) {
         let _ = self.queue(idx, |queue| queue.set_callback(cb));
     }
 
     /// As [`VdpaConfigOps::set_vq_ready`].
-    pub(crate) fn set_vq_ready(&self, idx: u16, ready: bool) {
+    pub fn set_vq_ready(&self, idx: u16, ready: bool) {
         if self.queue(idx, |queue| queue.set_ready(ready)) == Ok(true) {
             // There may have been kicks already.
             self.kick_vq(idx);
@@ -703,26 +698,26 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_vq_ready`].
-    pub(crate) fn get_vq_ready(&self, idx: u16) -> bool {
+    pub fn get_vq_ready(&self, idx: u16) -> bool {
         self.queue(idx, |queue| queue.is_ready()).unwrap_or(false)
     }
 
     /// As [`VdpaConfigOps::set_vq_state`].
-    pub(crate) fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
+    pub fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
         let packed = is_packed(self.get_driver_features());
         let position = vq_state::restored(vq_state, packed);
         self.queue(idx, |queue| queue.set_position(position))
     }
 
     /// As [`VdpaConfigOps::get_vq_state`].
-    pub(crate) fn get_vq_state(&self, idx: u16) -> Result<VqState> {
+    pub fn get_vq_state(&self, idx: u16) -> Result<VqState> {
         let initial = Position::initial(is_packed(self.get_driver_features()));
         let position = self.queue(idx, |queue| queue.position())?;
         Ok(vq_state::saved(position.unwrap_or(initial)))
     }
 
     /// As [`VdpaConfigOps::get_vendor_vq_stats`].
-    pub(crate) fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
+    pub fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
         let (unit, at) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
         let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
         let state = unit.state.lock();
@@ -732,7 +727,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_vq_size`].
-    pub(crate) fn get_vq_size(&self, idx: u16) -> u16 {
+    pub fn get_vq_size(&self, idx: u16) -> u16 {
         if self.get_status() & ids::STATUS_DRIVER_OK == 0 {
             return self.queue_max;
         }
@@ -743,17 +738,17 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_vq_group`].
-    pub(crate) fn get_vq_group(&self, idx: u16) -> u32 {
+    pub fn get_vq_group(&self, idx: u16) -> u32 {
         self.class().group(idx, self.get_driver_features())
     }
 
     /// As [`VdpaConfigOps::get_vq_desc_group`].
-    pub(crate) fn get_vq_desc_group(&self, idx: u16) -> u32 {
+    pub fn get_vq_desc_group(&self, idx: u16) -> u32 {
         self.class().desc_group(idx, self.get_driver_features())
     }
 
     /// As [`VdpaConfigOps::get_device_features`].
-    pub(crate) fn get_device_features(&self) -> u64 {
+    pub fn get_device_features(&self) -> u64 {
         self.offered
     }
 
@@ -761,7 +756,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     ///
     /// Errors: `EINVAL` for a driver that uses physical addresses, as it would be right only by
     /// accident.
-    pub(crate) fn set_driver_features(&self, features: u64) -> Result {
+    pub fn set_driver_features(&self, features: u64) -> Result {
         if features & ids::F_ACCESS_PLATFORM == 0 {
             return Err(EINVAL);
         }
@@ -773,28 +768,28 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_driver_features`].
-    pub(crate) fn get_driver_features(&self) -> u64 {
+    pub fn get_driver_features(&self) -> u64 {
         self.device.control.lock().features
     }
 
     /// As [`VdpaConfigOps::set_config_cb`].
-    pub(crate) fn set_config_cb(&self, cb: Callback) {
+    pub fn set_config_cb(&self, cb: Callback) {
         self.device.control.lock().config_cb = cb;
     }
 
     /// As [`VdpaConfigOps::get_vq_num_max`].
-    pub(crate) fn get_vq_num_max(&self) -> u16 {
+    pub fn get_vq_num_max(&self) -> u16 {
         self.queue_max
     }
 
     /// As [`VdpaConfigOps::get_status`].
-    pub(crate) fn get_status(&self) -> u8 {
+    pub fn get_status(&self) -> u8 {
         self.device.control.lock().status
     }
 
     /// As [`VdpaConfigOps::set_status`]. A suspended device stays suspended, and only a reset takes
     /// `DEVICE_NEEDS_RESET` back.
-    pub(crate) fn set_status(&self, status: u8) {
+    pub fn set_status(&self, status: u8) {
         let mut control = self.device.control.lock();
         control.status = status | control.status & ids::STATUS_NEEDS_RESET;
         self.run_or_rest(&mut control);
@@ -817,7 +812,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::reset`]: everything but the maps, which stay.
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         let mut control = self.device.control.lock();
         self.each(|state| {
             state.running = false;
@@ -841,14 +836,14 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::suspend`].
-    pub(crate) fn suspend(&self) {
+    pub fn suspend(&self) {
         let mut control = self.device.control.lock();
         control.suspended = true;
         self.run_or_rest(&mut control);
     }
 
     /// As [`VdpaConfigOps::resume`].
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         let mut control = self.device.control.lock();
         control.suspended = false;
         self.run_or_rest(&mut control);
@@ -858,18 +853,18 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_config_size`].
-    pub(crate) fn get_config_size(&self) -> usize {
+    pub fn get_config_size(&self) -> usize {
         size_of::<C::Config>()
     }
 
     /// As [`VdpaConfigOps::get_config`].
-    pub(crate) fn get_config(&self, offset: usize, buf: &mut [u8]) {
+    pub fn get_config(&self, offset: usize, buf: &mut [u8]) {
         let config = self.class().config(self.get_driver_features());
         parent_config::read(config.as_ref(), offset, buf);
     }
 
     /// As [`VdpaConfigOps::set_config`].
-    pub(crate) fn set_config(&self, offset: usize, buf: &[u8]) {
+    pub fn set_config(&self, offset: usize, buf: &[u8]) {
         let features = self.get_driver_features();
         let end = offset.checked_add(buf.len());
         if end.is_some_and(|end| end <= self.get_config_size()) {
@@ -878,14 +873,14 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// As [`VdpaConfigOps::get_generation`].
-    pub(crate) fn get_generation(&self) -> u32 {
+    pub fn get_generation(&self) -> u32 {
         self.device.generation.load(Relaxed)
     }
 
     /// As [`VdpaConfigOps::set_group_asid`].
     ///
     /// Errors: `EINVAL` when there is no such group or address space.
-    pub(crate) fn set_group_asid(&self, group: u32, asid: u32) -> Result {
+    pub fn set_group_asid(&self, group: u32, asid: u32) -> Result {
         self.move_group(&mut self.device.control.lock(), group, asid)
     }
 

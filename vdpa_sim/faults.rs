@@ -24,21 +24,27 @@ use kernel::{
 const DELAY_MAX: u32 = 10_000_000;
 
 /// An op that can be made to fail.
-pub(crate) struct Knob(Atomic<u32>);
+pub struct Knob(Atomic<u32>);
+
+impl Default for Knob {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Knob {
     /// One that does nothing.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
     /// Makes its file.
-    pub(crate) fn file<'data>(&'data self, dir: &ScopedDir<'data, '_>, name: &CStr) {
+    pub fn file<'data>(&'data self, dir: &ScopedDir<'data, '_>, name: &CStr) {
         dir.read_write_file(name, &self.0);
     }
 
     /// Counts a call. The one that the counter asked for fails with `EIO`, once.
-    pub(crate) fn hit(&self) -> Result {
+    pub fn hit(&self) -> Result {
         let mut left = self.0.load(Relaxed);
         while let Some(next) = left.checked_sub(1) {
             match self.0.cmpxchg(left, next, Full) {
@@ -53,21 +59,21 @@ impl Knob {
 
 /// The faults of a device. Each file holds a decimal number: N lets the Nth call from now fail,
 /// 0 none; it reads as what is left.
-pub(crate) struct Faults {
+pub struct Faults {
     /// For the op `set_map`.
-    pub(crate) set_map: Knob,
+    pub set_map: Knob,
     /// For the op `dma_map`.
-    pub(crate) dma_map: Knob,
+    pub dma_map: Knob,
     /// For the op `dma_unmap`.
-    pub(crate) dma_unmap: Knob,
+    pub dma_unmap: Knob,
     /// For the op `reset_map`.
-    pub(crate) reset_map: Knob,
+    pub reset_map: Knob,
     /// For the ops `reset` and `compat_reset`.
-    pub(crate) reset: Knob,
+    pub reset: Knob,
     /// For the op `suspend`.
-    pub(crate) suspend: Knob,
+    pub suspend: Knob,
     /// For the op `resume`.
-    pub(crate) resume: Knob,
+    pub resume: Knob,
     /// By how many microseconds to delay each run of a unit.
     delay: Atomic<u32>,
 }
@@ -88,7 +94,7 @@ impl Faults {
     }
 
     /// Waits as long as completions are to be delayed. To be called without locks.
-    pub(crate) fn delay(&self) {
+    pub fn delay(&self) {
         let micros = self.delay.load(Relaxed).min(DELAY_MAX);
         if micros != 0 {
             fsleep(Delta::from_micros(micros.into()));
@@ -109,7 +115,7 @@ impl Faults {
 }
 
 /// What a class of devices has in its directory beside the faults.
-pub(crate) trait Files: Send + Sync + 'static {
+pub trait Files: Send + Sync + 'static {
     /// Makes the files.
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>);
 }
@@ -119,7 +125,7 @@ impl Files for () {
 }
 
 /// The directory of a device.
-pub(crate) struct Directory<F, T> {
+pub struct Directory<F, T> {
     faults: Faults,
     spaces: Arc<AddressSpaces<T>>,
     queues: Arc<QueueStates>,
@@ -129,7 +135,7 @@ pub(crate) struct Directory<F, T> {
 impl<F: Files, T: Table> Directory<F, T> {
     /// Makes the directory `name` below `dir`, which shows these address spaces and queues. It is
     /// removed when it is dropped. Where there is no debugfs, there are no faults.
-    pub(crate) fn new<'a>(
+    pub fn new<'a>(
         dir: &'a Dir,
         name: &'a CStr,
         spaces: Arc<AddressSpaces<T>>,
@@ -151,7 +157,7 @@ impl<F: Files, T: Table> Directory<F, T> {
     }
 
     /// What to let fail.
-    pub(crate) fn faults(&self) -> &Faults {
+    pub fn faults(&self) -> &Faults {
         &self.faults
     }
 }

@@ -3,11 +3,11 @@
 //! The flavours of a simulator, which module parameters choose between: each has an op table of
 //! its own.
 
-use crate::abstractions::sim_params as params;
 use kernel::prelude::*;
+use vdpa_parent::sim_params::SimParams;
 
 /// How a driver gives its maps.
-pub(crate) trait Flavour: Send + Sync + 'static {
+pub trait Flavour: Send + Sync + 'static {
     /// All at once with `set_map`; else one by one, with `dma_map` and `dma_unmap`.
     const SET_MAP: bool;
     /// As user virtual addresses; else as physical ones.
@@ -15,7 +15,7 @@ pub(crate) trait Flavour: Send + Sync + 'static {
 }
 
 /// `set_map`, physical addresses.
-pub(crate) struct SetMap;
+pub struct SetMap;
 
 impl Flavour for SetMap {
     const SET_MAP: bool = true;
@@ -23,7 +23,7 @@ impl Flavour for SetMap {
 }
 
 /// `dma_map`, physical addresses.
-pub(crate) struct DmaMap;
+pub struct DmaMap;
 
 impl Flavour for DmaMap {
     const SET_MAP: bool = false;
@@ -31,7 +31,7 @@ impl Flavour for DmaMap {
 }
 
 /// `set_map`, user virtual addresses.
-pub(crate) struct VaSetMap;
+pub struct VaSetMap;
 
 impl Flavour for VaSetMap {
     const SET_MAP: bool = true;
@@ -39,7 +39,7 @@ impl Flavour for VaSetMap {
 }
 
 /// `dma_map`, user virtual addresses.
-pub(crate) struct VaDmaMap;
+pub struct VaDmaMap;
 
 impl Flavour for VaDmaMap {
     const SET_MAP: bool = false;
@@ -51,7 +51,7 @@ impl Flavour for VaDmaMap {
 const QUEUE_SIZE_MIN: u16 = 4;
 
 /// What a simulator's module registers, whatever the flavour.
-pub(crate) trait Simulator {
+pub trait Simulator {
     /// What is registered in one flavour, until it is dropped.
     type Registered<F: Flavour>: Send + Sync;
 
@@ -61,7 +61,7 @@ pub(crate) trait Simulator {
 
 /// What is registered, in the flavour that the module's parameters ask for.
 #[allow(dead_code, reason = "kept to be dropped")]
-pub(crate) enum Chosen<S: Simulator> {
+pub enum Chosen<S: Simulator> {
     /// See [`SetMap`].
     Tables(S::Registered<SetMap>),
     /// See [`DmaMap`].
@@ -73,18 +73,18 @@ pub(crate) enum Chosen<S: Simulator> {
 }
 
 impl<S: Simulator> Chosen<S> {
-    /// Registers the flavour that is asked for.
+    /// Registers the flavour that `params` ask for.
     ///
     /// Errors: `EINVAL` for parameters that no simulator can have, those of the registration.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        let queue_size = params::queue_size();
-        if params::max_iotlb_entries() < 2
+    pub fn new(params: SimParams, module: &'static ThisModule) -> Result<Self> {
+        let queue_size = params.queue_size;
+        if params.max_iotlb_entries < 2
             || !queue_size.is_power_of_two()
             || queue_size < QUEUE_SIZE_MIN
         {
             return Err(EINVAL);
         }
-        Ok(match (params::use_va(), params::batch_mapping()) {
+        Ok(match (params.use_va, params.batch_mapping) {
             (false, true) => Self::Tables(S::register::<SetMap>(module)?),
             (false, false) => Self::Ranges(S::register::<DmaMap>(module)?),
             (true, true) => Self::VaTables(S::register::<VaSetMap>(module)?),

@@ -3,14 +3,14 @@
 //! What the simulators translate with: the maps that a driver gave, or none of its own.
 
 use crate::{
-    abstractions::{
-        guest_mem::{Range, To, Translate, READ, WRITE},
-        iotlb::{Iotlb, OwnedIotlb},
-    },
     engine::{Class, Engine},
     space::Table,
 };
 use kernel::prelude::*;
+use vdpa_parent::{
+    guest_mem::{Range, To, Translate, READ, WRITE},
+    iotlb::{Iotlb, OwnedIotlb},
+};
 
 /// Every address is a physical one.
 const ALL: Range = Range {
@@ -22,11 +22,11 @@ const ALL: Range = Range {
 
 /// The maps of one address space; without any of its own, addresses are physical ones, as
 /// virtio_vdpa expects.
-pub(crate) struct Maps(Option<OwnedIotlb>);
+pub struct Maps(Option<OwnedIotlb>);
 
 impl Maps {
     /// No maps of its own.
-    pub(crate) const IDENTITY: Self = Self(None);
+    pub const IDENTITY: Self = Self(None);
 
     /// A copy of what a driver gave to `set_map`, with room for `limit` ranges.
     ///
@@ -86,7 +86,7 @@ impl<C: Class> Engine<C, Maps> {
     /// Replaces the maps of an address space.
     ///
     /// Errors: `EINVAL` when there is no such one, `ENOSPC`, `ENOMEM`; the maps before it stay.
-    pub(crate) fn set_map(&self, asid: u32, iotlb: &Iotlb, limit: u32) -> Result {
+    pub fn set_map(&self, asid: u32, iotlb: &Iotlb, limit: u32) -> Result {
         let new = Maps::copy_of(iotlb, limit)?;
         let old = self.change_maps(asid, |maps| core::mem::replace(maps, new));
         // Freed without a lock.
@@ -96,7 +96,7 @@ impl<C: Class> Engine<C, Maps> {
     /// Adds a map to an address space.
     ///
     /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOSPC`, `ENOMEM`.
-    pub(crate) fn dma_map(
+    pub fn dma_map(
         &self,
         asid: u32,
         iova: u64,
@@ -122,7 +122,7 @@ impl<C: Class> Engine<C, Maps> {
     /// Removes maps from an address space.
     ///
     /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOMEM`.
-    pub(crate) fn dma_unmap(&self, asid: u32, iova: u64, size: u64, limit: u32) -> Result {
+    pub fn dma_unmap(&self, asid: u32, iova: u64, size: u64, limit: u32) -> Result {
         let last = last_of(iova, size)?;
         self.change_maps(asid, |maps| {
             maps.own(limit)?.0.remove(iova, last);
@@ -133,14 +133,14 @@ impl<C: Class> Engine<C, Maps> {
     /// Takes an address space back to physical addresses.
     ///
     /// Errors: `EINVAL` when there is no such one.
-    pub(crate) fn reset_map(&self, asid: u32) -> Result {
+    pub fn reset_map(&self, asid: u32) -> Result {
         let old = self.change_maps(asid, |maps| core::mem::replace(maps, Maps::IDENTITY));
         old.map(drop)
     }
 
     /// Ends the use of a process's addresses. Maps to them are removed, so that nobody takes them
     /// for physical ones.
-    pub(crate) fn unbind(&self) {
+    pub fn unbind(&self) {
         self.change_all_maps(|maps| {
             if let Some(maps) = &mut maps.0 {
                 maps.clear();
@@ -151,7 +151,7 @@ impl<C: Class> Engine<C, Maps> {
     }
 
     /// As `reset_map`, for every address space.
-    pub(crate) fn reset_maps(&self) {
+    pub fn reset_maps(&self) {
         self.change_all_maps(|maps| *maps = Maps::IDENTITY);
     }
 }

@@ -6,39 +6,8 @@
 //!
 //! C: `drivers/vdpa/vdpa_sim/`.
 
-#[path = "../abstractions/parent.rs"]
-mod abstractions;
-mod cvq;
-#[allow(
-    dead_code,
-    reason = "shared by all devices in software, each of which uses its part"
-)]
-mod engine;
-mod faults;
-mod flavour;
-mod maps;
-#[allow(
-    dead_code,
-    reason = "shared by all devices in software, each of which uses its part"
-)]
-mod nic;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-#[path = "../parent_ops.rs"]
-mod parent_ops;
-mod peer;
-#[allow(
-    dead_code,
-    reason = "shared by all devices in software, each of which uses its part"
-)]
-mod queue;
-#[allow(
-    dead_code,
-    reason = "shared by all parents, each of which uses its part"
-)]
-mod ring;
+#![forbid(unsafe_code)]
+
 #[cfg(CONFIG_KUNIT = "y")]
 mod ring_cases;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -46,27 +15,31 @@ mod ring_memory;
 #[cfg(CONFIG_KUNIT = "y")]
 mod ring_model;
 mod sim;
-mod space;
-mod vq_state;
 
-use abstractions::{
-    ether::random_mac,
-    mgmtdev::{Management, ManagementDevice},
-    parent_device::{NewDevice, Registered, Shape},
-    sim_params as params,
-};
 use core::marker::PhantomData;
-use engine::Class;
-use flavour::{Chosen, Flavour, Simulator};
 use kernel::{
     debugfs::Dir,
     prelude::*,
     sync::Arc, //
 };
-use nic::{Nic, Wanted};
-use parent_ops::{not_supported, Provision};
-use peer::Links;
 use sim::Sim;
+use vdpa_nic::{
+    nic::{self, Nic, Wanted},
+    peer::Links,
+};
+use vdpa_parent::{
+    ether::random_mac,
+    mgmtdev::{Management, ManagementDevice},
+    parent_device::{NewDevice, Registered, Shape},
+    parent_ops::{not_supported, Provision},
+    sim_params as params,
+};
+#[cfg(CONFIG_KUNIT = "y")]
+use vdpa_sim::ring;
+use vdpa_sim::{
+    engine::Class,
+    flavour::{Chosen, Flavour, Simulator},
+};
 
 module! {
     type: SimNet,
@@ -112,7 +85,7 @@ impl<F: Flavour> Management for NetManagement<F> {
             mac: provision.mac().unwrap_or_else(random_mac),
             mtu: provision.mtu().unwrap_or(nic::DEFAULT_MTU),
             pairs,
-            queue_max: params::queue_size(),
+            queue_max: params::net().queue_size,
             check: |_, _| Ok(()),
             implied: 0,
             software_control: false,
@@ -123,12 +96,14 @@ impl<F: Flavour> Management for NetManagement<F> {
             groups: nic::GROUPS,
             address_spaces: nic::ADDRESS_SPACES,
         };
-        new.register(shape, |name| Sim::new(name, &self.dir, setup))
+        new.register(shape, |name| {
+            Sim::new(name, &self.dir, setup, params::net().max_iotlb_entries)
+        })
     }
 
     fn dev_set_attr(&self, dev: &Self::Device, provision: &Provision) -> Result {
         let mac = provision.mac().ok_or_else(not_supported)?;
-        dev.engine().change_config(|nic| nic.set_mac(mac));
+        dev.engine.change_config(|nic| nic.set_mac(mac));
         Ok(())
     }
 }
@@ -157,7 +132,7 @@ struct SimNet {
 
 impl kernel::Module for SimNet {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let registered = Chosen::new(module)?;
+        let registered = Chosen::new(params::net(), module)?;
         pr_info!("management device rust_vdpasim_net\n");
         Ok(Self {
             _registered: registered,

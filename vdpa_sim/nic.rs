@@ -4,28 +4,31 @@
 //! NIC itself.
 
 use crate::{
-    abstractions::{
-        ether::Mac,
-        parent_config::ConfigBytes,
-        virtio_ids as ids,
-        worker::{Again, Waker}, //
-    },
     cvq::{execute, Change, Filter, COMMAND_MAX},
-    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
-    parent_ops::Stats,
     peer::{Inbox, Links, NicFiles, PeerFile, Port},
-    queue::Queue,
-    ring::{Chain, Memory, RingResult, Segment},
 };
+use core::ops::Deref;
 use kernel::{
     new_mutex,
     prelude::*,
     str::CStr,
     sync::{Arc, Mutex}, //
 };
+use vdpa_parent::{
+    ether::Mac,
+    parent_config::ConfigBytes,
+    parent_ops::Stats,
+    virtio_ids as ids,
+    worker::{Again, Waker},
+};
+use vdpa_sim::{
+    engine::{little_endian, Class, Io, QueueMemory, Setup, UnitSetup},
+    queue::Queue,
+    ring::{Chain, Memory, RingResult, Segment},
+};
 
 /// The features of a NIC with one queue pair that is not asked for others.
-pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
+pub const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_VERSION_1
     | ids::F_ACCESS_PLATFORM
     | ids::F_RING_INDIRECT_DESC
@@ -36,22 +39,22 @@ pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_NET_CTRL_VQ
     | CTRL_FEATURES;
 /// The features of one with several.
-pub(crate) const FEATURES_MQ: u64 = FEATURES | ids::F_NET_MQ;
+pub const FEATURES_MQ: u64 = FEATURES | ids::F_NET_MQ;
 /// The features that a NIC can be asked for.
-pub(crate) const ALL_FEATURES: u64 = FEATURES_MQ | ids::F_RING_PACKED;
+pub const ALL_FEATURES: u64 = FEATURES_MQ | ids::F_RING_PACKED;
 /// What the control queue is for.
 const CTRL_FEATURES: u64 =
     ids::F_NET_CTRL_RX | ids::F_NET_CTRL_RX_EXTRA | ids::F_NET_CTRL_VLAN | ids::F_NET_CTRL_MAC_ADDR;
 
 /// The largest number of queue pairs.
-pub(crate) const MAX_PAIRS: u16 = 16;
+pub const MAX_PAIRS: u16 = 16;
 /// The number of groups of queues: data, control.
-pub(crate) const GROUPS: u32 = 2;
+pub const GROUPS: u32 = 2;
 /// The number of address spaces.
-pub(crate) const ADDRESS_SPACES: u32 = 2;
+pub const ADDRESS_SPACES: u32 = 2;
 
 /// The number of queues of a NIC with so many pairs.
-pub(crate) const fn queues(pairs: u16) -> u32 {
+pub const fn queues(pairs: u16) -> u32 {
     2 * pairs as u32 + 1
 }
 
@@ -62,7 +65,7 @@ const ETH_HEADER: usize = 14;
 /// The largest frame: what the MTU can say, with an Ethernet header and a VLAN tag.
 const MAX_FRAME: usize = 65535 + ETH_HEADER + 4;
 /// The MTU if nobody asked for another one.
-pub(crate) const DEFAULT_MTU: u16 = 1500;
+pub const DEFAULT_MTU: u16 = 1500;
 
 /// What happened on a receive queue.
 #[derive(Default)]
@@ -99,28 +102,48 @@ struct Shared {
 }
 
 /// What an administrator asks of a NIC.
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// The features on offer.
-    pub(crate) features: u64,
+    pub features: u64,
     /// The MAC address.
-    pub(crate) mac: Mac,
+    pub mac: Mac,
     /// The MTU in bytes.
-    pub(crate) mtu: u16,
+    pub mtu: u16,
     /// The number of queue pairs.
-    pub(crate) pairs: u16,
+    pub pairs: u16,
     /// The largest size of a queue.
-    pub(crate) queue_max: u16,
+    pub queue_max: u16,
     /// Refuses commands of the control queue that the NIC would execute.
-    pub(crate) check: fn(&Filter, &[u8]) -> Result,
+    pub check: fn(&Filter, &[u8]) -> Result,
     /// Features whose commands work whether the driver accepted them or not.
-    pub(crate) implied: u64,
+    pub implied: u64,
     /// Whether software serves the control queue where hardware serves the others.
-    pub(crate) software_control: bool,
+    pub software_control: bool,
+}
+
+/// The port of a NIC, known to its links until this is dropped.
+struct Linked {
+    links: Arc<Links>,
+    port: Arc<Port>,
+}
+
+impl Deref for Linked {
+    type Target = Port;
+
+    fn deref(&self) -> &Port {
+        &self.port
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        self.links.remove(&self.port);
+    }
 }
 
 /// The NIC.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Nic {
+#[pin_data]
+pub struct Nic {
     #[pin]
     shared: Mutex<Shared>,
     mtu: u16,
@@ -136,12 +159,11 @@ pub(crate) struct Nic {
     software_control: bool,
     /// The filter after a reset.
     initial: Arc<Filter>,
-    links: Arc<Links>,
-    port: Arc<Port>,
+    port: Linked,
 }
 
 /// A pair of queues, or the control queue.
-pub(crate) struct NicUnit {
+pub struct NicUnit {
     /// The number of the pair; that of the control queue comes behind the last pair.
     number: usize,
     rx: RxStats,
@@ -375,7 +397,7 @@ impl NicUnit {
 
 impl Nic {
     /// What a NIC is made of. With `cables` there is a file to connect it.
-    pub(crate) fn setup(
+    pub fn setup(
         name: &CStr,
         links: &Arc<Links>,
         cables: bool,
@@ -415,7 +437,10 @@ impl Nic {
         let initial = Arc::new(Filter::new(), GFP_KERNEL)?;
         let filter = initial.clone();
         let port = links.add(name, pairs)?;
-        let (all, own) = (links.clone(), port.clone());
+        let linked = Linked {
+            links: links.clone(),
+            port: port.clone(),
+        };
         let class = Arc::pin_init(
             pin_init!(Self {
                 shared <- new_mutex!(Shared { mac, filter }),
@@ -426,15 +451,10 @@ impl Nic {
                 implied,
                 software_control,
                 initial,
-                links: all,
-                port: own,
+                port: linked,
             }),
             GFP_KERNEL,
-        );
-        let Ok(class) = class else {
-            links.remove(&port);
-            return Err(ENOMEM);
-        };
+        )?;
         let file = cables.then(|| PeerFile {
             links: links.clone(),
             port,
@@ -451,12 +471,12 @@ impl Nic {
     }
 
     /// Whether the driver uses a queue pair.
-    pub(crate) fn is_active(&self, pair: u16) -> bool {
+    pub fn is_active(&self, pair: u16) -> bool {
         pair < self.shared.lock().filter.pairs
     }
 
     /// Changes the MAC address.
-    pub(crate) fn set_mac(&self, mac: Mac) {
+    pub fn set_mac(&self, mac: Mac) {
         self.shared.lock().mac = mac;
     }
 
@@ -557,13 +577,6 @@ impl Nic {
             }
         }
         Ok(())
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Nic {
-    fn drop(self: Pin<&mut Self>) {
-        self.links.remove(&self.port);
     }
 }
 

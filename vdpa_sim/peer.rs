@@ -6,10 +6,6 @@
 //! threads that send and receive hold the lock of their own unit outside of these, and never one
 //! of the peer's.
 
-use crate::{
-    abstractions::worker::Waker,
-    faults::Files, //
-};
 use kernel::{
     debugfs::{Reader, ScopedDir, Writer},
     fmt,
@@ -24,6 +20,8 @@ use kernel::{
     },
     uaccess::UserSliceReader, //
 };
+use vdpa_parent::worker::Waker;
+use vdpa_sim::faults::Files;
 
 /// The size of an inbox in bytes, with four more for each frame.
 const INBOX_SIZE: usize = 256 * 1024;
@@ -95,7 +93,7 @@ impl Frames {
 
 /// Where the frames for one queue pair wait.
 #[pin_data]
-pub(crate) struct Inbox {
+pub struct Inbox {
     #[pin]
     frames: Mutex<Frames>,
     /// The number of frames that found it full.
@@ -133,7 +131,7 @@ impl Inbox {
     }
 
     /// Begins or ends to take frames; those that wait are forgotten at the end.
-    pub(crate) fn set_open(&self, open: bool) {
+    pub fn set_open(&self, open: bool) {
         let mut frames = self.frames.lock();
         frames.open = open;
         if !open {
@@ -160,7 +158,7 @@ impl Inbox {
     /// Copies the oldest frame, and returns its length; `None` means that no frame waits.
     ///
     /// Drops and counts frames that are longer than `into`.
-    pub(crate) fn peek(&self, into: &mut [u8]) -> Option<usize> {
+    pub fn peek(&self, into: &mut [u8]) -> Option<usize> {
         let mut frames = self.frames.lock();
         while let Some(len) = frames.first() {
             let room = into.get_mut(..len);
@@ -174,24 +172,24 @@ impl Inbox {
     }
 
     /// Takes the oldest frame out, whose length is `len`.
-    pub(crate) fn forget(&self, len: usize) {
+    pub fn forget(&self, len: usize) {
         self.frames.lock().remove(len);
     }
 
     /// The number of frames that were longer than what the receiver takes.
-    pub(crate) fn oversized(&self) -> u64 {
+    pub fn oversized(&self) -> u64 {
         self.oversized.load(Relaxed)
     }
 
     /// The number of frames that found it full.
-    pub(crate) fn overruns(&self) -> u64 {
+    pub fn overruns(&self) -> u64 {
         self.overruns.load(Relaxed)
     }
 }
 
 /// Where a cable ends: a NIC as others see it.
 #[pin_data]
-pub(crate) struct Port {
+pub struct Port {
     /// The name of the NIC.
     name: CString,
     /// One for each queue pair.
@@ -207,46 +205,46 @@ pub(crate) struct Port {
 
 impl Port {
     /// The inbox of a queue pair.
-    pub(crate) fn inbox(&self, pair: usize) -> Option<&Inbox> {
+    pub fn inbox(&self, pair: usize) -> Option<&Inbox> {
         self.inboxes.get(pair).map(|inbox| &**inbox)
     }
 
     /// The number of queue pairs in use changed.
-    pub(crate) fn set_pairs(&self, pairs: u16) {
+    pub fn set_pairs(&self, pairs: u16) {
         self.pairs.store(pairs.into(), Relaxed);
     }
 
     /// The units can be called for from now on.
-    pub(crate) fn set_wakers(&self, wakers: KVec<Waker>) {
+    pub fn set_wakers(&self, wakers: KVec<Waker>) {
         self.wakers.populate(wakers);
     }
 
     /// Calls for a unit.
-    pub(crate) fn wake(&self, unit: usize) {
+    pub fn wake(&self, unit: usize) {
         if let Some(waker) = self.wakers.as_ref().and_then(|wakers| wakers.get(unit)) {
             waker.wake();
         }
     }
 
     /// Calls for every unit.
-    pub(crate) fn wake_all(&self) {
+    pub fn wake_all(&self) {
         for waker in self.wakers.as_ref().into_iter().flat_map(|all| all.iter()) {
             waker.wake();
         }
     }
 
     /// The other end of the cable.
-    pub(crate) fn peer(&self) -> Option<Arc<Self>> {
+    pub fn peer(&self) -> Option<Arc<Self>> {
         self.peer.lock().clone()
     }
 
     /// The queue pair that receives what the peer's pair of that number sends.
-    pub(crate) fn pair_for(&self, pair: usize) -> usize {
+    pub fn pair_for(&self, pair: usize) -> usize {
         pair % (self.pairs.load(Relaxed).max(1) as usize)
     }
 
     /// Sends a frame to a queue pair of this port.
-    pub(crate) fn send(&self, pair: usize, frame: &[u8]) {
+    pub fn send(&self, pair: usize, frame: &[u8]) {
         if let Some(inbox) = self.inbox(pair) {
             inbox.send(frame);
         }
@@ -264,20 +262,20 @@ impl Port {
 
 /// All ports there are.
 #[pin_data]
-pub(crate) struct Links {
+pub struct Links {
     #[pin]
     ports: Mutex<KVec<Arc<Port>>>,
 }
 
 impl Links {
     /// No ports yet.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub fn new() -> Result<Arc<Self>> {
         let this = pin_init!(Self { ports <- new_mutex!(KVec::new()) });
         Arc::pin_init(this, GFP_KERNEL)
     }
 
     /// Makes a port for a NIC with so many queue pairs.
-    pub(crate) fn add(&self, name: &CStr, pairs: u16) -> Result<Arc<Port>> {
+    pub fn add(&self, name: &CStr, pairs: u16) -> Result<Arc<Port>> {
         let mut inboxes = KVec::new();
         for _ in 0..pairs {
             inboxes.push(Inbox::new()?, GFP_KERNEL)?;
@@ -298,7 +296,7 @@ impl Links {
     }
 
     /// Forgets a port, whose cable is taken off.
-    pub(crate) fn remove(&self, port: &Arc<Port>) {
+    pub fn remove(&self, port: &Arc<Port>) {
         let mut ports = self.ports.lock();
         port.unplug();
         ports.retain(|other| !Arc::ptr_eq(other, port));
@@ -338,11 +336,11 @@ impl Links {
 
 /// The file `peer` of a NIC: the name of the NIC at the other end of its cable, which is written
 /// to connect it; an empty line takes the cable off.
-pub(crate) struct PeerFile {
+pub struct PeerFile {
     /// Where the other NICs are found.
-    pub(crate) links: Arc<Links>,
+    pub links: Arc<Links>,
     /// The NIC's own end.
-    pub(crate) port: Arc<Port>,
+    pub port: Arc<Port>,
 }
 
 impl Writer for PeerFile {
@@ -364,7 +362,7 @@ impl Reader for PeerFile {
 }
 
 /// The cable's file, where there can be one.
-pub(crate) struct NicFiles(pub(crate) Option<PeerFile>);
+pub struct NicFiles(pub Option<PeerFile>);
 
 impl Files for NicFiles {
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
@@ -374,6 +372,7 @@ impl Files for NicFiles {
     }
 }
 
+#[cfg(kunit_suites)]
 #[kunit_tests(rust_vdpa_sim_peer)]
 mod tests {
     use super::*;

@@ -2,13 +2,9 @@
 
 //! One queue of a simulated device: what the driver said about it, and its ring while it runs.
 
-use crate::{
-    abstractions::worker::Again,
-    parent_ops::Callback,
-    ring::{
-        Chain, Layout, Memory, Position, RingError, RingFeatures, RingResult, Token, Violation,
-        VirtQueue,
-    },
+use crate::ring::{
+    Chain, Layout, Memory, Position, RingError, RingFeatures, RingResult, Token, Violation,
+    VirtQueue,
 };
 use kernel::{
     fmt,
@@ -18,6 +14,7 @@ use kernel::{
         Arc, //
     },
 };
+use vdpa_parent::{parent_ops::Callback, worker::Again};
 
 /// How a queue is, for the administrator.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,7 +61,7 @@ impl Health {
 }
 
 /// The file `queues` of a device: a line for each queue, with its number and how it is.
-pub(crate) struct QueueStates(KVec<Atomic<u32>>);
+pub struct QueueStates(KVec<Atomic<u32>>);
 
 impl QueueStates {
     /// Makes lines for `count` queues, all of them stopped.
@@ -93,7 +90,7 @@ impl fmt::Debug for QueueStates {
 }
 
 /// One queue.
-pub(crate) struct Queue {
+pub struct Queue {
     layout: Layout,
     /// The largest size.
     max: u16,
@@ -173,22 +170,22 @@ impl Queue {
     }
 
     /// The address space that its buffers are in.
-    pub(crate) fn asid(&self) -> u32 {
+    pub fn asid(&self) -> u32 {
         self.asid
     }
 
     /// The address space that its ring is in.
-    pub(crate) fn ring_asid(&self) -> u32 {
+    pub fn ring_asid(&self) -> u32 {
         self.ring_asid
     }
 
     /// Whether the device may use it: it is started and not broken.
-    pub(crate) fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.ring.is_some()
     }
 
     /// Whether its ring was found to be impossible.
-    pub(crate) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
 
@@ -208,7 +205,7 @@ impl Queue {
     }
 
     /// Returns how many chains were taken, and how many were given back, since the last reset.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    pub fn counts(&self) -> (u64, u64) {
         (self.received, self.completed)
     }
 
@@ -224,7 +221,7 @@ impl Queue {
     ///
     /// A ring that is not mapped lets the queue rest: nothing is done with it until the next run,
     /// which begins where this one ended. An impossible one breaks the queue.
-    pub(crate) fn ring<R>(&mut self, f: impl FnOnce(&mut VirtQueue) -> RingResult<R>) -> Option<R> {
+    pub fn ring<R>(&mut self, f: impl FnOnce(&mut VirtQueue) -> RingResult<R>) -> Option<R> {
         if self.resting {
             return None;
         }
@@ -241,7 +238,7 @@ impl Queue {
 
     /// Takes the next chain, through the memory of the ring. There is none when the queue is
     /// empty, rests or is broken.
-    pub(crate) fn pop<M: Memory>(&mut self, mem: &M) -> Option<Chain> {
+    pub fn pop<M: Memory>(&mut self, mem: &M) -> Option<Chain> {
         let chain = self.ring(|ring| ring.pop(mem)).flatten()?;
         self.received += 1;
         Some(chain)
@@ -249,7 +246,7 @@ impl Queue {
 
     /// Walks the chain that `pop` returned last. On an error the chain is put back, so `f` must not
     /// have done what cannot be done twice.
-    pub(crate) fn walk<R>(&mut self, token: Token, f: impl FnOnce() -> RingResult<R>) -> Option<R> {
+    pub fn walk<R>(&mut self, token: Token, f: impl FnOnce() -> RingResult<R>) -> Option<R> {
         let walked = self.ring(|_| f());
         if walked.is_none() {
             self.received = self.received.saturating_sub(1);
@@ -262,7 +259,7 @@ impl Queue {
 
     /// Gives a chain back, through the memory of the ring. The driver sees it when the run is
     /// over, or once the ring is mapped again.
-    pub(crate) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) {
+    pub fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) {
         if self.ring(|ring| ring.push(mem, token, len)).is_some() {
             self.completed += 1;
             self.pushed = true;
@@ -270,12 +267,12 @@ impl Queue {
     }
 
     /// Asks the driver to kick, and returns whether it made something available meanwhile.
-    pub(crate) fn asks_for_kicks<M: Memory>(&mut self, mem: &M) -> bool {
+    pub fn asks_for_kicks<M: Memory>(&mut self, mem: &M) -> bool {
         self.ring(|ring| ring.ask_for_kicks(mem)) == Some(true)
     }
 
     /// Tells the driver what was pushed since the last time, if it wants to know.
-    pub(crate) fn signal<M: Memory>(&mut self, mem: &M) {
+    pub fn signal<M: Memory>(&mut self, mem: &M) {
         if !self.pushed {
             return;
         }
@@ -293,7 +290,7 @@ impl Queue {
 
     /// Ends a run: asks the driver to kick, and tells it what was pushed. Says whether it made
     /// something available meanwhile.
-    pub(crate) fn end_run<M: Memory>(&mut self, mem: &M) -> Again {
+    pub fn end_run<M: Memory>(&mut self, mem: &M) -> Again {
         let more = self.asks_for_kicks(mem);
         self.signal(mem);
         if more {

@@ -18,14 +18,14 @@ mod packed;
 #[path = "ring/split.rs"]
 mod split;
 
-pub(crate) use chain::Chain;
+pub use chain::Chain;
 
 /// How many used entries are collected before they are written.
 const BATCH: usize = 16;
 
 /// A rule of virtio that the driver broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// The size is none that such a queue can have.
     Size,
     /// An area is misaligned or wraps around.
@@ -54,7 +54,7 @@ pub(crate) enum Violation {
 
 impl Violation {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 12] = [
+    pub const ALL: [Self; 12] = [
         Self::Size,
         Self::Area,
         Self::Position,
@@ -70,7 +70,7 @@ impl Violation {
     ];
 
     /// Returns what the driver did wrong, for the administrator.
-    pub(crate) const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::Size => "its size is not possible",
             Self::Area => "an area is misaligned or wraps around",
@@ -90,7 +90,7 @@ impl Violation {
 
 /// Why a queue cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RingError {
+pub enum RingError {
     /// A ring or a table is not mapped, or not with the permission it needs. The queue stands
     /// where it was: the same call may succeed once it is mapped.
     Unmapped,
@@ -105,10 +105,10 @@ impl From<Violation> for RingError {
 }
 
 /// The result of what can break a queue.
-pub(crate) type RingResult<T = ()> = core::result::Result<T, RingError>;
+pub type RingResult<T = ()> = core::result::Result<T, RingError>;
 
 /// Memory that the driver shares, addressed by IOVA.
-pub(crate) trait Memory {
+pub trait Memory {
     /// Copies from it, all or an error.
     fn read(&self, addr: u64, into: &mut [u8]) -> RingResult;
     /// Copies to it, all or an error.
@@ -127,28 +127,28 @@ pub(crate) trait Memory {
 
 /// Where a queue lies.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Layout {
+pub struct Layout {
     /// The descriptor table, or the descriptor ring of a packed queue.
-    pub(crate) desc: u64,
+    pub desc: u64,
     /// The available ring, or what the driver says about events.
-    pub(crate) driver: u64,
+    pub driver: u64,
     /// The used ring, or what the device says about events.
-    pub(crate) device: u64,
+    pub device: u64,
     /// The number of descriptors.
-    pub(crate) num: u32,
+    pub num: u32,
 }
 
 /// What was negotiated about rings.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RingFeatures {
+pub struct RingFeatures {
     /// Fields are little-endian, else native.
-    pub(crate) little_endian: bool,
+    pub little_endian: bool,
     /// Descriptors may be indirect.
-    pub(crate) indirect: bool,
+    pub indirect: bool,
     /// Notifications are suppressed by index.
-    pub(crate) event_idx: bool,
+    pub event_idx: bool,
     /// Rings are packed, else split.
-    pub(crate) packed: bool,
+    pub packed: bool,
 }
 
 impl RingFeatures {
@@ -182,18 +182,18 @@ impl RingFeatures {
 
 /// One buffer of a chain.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Its IOVA.
-    pub(crate) addr: u64,
+    pub addr: u64,
     /// Its length in bytes.
-    pub(crate) len: u32,
+    pub len: u32,
     /// Whether it is for the device to write; else it is for the device to read.
-    pub(crate) writable: bool,
+    pub writable: bool,
 }
 
 /// What a chain is given back by. It is pushed once, in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Token {
+pub struct Token {
     /// How the driver knows it.
     id: u16,
     /// How many descriptors of the ring it takes; 1 in a split queue.
@@ -202,20 +202,20 @@ pub(crate) struct Token {
 
 /// Where a packed queue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedPosition {
+pub struct PackedPosition {
     /// The next descriptor to look at.
-    pub(crate) avail_idx: u16,
+    pub avail_idx: u16,
     /// The driver's wrap counter there.
-    pub(crate) avail_wrap: bool,
+    pub avail_wrap: bool,
     /// The next descriptor to write as used.
-    pub(crate) used_idx: u16,
+    pub used_idx: u16,
     /// The device's wrap counter there.
-    pub(crate) used_wrap: bool,
+    pub used_wrap: bool,
 }
 
 /// Where a queue stands: what is saved on one device and restored on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Position {
+pub enum Position {
     /// The next available index to look at.
     Split(u16),
     /// The places of a packed queue.
@@ -224,7 +224,7 @@ pub(crate) enum Position {
 
 impl Position {
     /// Where a queue begins after a reset.
-    pub(crate) fn initial(packed: bool) -> Self {
+    pub fn initial(packed: bool) -> Self {
         if packed {
             Self::Packed(PackedPosition {
                 avail_idx: 0,
@@ -261,14 +261,14 @@ macro_rules! either {
 
 /// A virtqueue, split or packed as negotiated. After [`RingError::Invalid`] it is broken and is to
 /// be dropped; after [`RingError::Unmapped`] it can be used on.
-pub(crate) struct VirtQueue(Kind);
+pub struct VirtQueue(Kind);
 
 impl VirtQueue {
     /// A queue that stands at `start`, with nothing in flight.
     ///
     /// Errors: `Invalid` when the size is not one of such a queue, an area is misaligned or wraps
     /// around, or `start` is not a place in it.
-    pub(crate) fn new(layout: Layout, features: RingFeatures, start: Position) -> RingResult<Self> {
+    pub fn new(layout: Layout, features: RingFeatures, start: Position) -> RingResult<Self> {
         Ok(Self(match (features.packed, start) {
             (false, Position::Split(start)) => {
                 Kind::Split(split::SplitQueue::new(layout, features, start)?)
@@ -281,7 +281,7 @@ impl VirtQueue {
     }
 
     /// Where it is: what another device begins with. Chains in flight are not part of it.
-    pub(crate) fn position(&self) -> Position {
+    pub fn position(&self) -> Position {
         match &self.0 {
             Kind::Split(ring) => Position::Split(ring.position()),
             Kind::Packed(ring) => Position::Packed(ring.position()),
@@ -290,7 +290,7 @@ impl VirtQueue {
 
     /// Returns the position for a queue that takes over now: chains that were pushed and that the
     /// driver cannot see yet are done again.
-    pub(crate) fn restart(&self) -> Position {
+    pub fn restart(&self) -> Position {
         match &self.0 {
             Kind::Split(ring) => Position::Split(ring.restart()),
             Kind::Packed(ring) => Position::Packed(ring.restart()),
@@ -298,19 +298,19 @@ impl VirtQueue {
     }
 
     /// The number of chains that were popped and not pushed.
-    pub(crate) fn in_flight(&self) -> u32 {
+    pub fn in_flight(&self) -> u32 {
         either!(&self.0, ring => ring.in_flight())
     }
 
     /// Takes the next chain.
     ///
     /// Errors: also `Invalid` when more is in flight than the queue has descriptors.
-    pub(crate) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
+    pub fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
         either!(&mut self.0, ring => ring.pop(mem))
     }
 
     /// Undoes the last `pop`, whose chain has this token: the next `pop` reads the chain again.
-    pub(crate) fn put_back(&mut self, token: Token) {
+    pub fn put_back(&mut self, token: Token) {
         either!(&mut self.0, ring => ring.put_back(token));
     }
 
@@ -319,29 +319,29 @@ impl VirtQueue {
     ///
     /// Errors: `Unmapped` only with more than 16 chains in flight; the chain is then still in
     /// flight.
-    pub(crate) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
+    pub fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         either!(&mut self.0, ring => ring.push(mem, token, len))
     }
 
     /// Lets the driver see all that was pushed.
-    pub(crate) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
+    pub fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
         either!(&mut self.0, ring => ring.flush(mem))
     }
 
     /// Lets the driver see all that was pushed, and returns whether it wants to hear of what was
     /// since the last time.
-    pub(crate) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+    pub fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         either!(&mut self.0, ring => ring.needs_signal(mem))
     }
 
     /// Asks the driver not to kick. It is a hint.
-    pub(crate) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
+    pub fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
         either!(&mut self.0, ring => ring.suppress_kicks(mem))
     }
 
     /// Lets the driver see all that was pushed, asks it to kick, and returns whether it made
     /// something available meanwhile.
-    pub(crate) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+    pub fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         either!(&mut self.0, ring => ring.ask_for_kicks(mem))
     }
 }

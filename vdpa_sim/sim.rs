@@ -3,13 +3,6 @@
 //! The ops of the simulators, which are the same for every class of device: those of the engine,
 //! with maps that a driver gives in one of the ways that C's simulators know, and with faults.
 
-use crate::{
-    abstractions::{iotlb::Iotlb, mm::BoundMm, sim_params::max_iotlb_entries, virtio_ids as ids},
-    engine::{Class, Engine, Setup},
-    flavour::Flavour,
-    maps::Maps as Table,
-    parent_ops::{Callback, IovaRange, Maps, Mm, Stats, VdpaConfigOps, VqState},
-};
 use core::marker::PhantomData;
 use kernel::{
     debugfs::Dir,
@@ -17,25 +10,36 @@ use kernel::{
     prelude::*,
     str::CStr, //
 };
+use vdpa_parent::{
+    iotlb::Iotlb,
+    mm::BoundMm,
+    parent_ops::{Callback, IovaRange, Maps, Mm, Stats, VdpaConfigOps, VqState},
+    virtio_ids as ids,
+};
+use vdpa_sim::{
+    engine::{Class, Engine, Setup},
+    flavour::Flavour,
+    maps::Maps as Table,
+};
 
 /// A simulated device.
 pub(crate) struct Sim<C: Class, F> {
-    engine: Engine<C, Table>,
+    /// What serves it.
+    pub(crate) engine: Engine<C, Table>,
+    /// The number of ranges that an address space has room for.
+    limit: u32,
     _flavour: PhantomData<F>,
 }
 
 impl<C: Class, F: Flavour> Sim<C, F> {
-    /// A device at rest, with a directory below `dir`.
-    pub(crate) fn new(name: &CStr, dir: &Dir, setup: Setup<C>) -> Result<Self> {
+    /// A device at rest, with a directory below `dir` and room for `limit` ranges in each address
+    /// space.
+    pub(crate) fn new(name: &CStr, dir: &Dir, setup: Setup<C>, limit: u32) -> Result<Self> {
         Ok(Self {
             engine: Engine::new(name, dir, setup, || Table::IDENTITY)?,
+            limit,
             _flavour: PhantomData,
         })
-    }
-
-    /// What serves it.
-    pub(crate) fn engine(&self) -> &Engine<C, Table> {
-        &self.engine
     }
 }
 
@@ -187,18 +191,17 @@ impl<C: Class, F: Flavour> VdpaConfigOps for Sim<C, F> {
 
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {
         self.engine.faults().set_map.hit()?;
-        self.engine.set_map(asid, iotlb, max_iotlb_entries())
+        self.engine.set_map(asid, iotlb, self.limit)
     }
 
     fn dma_map(&self, asid: c_uint, iova: u64, size: u64, pa: u64, perm: u32) -> Result {
         self.engine.faults().dma_map.hit()?;
-        self.engine
-            .dma_map(asid, iova, size, pa, perm, max_iotlb_entries())
+        self.engine.dma_map(asid, iova, size, pa, perm, self.limit)
     }
 
     fn dma_unmap(&self, asid: c_uint, iova: u64, size: u64) -> Result {
         self.engine.faults().dma_unmap.hit()?;
-        self.engine.dma_unmap(asid, iova, size, max_iotlb_entries())
+        self.engine.dma_unmap(asid, iova, size, self.limit)
     }
 
     fn reset_map(&self, asid: c_uint) -> Result {

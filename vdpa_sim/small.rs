@@ -4,7 +4,6 @@
 //! parent leaves to the engine.
 
 use crate::{
-    abstractions::{guest_mem::GuestMemory, parent_device::Shape, worker::Again},
     engine::{Class, Io, Setup, UnitSetup},
     queue::Queue,
     ring::{Chain, RingResult},
@@ -13,9 +12,10 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+use vdpa_parent::{guest_mem::GuestMemory, parent_device::Shape, worker::Again};
 
 /// The shape of a device from [`Setup::one_queue`].
-pub(crate) const ONE_QUEUE: Shape = Shape {
+pub const ONE_QUEUE: Shape = Shape {
     vqs: 1,
     groups: 1,
     address_spaces: 1,
@@ -23,7 +23,7 @@ pub(crate) const ONE_QUEUE: Shape = Shape {
 
 impl<C: Class<Files = ()>> Setup<C> {
     /// A device with one queue of at most `queue_max` entries, a power of two.
-    pub(crate) fn one_queue(class: C, unit: C::Unit, offered: u64, queue_max: u16) -> Result<Self> {
+    pub fn one_queue(class: C, unit: C::Unit, offered: u64, queue_max: u16) -> Result<Self> {
         let mut units = KVec::new();
         units.push(UnitSetup { queues: 1, unit }, GFP_KERNEL)?;
         Ok(Self {
@@ -45,7 +45,7 @@ impl Io<'_> {
     /// and returns how many bytes it wrote. If it fails because something is not mapped, the
     /// request is made again once that has changed; if the chain is impossible, the queue is broken
     /// until the driver stops it and starts it again.
-    pub(crate) fn serve(
+    pub fn serve(
         &self,
         queues: &mut [Queue],
         budget: u32,
@@ -76,6 +76,7 @@ impl Io<'_> {
 /// Implements, in an `impl VdpaConfigOps`, the ops that an [`crate::engine::Engine`] in the field
 /// `$engine` can do by itself for devices of the class `$class`. What is left to say is who has
 /// the maps.
+#[macro_export]
 macro_rules! engine_ops {
     ($engine:ident: $class:ty) => {
         const HAS_GET_VENDOR_VQ_STATS: bool = true;
@@ -99,7 +100,7 @@ macro_rules! engine_ops {
             self.$engine.kick_vq(idx);
         }
 
-        fn set_vq_cb(&self, idx: u16, cb: crate::parent_ops::Callback) {
+        fn set_vq_cb(&self, idx: u16, cb: $crate::vdpa_parent::parent_ops::Callback) {
             self.$engine.set_vq_cb(idx, cb);
         }
 
@@ -111,18 +112,22 @@ macro_rules! engine_ops {
             self.$engine.get_vq_ready(idx)
         }
 
-        fn set_vq_state(&self, idx: u16, state: &crate::parent_ops::VqState) -> Result {
+        fn set_vq_state(
+            &self,
+            idx: u16,
+            state: &$crate::vdpa_parent::parent_ops::VqState,
+        ) -> Result {
             self.$engine.set_vq_state(idx, state)
         }
 
-        fn get_vq_state(&self, idx: u16) -> Result<crate::parent_ops::VqState> {
+        fn get_vq_state(&self, idx: u16) -> Result<$crate::vdpa_parent::parent_ops::VqState> {
             self.$engine.get_vq_state(idx)
         }
 
         fn get_vendor_vq_stats(
             &self,
             idx: u16,
-            stats: &mut crate::parent_ops::Stats<'_>,
+            stats: &mut $crate::vdpa_parent::parent_ops::Stats<'_>,
         ) -> Result {
             self.$engine.get_vendor_vq_stats(idx, stats)
         }
@@ -144,7 +149,7 @@ macro_rules! engine_ops {
         }
 
         fn get_backend_features(&self) -> u64 {
-            crate::abstractions::virtio_ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
+            $crate::vdpa_parent::virtio_ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
         }
 
         fn set_driver_features(&self, features: u64) -> Result {
@@ -155,7 +160,7 @@ macro_rules! engine_ops {
             self.$engine.get_driver_features()
         }
 
-        fn set_config_cb(&self, cb: crate::parent_ops::Callback) {
+        fn set_config_cb(&self, cb: $crate::vdpa_parent::parent_ops::Callback) {
             self.$engine.set_config_cb(cb);
         }
 
@@ -164,7 +169,7 @@ macro_rules! engine_ops {
         }
 
         fn get_device_id(&self) -> u32 {
-            <$class as crate::engine::Class>::DEVICE_ID
+            <$class as $crate::engine::Class>::DEVICE_ID
         }
 
         fn get_vendor_id(&self) -> u32 {

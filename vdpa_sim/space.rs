@@ -3,23 +3,21 @@
 //! The address spaces of a device: shared by all that runs on it, each with a lock that is held
 //! for one lookup or one change.
 
-use crate::{
-    abstractions::{
-        compat::barrier,
-        guest_mem::{GuestMemory, Range, To, Translate, Translation},
-        mm::UserAccess, //
-    },
-    ring::{Memory, RingError, RingResult},
-};
+use crate::ring::{Memory, RingError, RingResult};
 use kernel::{
     fmt,
     new_mutex,
     prelude::*,
     sync::{Arc, Mutex}, //
 };
+use vdpa_parent::{
+    barrier,
+    guest_mem::{GuestMemory, Range, To, Translate, Translation},
+    mm::UserAccess,
+};
 
 /// What an address space translates with.
-pub(crate) trait Table: Send + Unpin + 'static {
+pub trait Table: Send + Unpin + 'static {
     /// The contiguous range around an IOVA; `None` when nothing is mapped there.
     fn find(&self, iova: u64) -> Option<Range>;
 
@@ -43,14 +41,14 @@ pub(crate) trait Table: Send + Unpin + 'static {
 /// Who looks up a range keeps it no longer than the lock of the unit that it works for;
 /// [`crate::engine::Engine::change_maps`] takes that lock after each change.
 #[pin_data]
-pub(crate) struct AddressSpace<T> {
+pub struct AddressSpace<T> {
     #[pin]
     table: Mutex<T>,
 }
 
 impl<T: Table> AddressSpace<T> {
     /// Changes the table.
-    pub(super) fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+    pub fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.table.lock())
     }
 }
@@ -71,7 +69,7 @@ impl<T: Table> Translate for InSoftware<T> {
 }
 
 /// All address spaces of a device.
-pub(crate) struct AddressSpaces<T> {
+pub struct AddressSpaces<T> {
     all: KVec<Arc<AddressSpace<T>>>,
     /// The same ones.
     in_software: KVec<InSoftware<T>>,

@@ -2,13 +2,11 @@
 
 //! The positions of rings, as the vDPA bus saves and restores them.
 
-use crate::{
-    abstractions::parent_types::{PackedState, VqState},
-    ring::{PackedPosition, Position},
-};
+use crate::ring::{PackedPosition, Position};
+use vdpa_parent::parent_types::{PackedState, VqState};
 
 /// What `get_vq_state` gives.
-pub(crate) fn saved(position: Position) -> VqState {
+pub fn saved(position: Position) -> VqState {
     match position {
         Position::Split(index) => VqState::split(index),
         Position::Packed(position) => VqState::packed(PackedState {
@@ -21,7 +19,7 @@ pub(crate) fn saved(position: Position) -> VqState {
 }
 
 /// What `set_vq_state` says, if `packed` was negotiated or not.
-pub(crate) fn restored(state: &VqState, packed: bool) -> Position {
+pub fn restored(state: &VqState, packed: bool) -> Position {
     if !packed {
         return Position::Split(state.as_split());
     }

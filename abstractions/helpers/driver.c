@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * C side of rust_vhost_vdpa.ko: static inlines as functions, the callback that
- * parents call, and the module parameter. No policy here.
+ * The C side of the library vdpa_bus_driver, which is part of rust_vhost_vdpa.ko:
+ * static inlines as functions, the callback that parents call, tracepoints, minor
+ * numbers, the memory of a map by user address, and the module parameter.
  */
 #include <linux/capability.h>
 #include <linux/cdev.h>
@@ -14,9 +15,8 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
-#include <linux/vhost_iotlb.h>
 
-#include "common.h"
+#include "../bindings.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -193,48 +193,6 @@ int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
 {
 	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), n, dirty);
-}
-
-/* As in drivers/vhost/iotlb.c, which takes ranges out of its tree only to free them. */
-#define RVV_START(map)	((map)->start)
-#define RVV_LAST(map)	((map)->last)
-INTERVAL_TREE_DEFINE(struct vhost_iotlb_map, rb, __u64, __subtree_last,
-		     RVV_START, RVV_LAST, static __maybe_unused inline, rvv_itree);
-
-void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
-{
-	rvv_itree_remove(map, &iotlb->root);
-	list_del(&map->link);
-	iotlb->nmaps--;
-}
-
-/*
- * Takes out all ranges at once if they all intersect [start, last]. Their links lead
- * from one to the next, and on to *head, which becomes the first of them.
- */
-bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
-			  struct list_head **head)
-{
-	struct rb_node *left = rb_first_cached(&iotlb->root);
-	struct rb_node *right = rb_last(&iotlb->root.rb_root);
-
-	/* None overlaps another, so those in between do if the outer ones do. */
-	if (!left || rb_entry(left, struct vhost_iotlb_map, rb)->last < start ||
-	    rb_entry(right, struct vhost_iotlb_map, rb)->start > last)
-		return false;
-	iotlb->list.prev->next = *head;
-	*head = iotlb->list.next;
-	INIT_LIST_HEAD(&iotlb->list);
-	iotlb->root = RB_ROOT_CACHED;
-	iotlb->nmaps = 0;
-	return true;
-}
-
-void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
-{
-	iotlb->nmaps++;
-	rvv_itree_insert(map, &iotlb->root);
-	list_add_tail(&map->link, &iotlb->list);
 }
 
 static DEFINE_IDA(rvv_minors);

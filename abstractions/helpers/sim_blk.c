@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* C side of rust_vdpa_sim_blk.ko. The first parameter is that of C's vdpa_sim_blk. */
-#include "parent.h"
+#include <linux/mm.h>
+
 #include "sim_params.h"
 
 static bool shared_backend;
@@ -33,4 +34,9 @@ u16 rvv_blk_num_queues(void)
 u64 rvv_blk_memory_size(void)
 {
 	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+struct rvv_sim_params rvv_blk_sim_params(void)
+{
+	return sim_params();
 }

@@ -5,6 +5,8 @@
  */
 #include <linux/module.h>
 
+#include "../bindings.h"
+
 static bool use_va = true;
 module_param(use_va, bool, 0444);
 MODULE_PARM_DESC(use_va, "Let drivers map user virtual addresses (default: Y)");
@@ -23,22 +25,12 @@ module_param(queue_size, ushort, 0444);
 MODULE_PARM_DESC(queue_size,
 		 "Largest size of a queue, a power of two from 4 to 32768 (default: 256)");
 
-bool rvv_use_va(void)
+static struct rvv_sim_params sim_params(void)
 {
-	return use_va;
-}
-
-bool rvv_batch_mapping(void)
-{
-	return batch_mapping;
-}
-
-int rvv_max_iotlb_entries(void)
-{
-	return max_iotlb_entries;
-}
-
-u16 rvv_queue_size(void)
-{
-	return queue_size;
+	return (struct rvv_sim_params){
+		.use_va = use_va,
+		.batch_mapping = batch_mapping,
+		.max_iotlb_entries = max_iotlb_entries,
+		.queue_size = queue_size,
+	};
 }

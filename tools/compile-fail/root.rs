@@ -4,11 +4,7 @@
 //!
 //! `tools/compile-fail.sh` compiles it once a case, whose file is in `CASE`.
 
-#[path = "../../abstractions/parent.rs"]
-mod abstractions;
-#[allow(dead_code, unused_imports, reason = "no case uses all of it")]
-#[path = "../../parent_ops.rs"]
-mod parent_ops;
+#![forbid(unsafe_code)]
 
 kernel::prelude::module! {
     type: CaseModule,
@@ -102,18 +98,16 @@ macro_rules! parent {
 #[allow(dead_code, reason = "each case uses its part")]
 #[allow(unused_imports, reason = "each case uses its part")]
 mod case {
-    use crate::{
-        abstractions::{
-            iotlb::Iotlb,
-            mgmtdev::{Management, ManagementDevice},
-            parent_device::{NewDevice, Registered, Shape},
-            parent_ops_raw::OpTable,
-        },
+    use kernel::prelude::*;
+    use vdpa_parent::{
+        iotlb::Iotlb,
+        mgmtdev::{Management, ManagementDevice},
+        parent_device::{NewDevice, Registered, Shape},
         parent_ops::{
             Callback, IovaRange, Maps, Mm, Notification, Provision, Stats, VdpaConfigOps, VqState,
         },
+        parent_ops_raw::OpTable,
     };
-    use kernel::prelude::*;
 
     include!(env!("CASE"));
 }

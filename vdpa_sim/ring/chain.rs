@@ -138,7 +138,7 @@ impl<const N: usize> Block<N> {
 
 /// A chain of descriptors that the driver made available; walked once, as it is.
 #[derive(Clone)]
-pub(crate) struct Chain {
+pub struct Chain {
     token: Token,
     features: RingFeatures,
     /// The table that is being walked.
@@ -184,7 +184,7 @@ impl Chain {
     }
 
     /// What to push when it is done.
-    pub(crate) fn token(&self) -> Token {
+    pub fn token(&self) -> Token {
         self.token
     }
 
@@ -249,7 +249,7 @@ impl Chain {
     }
 
     /// The next segment, or `None` at the end. After an error the chain is to be put back.
-    pub(crate) fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
+    pub fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
         loop {
             let Some(index) = self.next else {
                 return Ok(None);

@@ -1,10 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * What parents need from C: static inlines, and the call of a queue's callback,
- * whose type (irqreturn_t) Rust and C do not hash alike under KCFI. Included
- * once by the C object of each parent.
+ * The C side of the library vdpa_parent: static inlines as functions, and the call
+ * of a queue's callback, whose type (irqreturn_t) Rust and C do not hash alike
+ * under KCFI.
  */
-#include "common.h"
 
 #include <linux/bottom_half.h>
 #include <linux/kthread.h>
@@ -17,6 +16,8 @@
 #include <linux/vdpa.h>
 #include <net/netlink.h>
 #include <uapi/linux/vdpa.h>
+
+#include "../bindings.h"
 
 bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name)
 {

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The engine of parents in software: queues, address spaces, maps and faults.
+#![forbid(unsafe_code)]
+
+/// The prefix of log lines.
+const __LOG_PREFIX: &[u8] = b"vdpa_sim\0";
+
+/// For [`engine_ops!`].
+pub use vdpa_parent;
+
+pub mod engine;
+pub mod faults;
+pub mod flavour;
+pub mod maps;
+pub mod queue;
+pub mod ring;
+pub mod small;
+pub mod space;
+pub mod vq_state;
