@@ -57,14 +57,7 @@ impl<'a> Target<'a> {
     /// Lets the device reach one range.
     fn map(&self, asid: u32, map: &Map) -> Result {
         match (self.style, self.domain) {
-            (MapStyle::DmaMap, _) => self.dev.dma_map(
-                asid,
-                map.start,
-                map.size(),
-                map.addr,
-                map.perm,
-                map.opaque(),
-            ),
+            (MapStyle::DmaMap, _) => self.dev.dma_map(asid, map),
             (MapStyle::Platform, Some(domain)) => {
                 domain.map(map.start, map.addr, map.size(), map.perm)
             }
@@ -86,7 +79,7 @@ impl<'a> Target<'a> {
     /// parent has at rest: a process that owns the device must reach only what it mapped.
     ///
     /// `empty` is an IOTLB without ranges.
-    pub(crate) fn unmap_all(&self, asid: u32, empty: &mut Iotlb) -> Result {
+    pub(crate) fn unmap_all(&self, asid: u32, empty: &Iotlb) -> Result {
         match self.style {
             MapStyle::SetMap => {
                 let done = self.dev.set_map(asid, empty);
@@ -316,7 +309,7 @@ impl AddressSpace {
             let asid = self.asid;
             let empty = self.len() == 0;
             self.reachable |= !empty;
-            let done = self.table.lend(|iotlb| target.dev.set_map(asid, iotlb));
+            let done = target.dev.set_map(asid, self.table.iotlb());
             trace::set_map(asid, self.len(), &done);
             if done.is_err() {
                 self.stale = true;
@@ -357,12 +350,7 @@ impl AddressSpace {
     /// leaked; files are not, which parents that use them hold themselves.
     ///
     /// Most spaces need one op or none of the parent.
-    pub(crate) fn release(
-        mut self,
-        target: &Target<'_>,
-        empty: &mut Iotlb,
-        at_rest: bool,
-    ) -> Released {
+    pub(crate) fn release(mut self, target: &Target<'_>, empty: &Iotlb, at_rest: bool) -> Released {
         let unmapped = match target.style {
             _ if !self.reachable => Ok(()),
             MapStyle::Platform => self.withdraw(target, 0, u64::MAX).map(|_| ()),

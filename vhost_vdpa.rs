@@ -283,7 +283,7 @@ impl State {
         };
         if *foreign {
             let target = Target::new(dev, self.domain.as_ref(), self.range);
-            target.unmap_all(asid, &mut self.empty)?;
+            target.unmap_all(asid, &self.empty)?;
             *foreign = false;
         }
         Ok(())
@@ -542,7 +542,7 @@ impl Node {
         let mut leaked = 0u64;
         for (asid, foreign) in (0u32..).zip(state.foreign.iter_mut()) {
             if let Some(space) = spaces.remove(&asid) {
-                let end = space.release(&target, &mut state.empty, reset.is_ok());
+                let end = space.release(&target, &state.empty, reset.is_ok());
                 leaked = leaked.saturating_add(end.leaked);
                 *foreign |= !end.unmapped;
             }

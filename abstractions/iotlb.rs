@@ -33,7 +33,12 @@ unsafe impl Sync for Map {}
 
 impl Map {
     /// A range as a value; see the fields.
-    pub fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `opaque` must be null, or point to a `struct vdpa_map_file` that lives as long as the value:
+    /// parents that use user virtual addresses follow it.
+    pub unsafe fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
         Self {
             start,
             last,
@@ -49,7 +54,9 @@ impl Map {
     }
 
     fn from_node(node: &bindings::vhost_iotlb_map) -> Self {
-        Self::new(node.start, node.last, node.addr, node.perm, node.opaque)
+        // SAFETY: The range is in an IOTLB or was taken out of one, and so has what
+        // `OwnedIotlb::add_with_opaque` asks for, or what the driver of a parent gave it.
+        unsafe { Self::new(node.start, node.last, node.addr, node.perm, node.opaque) }
     }
 
     /// What the owner of the IOTLB attached to the range.
@@ -62,8 +69,9 @@ impl Map {
 ///
 /// # Invariants
 ///
-/// The C struct is initialised. Whoever has `&mut Iotlb` is its only user; whoever has `&Iotlb`
-/// knows that nobody changes it.
+/// The C struct is initialised. Whoever has `&Iotlb` knows that nobody changes it. There is no
+/// `&mut Iotlb` outside [`OwnedIotlb`]: the list and the tree point into the struct, so that
+/// swapping two of them would leave pointers to the other.
 #[repr(transparent)]
 pub struct Iotlb(Opaque<bindings::vhost_iotlb>);
 
@@ -125,78 +133,6 @@ impl Iotlb {
     pub fn first(&self, start: u64, last: u64) -> Option<Map> {
         self.iter(start, last).next()
     }
-
-    /// Adds a range.
-    ///
-    /// Errors: `ENOSPC` when the IOTLB is full, `ENOMEM`, `EFAULT` when `last < start`.
-    ///
-    /// `opaque` is stored and never followed by the IOTLB; parents that follow it (those that use
-    /// user virtual addresses) need it to be a `struct vdpa_map_file` as long as the range exists.
-    pub fn add(
-        &mut self,
-        start: u64,
-        last: u64,
-        addr: u64,
-        perm: u32,
-        opaque: *mut c_void,
-    ) -> Result {
-        // SAFETY: Initialised by the invariant, and we are its only user.
-        to_result(unsafe {
-            bindings::vhost_iotlb_add_range_ctx(self.as_raw(), start, last, addr, perm, opaque)
-        })
-    }
-
-    /// Moves all ranges to `to`, however many, if all of them intersect `[start, last]` and none
-    /// overlaps another; whether it did.
-    #[inline]
-    pub fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
-        if start > last {
-            return false;
-        }
-        let (n, iotlb) = (self.len() as usize, self.as_raw());
-        // SAFETY: Initialised by the invariant, and we are its only user; `head` is as it should be by
-        // the invariant of `to`.
-        if !unsafe { bindings::rvv_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
-            return false;
-        }
-        // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
-        to.len = to.len.wrapping_add(n);
-        true
-    }
-
-    /// Adds a range that was in this IOTLB before, and for which there is still room.
-    pub fn attach(&mut self, range: Detached) {
-        let node = range.into_raw();
-        // SAFETY: Initialised by the invariant, and we are its only user; nobody else uses the node.
-        unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
-    }
-
-    /// Removes every range that intersects `[start, last]`, whole.
-    pub fn remove(&mut self, start: u64, last: u64) {
-        if start > last {
-            return;
-        }
-        // SAFETY: Initialised by the invariant, and we are its only user.
-        unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
-    }
-
-    /// Takes out the ranges that intersect `[start, last]`, one after the other.
-    #[inline]
-    pub fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
-        let next = self.iter(start, last).next;
-        // INVARIANT: What was found, if anything was.
-        Taking {
-            iotlb: self,
-            next,
-            start,
-            last,
-        }
-    }
-
-    /// Removes every range.
-    pub fn clear(&mut self) {
-        self.remove(0, u64::MAX);
-    }
 }
 
 /// The iterator of [`Iotlb::iter`].
@@ -222,13 +158,13 @@ impl Iterator for Iter<'_> {
     }
 }
 
-/// The ranges that [`Iotlb::take`] takes out, by ascending address.
+/// The ranges that [`OwnedIotlb::take`] takes out, by ascending address.
 ///
 /// # Invariants
 ///
 /// `next` is null or a range of `iotlb`.
 pub struct Taking<'a> {
-    iotlb: &'a mut Iotlb,
+    iotlb: &'a mut OwnedIotlb,
     next: *mut bindings::vhost_iotlb_map,
     start: u64,
     last: u64,
@@ -375,7 +311,8 @@ impl Drop for DetachedRanges {
 ///
 /// # Invariants
 ///
-/// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it.
+/// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it. Whoever has `&mut` is the
+/// only user of the IOTLB.
 pub struct OwnedIotlb(NonNull<Iotlb>);
 
 // SAFETY: Owns an `Iotlb`, which is `Send`.
@@ -391,6 +328,87 @@ impl OwnedIotlb {
         // INVARIANT: Fresh from `vhost_iotlb_alloc()`.
         Ok(Self(NonNull::new(ptr.cast()).ok_or(ENOMEM)?))
     }
+
+    /// Adds a range without an opaque pointer.
+    ///
+    /// Errors: `ENOSPC` when the IOTLB is full, `ENOMEM`, `EFAULT` when `last < start`.
+    pub fn add(&mut self, start: u64, last: u64, addr: u64, perm: u32) -> Result {
+        // SAFETY: Null is no pointer to follow.
+        unsafe { self.add_with_opaque(start, last, addr, perm, core::ptr::null_mut()) }
+    }
+
+    /// Adds a range. Errors: those of [`Self::add`].
+    ///
+    /// # Safety
+    ///
+    /// `opaque` must be null, or point to a `struct vdpa_map_file` that lives as long as the range
+    /// exists: parents that use user virtual addresses follow it.
+    #[inline]
+    pub unsafe fn add_with_opaque(
+        &mut self,
+        start: u64,
+        last: u64,
+        addr: u64,
+        perm: u32,
+        opaque: *mut c_void,
+    ) -> Result {
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user.
+        to_result(unsafe {
+            bindings::vhost_iotlb_add_range_ctx(self.as_raw(), start, last, addr, perm, opaque)
+        })
+    }
+
+    /// Moves all ranges to `to`, however many, if all of them intersect `[start, last]` and none
+    /// overlaps another; whether it did.
+    #[inline]
+    pub fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
+        if start > last {
+            return false;
+        }
+        let (n, iotlb) = (self.len() as usize, self.as_raw());
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; `head` is as it should be by
+        // the invariant of `to`.
+        if !unsafe { bindings::rvv_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
+            return false;
+        }
+        // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
+        to.len = to.len.wrapping_add(n);
+        true
+    }
+
+    /// Adds a range that was in this IOTLB before, and for which there is still room.
+    pub fn attach(&mut self, range: Detached) {
+        let node = range.into_raw();
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; nobody else uses the node.
+        unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
+    }
+
+    /// Removes every range that intersects `[start, last]`, whole.
+    pub fn remove(&mut self, start: u64, last: u64) {
+        if start > last {
+            return;
+        }
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user.
+        unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
+    }
+
+    /// Takes out the ranges that intersect `[start, last]`, one after the other.
+    #[inline]
+    pub fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
+        let next = self.iter(start, last).next;
+        // INVARIANT: What was found, if anything was.
+        Taking {
+            iotlb: self,
+            next,
+            start,
+            last,
+        }
+    }
+
+    /// Removes every range.
+    pub fn clear(&mut self) {
+        self.remove(0, u64::MAX);
+    }
 }
 
 impl core::ops::Deref for OwnedIotlb {
@@ -399,13 +417,6 @@ impl core::ops::Deref for OwnedIotlb {
     fn deref(&self) -> &Iotlb {
         // SAFETY: Valid by the invariant; the borrow of `self` keeps writers away.
         unsafe { self.0.as_ref() }
-    }
-}
-
-impl core::ops::DerefMut for OwnedIotlb {
-    fn deref_mut(&mut self) -> &mut Iotlb {
-        // SAFETY: Valid by the invariant; the borrow of `self` is exclusive.
-        unsafe { self.0.as_mut() }
     }
 }
 

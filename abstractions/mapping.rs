@@ -27,7 +27,8 @@ impl Mapping {
     /// Pinned memory at `iova`.
     pub fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
         let last = iova.wrapping_add(pages.size()).wrapping_sub(1);
-        let map = Map::new(iova, last, pages.phys(), perm, core::ptr::null_mut());
+        // SAFETY: Null is no pointer to follow.
+        let map = unsafe { Map::new(iova, last, pages.phys(), perm, core::ptr::null_mut()) };
         // INVARIANT: The pins are ours now.
         pages.into_pins();
         Self(map)
@@ -37,7 +38,8 @@ impl Mapping {
     pub fn file(iova: u64, size: u64, uaddr: u64, perm: u32, file: MapFile) -> Self {
         let last = iova.wrapping_add(size).wrapping_sub(1);
         // INVARIANT: The file is ours now.
-        Self(Map::new(iova, last, uaddr, perm, file.into_opaque()))
+        // SAFETY: The pointer is that of a `vdpa_map_file`, which lives until `drop` puts the file.
+        Self(unsafe { Map::new(iova, last, uaddr, perm, file.into_opaque()) })
     }
 
     /// What a range owned.
@@ -171,7 +173,7 @@ impl Table {
     }
 
     /// Adds mappings, in order, and has `f` tell the device of each, up to the first that fails: it and
-    /// those behind it are dropped. Errors: those of [`Iotlb::add`] and of `f`.
+    /// those behind it are dropped. Errors: those of [`OwnedIotlb::add`] and of `f`.
     pub fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
         if let Some(charge) = maps.charge.take() {
             match &mut self.charge {
@@ -200,7 +202,10 @@ impl Table {
     #[inline]
     fn add_range(&mut self, map: &Map) -> Result {
         let (start, last) = (map.start, map.last);
-        (self.iotlb).add(start, last, map.addr, map.perm, map.opaque())
+        let iotlb = &mut self.iotlb;
+        // SAFETY: The map is a mapping's, which owns the file, if there is one; and the range, once it
+        // owns the mapping's file, is taken out before the file is put.
+        unsafe { iotlb.add_with_opaque(start, last, map.addr, map.perm, map.opaque()) }
     }
 
     /// Pays no longer for pages that are not pinned.
@@ -284,11 +289,6 @@ impl Table {
         self.trim();
     }
 
-    /// Calls `f` with the IOTLB as a parent is given it.
-    pub fn lend<R>(&mut self, f: impl FnOnce(&mut Iotlb) -> R) -> R {
-        f(&mut self.iotlb)
-    }
-
     /// Gives back everything; the device must not reach any of it.
     pub fn give_back_all(&mut self) {
         self.hold(0, u64::MAX);
@@ -349,7 +349,7 @@ mod tests {
         let mut iotlb = OwnedIotlb::new(8)?;
         for i in 0..n {
             let start = 2 * i * SIZE;
-            iotlb.add(start, start + SIZE - 1, i, 3, core::ptr::null_mut())?;
+            iotlb.add(start, start + SIZE - 1, i, 3)?;
         }
         Ok(iotlb)
     }
@@ -410,7 +410,7 @@ mod tests {
         pop_all(&mut held, |range| seen |= 1 << range.map().addr);
         assert_eq!(seen, 3);
         // Both tables can be used again.
-        first.add(0, SIZE - 1, 0, 3, core::ptr::null_mut())?;
+        first.add(0, SIZE - 1, 0, 3)?;
         assert_eq!((first.len(), second.len()), (1, 0));
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use super::{
     bindings,
-    iotlb::Iotlb,
+    iotlb::{Iotlb, Map},
     result::to_result, //
 };
 use kernel::{
@@ -385,23 +385,14 @@ impl Device {
     }
 
     /// Gives the parent the whole table of an address space.
-    pub fn set_map(&self, asid: u32, iotlb: &mut Iotlb) -> Result {
+    pub fn set_map(&self, asid: u32, iotlb: &Iotlb) -> Result {
         to_result(op!(self.set_map(asid, iotlb.as_raw()) else 0))
     }
 
     /// Gives the parent one range.
-    ///
-    /// `opaque` comes from a [`Map`](super::iotlb::Map) or is null.
-    pub fn dma_map(
-        &self,
-        asid: u32,
-        iova: u64,
-        size: u64,
-        addr: u64,
-        perm: u32,
-        opaque: *mut c_void,
-    ) -> Result {
-        to_result(op!(self.dma_map(asid, iova, size, addr, perm, opaque) else 0))
+    pub fn dma_map(&self, asid: u32, map: &Map) -> Result {
+        let (iova, size, addr, perm) = (map.start, map.size(), map.addr, map.perm);
+        to_result(op!(self.dma_map(asid, iova, size, addr, perm, map.opaque()) else 0))
     }
 
     /// Takes one range away from the parent.

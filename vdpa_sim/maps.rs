@@ -35,13 +35,7 @@ impl Maps {
     fn copy_of(iotlb: &Iotlb, limit: u32) -> Result<Self> {
         let mut copy = OwnedIotlb::new(limit)?;
         for map in iotlb.iter(0, u64::MAX) {
-            copy.add(
-                map.start,
-                map.last,
-                map.addr,
-                map.perm,
-                core::ptr::null_mut(),
-            )?;
+            copy.add(map.start, map.last, map.addr, map.perm)?;
         }
         Ok(Self(Some(copy)))
     }
@@ -108,7 +102,7 @@ impl<C: Class> Engine<C, Maps> {
         let last = last_of(iova, size)?;
         let (result, new) = self.space(asid)?.change(|maps| {
             let (maps, new) = maps.own(limit)?;
-            let result = maps.add(iova, last, addr, perm, core::ptr::null_mut());
+            let result = maps.add(iova, last, addr, perm);
             Ok::<_, Error>((result, new))
         })?;
         if new {
