@@ -120,10 +120,10 @@ impl chardev::File for OpenFile {
         let idx = self.node.doorbell_index(vma.pgoff())?;
         // A doorbell must have a page of its own: what shares it would be writable too.
         let area = bells.get_vq_notification(idx).ok_or(ENOTSUPP)?;
-        if area.addr & (PAGE_SIZE as u64 - 1) != 0 {
+        if area.addr() & (PAGE_SIZE as u64 - 1) != 0 {
             return Err(EINVAL);
         }
-        if area.size != PAGE_SIZE as u64 {
+        if area.size() != PAGE_SIZE as u64 {
             return Err(ENOTSUPP);
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Doorbells for OpenFile {
         match node.doorbell_index(fault.pgoff()) {
             Ok(idx) => match bells.get_vq_notification(idx) {
                 // Inside the gate, so that removal finds and zaps what is inserted here.
-                Some(area) => fault.insert_device(area.addr),
+                Some(area) => fault.insert_device(area),
                 None => FaultResult::SIGBUS,
             },
             Err(_) => FaultResult::SIGBUS,

@@ -410,7 +410,7 @@ impl<F: File> Fops<F> {
             // SAFETY: The VMA is being set up for the duration of this call.
             let vma = unsafe { NewVma::from_raw(vma) };
             F::mmap(this, &vma)?;
-            vma.install::<F>();
+            vma.install::<F>()?;
             Ok(0)
         })
     }

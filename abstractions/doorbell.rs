@@ -4,7 +4,7 @@
 //!
 //! C: `vmf_insert_pfn()`, `unmap_mapping_range()`.
 
-use super::bindings;
+use super::{bindings, vdpa::Notification};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -76,10 +76,15 @@ impl NewVma<'_> {
         unsafe { (*self.raw.as_ptr()).vm_pgoff as u64 }
     }
 
-    /// Makes it a doorbell: uncached, bare page frames, filled by `T::fault`.
-    pub(super) fn install<T: Doorbells>(&self) {
+    /// Makes it a doorbell: uncached, bare page frames, filled by `T::fault`. `EINVAL` if it is
+    /// private: copies of page frames would be made when it is written.
+    pub(super) fn install<T: Doorbells>(&self) -> Result {
+        if !self.shared() {
+            return Err(EINVAL);
+        }
         // SAFETY: Valid by `from_raw`; the table is static.
-        unsafe { bindings::rvv_vma_set_doorbell(self.raw.as_ptr(), &VmOps::<T>::TABLE) }
+        unsafe { bindings::rvv_vma_set_doorbell(self.raw.as_ptr(), &VmOps::<T>::TABLE) };
+        Ok(())
     }
 }
 
@@ -105,9 +110,12 @@ impl Fault {
         FaultResult(unsafe { bindings::vmf_insert_pfn(vma, address, pfn as c_ulong) })
     }
 
-    /// Maps the page frame at physical address `addr`, a device's.
-    pub fn insert_device(&self, addr: u64) -> FaultResult {
-        self.insert(addr >> PAGE_SHIFT)
+    /// Maps the page frame of a device's doorbell; `SIGBUS` if that does not have all of the page.
+    pub fn insert_device(&self, bell: Notification) -> FaultResult {
+        if !bell.is_page() {
+            return FaultResult::SIGBUS;
+        }
+        self.insert(bell.addr() >> PAGE_SHIFT)
     }
 
     /// Maps the dummy page.

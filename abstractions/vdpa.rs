@@ -12,6 +12,7 @@ use super::{
 use kernel::{
     device,
     mm::Mm,
+    page::PAGE_SIZE,
     prelude::*,
     types::Opaque, //
 };
@@ -38,13 +39,29 @@ impl IovaRange {
     }
 }
 
-/// Where a queue's doorbell is.
+/// The doorbell of a queue, as a parent named it: only [`Device::get_vq_notification`] makes one.
 #[derive(Clone, Copy)]
 pub struct Notification {
-    /// Physical address.
-    pub addr: u64,
-    /// Bytes.
-    pub size: u64,
+    addr: u64,
+    size: u64,
+}
+
+impl Notification {
+    /// Returns its physical address.
+    pub fn addr(&self) -> u64 {
+        self.addr
+    }
+
+    /// Returns its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns true if it has one page, all of it: what shares a page can be written along with it.
+    pub fn is_page(&self) -> bool {
+        let page = PAGE_SIZE as u64;
+        self.addr & (page - 1) == 0 && self.size == page
+    }
 }
 
 /// How a parent wants to be told about maps.

@@ -26,7 +26,7 @@ command=$(sed -nE 's/^savedcmd_[^ ]* := (.*) --out-dir .*/\1/p' /src/vdpa_sim/.n
 cd /src
 
 compile() { # compile CASE
-	CASE=/src/tools/compile-fail/$1.rs sh -c "$command --crate-name compile_fail --out-dir $out/$1.d \
+	CASE=/src/tools/compile-fail/$1.rs sh -c "$command --extern vdpa_bus_driver --crate-name compile_fail --out-dir $out/$1.d \
 		--emit=metadata tools/compile-fail/root.rs" >"$out/$1" 2>&1
 	echo $? >"$out/$1.rc"
 }
