@@ -51,7 +51,7 @@ mod uapi;
 use core::ops::Deref;
 use iotlb::{AddressSpace, Mapped, Target};
 use kernel::{
-    debugfs,
+    debugfs, device,
     mm::Mm,
     new_mutex,
     prelude::*,
@@ -319,7 +319,7 @@ impl Driver for Published {
         )?)
     }
 
-    fn publish(self: Pin<&Self>, shared: &Shared, dev: &Device) -> Result {
+    fn publish(self: Pin<&Self>, shared: &Shared, dev: &device::Device) -> Result {
         let node = self.node.clone();
         // From here on files may be opened.
         let chardev = chardev::Registration::new(&shared.region, &self.minor, dev, node)?;

@@ -7,8 +7,7 @@
 
 use super::{
     bindings,
-    doorbell::{Doorbells, Mapping, NewVma},
-    vdpa, //
+    doorbell::{Doorbells, Mapping, NewVma}, //
 };
 use core::{
     marker::PhantomData,
@@ -16,6 +15,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    device::Device,
     error::{from_result, to_result},
     iov::IovIterSource,
     new_mutex,
@@ -190,7 +190,7 @@ impl<F: File> Registration<F> {
     pub fn new(
         region: &Region<F::Node>,
         minor: &Minor,
-        parent: &vdpa::Device,
+        parent: &Device,
         node: Arc<F::Node>,
     ) -> Result<Self> {
         let inner = KBox::new(
@@ -220,9 +220,10 @@ impl<F: File> Registration<F> {
         unsafe { bindings::device_initialize(dev) };
         // SAFETY: Initialised and not yet published.
         unsafe { (*dev).release = Some(Self::release_device) };
-        // SAFETY: As above. The parent is there as long as the device is published.
-        unsafe { (*dev).parent = &raw mut (*parent.as_raw()).dev };
-        // SAFETY: As above.
+        // SAFETY: `dev` is initialised and not yet published, so nobody else writes to it. The parent
+        // is there as long as the device is published: `parent` is bound to the driver.
+        unsafe { (*dev).parent = core::ptr::from_ref(parent).cast_mut().cast() };
+        // SAFETY: `dev` is initialised and not yet published, so nobody else writes to it.
         unsafe { (*dev).devt = bindings::rvv_mkdev(major, number) };
         // From here on `release_device` frees the memory.
         let guard = DeviceRef(dev);

@@ -49,7 +49,7 @@ unsafe impl Send for Gate {}
 unsafe impl Sync for Gate {}
 
 impl Gate {
-    /// An open gate in front of `dev`.
+    /// A gate in front of `dev`, not yet open.
     ///
     /// # Safety
     ///
@@ -62,9 +62,19 @@ impl Gate {
                 to_result(unsafe { bindings::rvv_srcu_init(slot) })
             }),
             dev: NonNull::new(dev).ok_or(EINVAL)?,
-            // INVARIANT: The caller vouches for the device.
-            open: Atomic::new(true),
+            open: Atomic::new(false),
         })
+    }
+
+    /// Lets callers pass from now on.
+    ///
+    /// # Safety
+    ///
+    /// [`Gate::shut`] must not have been called, and nobody may have a [`vdpa::Device`] of this
+    /// device: whoever passes takes it for theirs.
+    pub(super) unsafe fn open(&self) {
+        // INVARIANT: The caller of `new` vouches for the device, until the gate is shut.
+        self.open.store(true, Release);
     }
 
     /// Passes the gate. `ENODEV` once the device is gone.
@@ -255,6 +265,6 @@ impl Bells<'_> {
 
 /// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
 pub fn clamp_index(idx: u32, len: u32) -> u32 {
-    // SAFETY: Has no requirements.
+    // SAFETY: The function computes with its arguments and reads nothing else.
     unsafe { bindings::rvv_array_index_nospec(idx, len) }
 }

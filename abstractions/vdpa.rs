@@ -88,9 +88,10 @@ pub struct Device(Opaque<bindings::vdpa_device>);
 
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
-// SAFETY: Parents do not serialise their ops, but references are given to one caller at a time: by
-// `gate::Gated` under its lock, and by the bus to `probe` and `remove`, when no gate is open. The
-// exceptions, `gate::Bells`, are ops that parents must expect at any time.
+// SAFETY: Parents do not serialise their ops, so two threads must not call them through shared
+// references. References are given out by `gate::Gated`, under its lock; to `probe`, before the gate
+// opens; and to `remove`, after it was shut. The ops of `gate::Bells` are those that parents must
+// expect at any time.
 unsafe impl Sync for Device {}
 
 /// Calls an optional op, or gives the value after `else`.

@@ -14,6 +14,7 @@ use core::{
     mem::offset_of, //
 };
 use kernel::{
+    device,
     error::{from_result, to_result},
     prelude::*,
     sync::Arc,
@@ -31,16 +32,16 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// A device appeared: prepares what it needs, and shows nobody. What is returned is dropped
     /// after `remove`.
     ///
-    /// `passage` is the only way to the device once `probe` has returned.
+    /// `passage` is the only way to the device once `probe` has returned, and none before that.
     fn probe(
         shared: &Self::Shared,
         dev: &vdpa::Device,
         passage: Passage,
     ) -> Result<Pin<KBox<Self>>>;
 
-    /// Shows the device to others. Nothing can fail after this; if this does, `remove` follows,
+    /// Shows the device, which `dev` is on the bus, to others. Nothing can fail after this; if this does, `remove` follows,
     /// because somebody may have seen the device all the same.
-    fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &vdpa::Device) -> Result;
+    fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &device::Device) -> Result;
 
     /// The device goes away: the gate is shut and nobody is inside, and `dev` is the last
     /// reference to the device. Runs under the core's device lock.
@@ -140,7 +141,12 @@ impl<T: Driver> Registration<T> {
                 )?)
             });
             let bound = bound.inspect_err(|_| gate.shut())?;
-            if let Err(e) = bound.driver.as_ref().publish(&this.shared, dev) {
+            // SAFETY: Nobody shut the gate, and `probe` has returned: `dev` is used again only after
+            // the gate was shut.
+            unsafe { gate.open() };
+            // SAFETY: The embedded device lives as long as the vdpa device, which the bus has bound.
+            let parent = unsafe { device::Device::from_raw(&raw mut (*raw).dev) };
+            if let Err(e) = bound.driver.as_ref().publish(&this.shared, parent) {
                 bound.remove(dev);
                 return Err(e);
             }
