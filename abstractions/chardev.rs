@@ -165,7 +165,7 @@ pub struct Minor(c_int);
 impl Minor {
     /// Takes the lowest free number.
     pub fn new() -> Result<Self> {
-        // SAFETY: Has no requirements.
+        // SAFETY: The function takes no pointers; its IDA is static and has a lock of its own.
         let minor = unsafe { bindings::rvv_minor_alloc() };
         to_result(minor)?;
         Ok(Self(minor))
@@ -207,14 +207,14 @@ impl<F: File> Registration<F> {
             published: region.published.clone(),
             minor: number,
         };
-        // SAFETY: Has no requirements.
+        // SAFETY: The function computes with its argument and reads nothing else.
         let major = unsafe { bindings::rvv_major(region.dev) };
         let raw = KBox::into_raw(inner);
         // SAFETY: Just allocated; pinned from here on, because only `release` gets it back.
         let inner = unsafe { NonNull::new_unchecked(raw) };
-        // SAFETY: Valid, see above.
+        // SAFETY: `raw` points to an `Inner`, so that the field is inside of the allocation.
         let dev = unsafe { Opaque::cast_into(&raw const (*raw).dev) };
-        // SAFETY: As above.
+        // SAFETY: `raw` points to an `Inner`, so that the field is inside of the allocation.
         let cdev = unsafe { Opaque::cast_into(&raw const (*raw).cdev) };
         // SAFETY: Zeroed memory that is ours.
         unsafe { bindings::device_initialize(dev) };
@@ -231,7 +231,7 @@ impl<F: File> Registration<F> {
         to_result(unsafe { bindings::rvv_device_set_name(dev, minor.get()) })?;
         // SAFETY: Zeroed memory that is ours; the table is static.
         unsafe { bindings::cdev_init(cdev, &Fops::<F>::TABLE.0) };
-        // SAFETY: As above.
+        // SAFETY: `cdev` is initialised and not yet published, so nobody else writes to it.
         unsafe { (*cdev).owner = F::MODULE.as_ptr() };
         // SAFETY: Both are initialised.
         to_result(unsafe { bindings::cdev_device_add(cdev, dev) })?;
@@ -251,7 +251,7 @@ impl<F: File> Registration<F> {
     unsafe extern "C" fn release_device(dev: *mut bindings::device) {
         // SAFETY: The device is the field of an `Inner` from `new`, and nobody refers to it.
         let inner = unsafe { dev.byte_sub(offset_of!(Inner<F>, dev)) }.cast::<Inner<F>>();
-        // SAFETY: As above.
+        // SAFETY: `new` made a raw pointer of a box, and the last reference, which owned it, is gone.
         drop(unsafe { KBox::from_raw(inner) });
     }
 }
@@ -345,7 +345,7 @@ impl<F: File> Fops<F> {
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: Set by `open`; nobody else uses the file any more.
         let this: KBox<F> = unsafe { KBox::from_raw((*file).private_data.cast()) };
-        // SAFETY: As above.
+        // SAFETY: The file is valid until this returns, and nobody else uses its private data.
         unsafe { (*file).private_data = core::ptr::null_mut() };
         F::release(this.into());
         0

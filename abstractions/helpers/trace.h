@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints of the driver, under events/rust_vhost_vdpa/. Every event names the
- * minor number of /dev/vhost-vdpa-N, and ret: 0 or a negative errno, which for
- * IOTLB messages is finer than the EFAULT that userspace sees.
+ * Tracepoints of the driver, under events/rust_vhost_vdpa/. Events name the minor
+ * number of /dev/vhost-vdpa-N, except vhost_vdpa_set_map, and ret: 0 or a negative
+ * errno, except vhost_vdpa_remove. For IOTLB messages ret is finer than the EFAULT
+ * that userspace sees.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM rust_vhost_vdpa
