@@ -234,6 +234,12 @@ static int done(struct vq *q, int nq, char *mem)
 }
 
 #define MAP_ALL()	iotlb_map(self->fd, self->caps.iova, MEM, self->mem)
+/*
+ * Memory that is not contiguous becomes several maps. Where the device learns of them one by one, it goes on
+ * as soon as it has the rings: what these point to comes first.
+ */
+#define MAP_RINGS_LAST() (iotlb_map(self->fd, self->caps.iova + OUT, MEM - OUT, self->mem + OUT) ?: \
+			  iotlb_map(self->fd, self->caps.iova, OUT, self->mem))
 #define START()		start(self->fd, self->q, self->nq, self->mem, self->caps.iova)
 #define POST()		post(self->q, self->nq, self->mem, self->caps.iova)
 #define DONE()		done(self->q, self->nq, self->mem)
@@ -486,7 +492,7 @@ TEST_F(sim_faults, unmapped_ring_rests)
 		EXPECT_FALSE(is_done(self->q, self->mem));
 		EXPECT_EQ(STATUS_RUNNING, get_status(self->fd));
 		EXPECT_QUEUE(LAST_QUEUE, "resting: its ring is not mapped");
-		ASSERT_OK(MAP_ALL());
+		ASSERT_OK(MAP_RINGS_LAST());
 		/* Every other time the map alone wakes it: the kick was heard already. */
 		if (i % 2)
 			signal_eventfd(self->q[LAST_QUEUE].kick);
