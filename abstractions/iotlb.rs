@@ -366,8 +366,8 @@ impl OwnedIotlb {
             return false;
         }
         let (n, iotlb) = (self.len() as usize, self.as_raw());
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; `head` is as it should be by
-        // the invariant of `to`.
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; `head` is
+        // as it should be by the invariant of `to`.
         if !unsafe { bindings::rvv_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
             return false;
         }
@@ -379,7 +379,8 @@ impl OwnedIotlb {
     /// Adds a range that was in this IOTLB before, and for which there is still room.
     pub fn attach(&mut self, range: Detached) {
         let node = range.into_raw();
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; nobody else uses the node.
+        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; nobody else
+        // uses the node.
         unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
     }
 

@@ -39,8 +39,10 @@ pub trait Driver: Sized + Send + Sync + 'static {
         passage: Passage,
     ) -> Result<Pin<KBox<Self>>>;
 
-    /// Shows the device, which `dev` is on the bus, to others. Nothing can fail after this; if this does, `remove` follows,
-    /// because somebody may have seen the device all the same.
+    /// Shows the device to others. `dev` is the device as the driver core knows it.
+    ///
+    /// Nothing can fail after this; if this does, `remove` follows, because somebody may have seen the
+    /// device all the same.
     fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &device::Device) -> Result;
 
     /// The device goes away: the gate is shut and nobody is inside, and `dev` is the last

@@ -114,8 +114,9 @@ impl<T: Backend> Dev<T> {
         to_result(unsafe { bindings::vhost_dev_set_owner(self.raw.get()) } as c_int)?;
         let bound = bind();
         if bound.is_err() {
-            // SAFETY: `raw` is initialised and its mutex held; a null table means none. No queue is polled: polling begins in
-            // `vring_ioctl`, for an owner, and there was none when the mutex was taken.
+            // SAFETY: `raw` is initialised and its mutex held; a null table means none. No queue is
+            // polled: polling begins in `vring_ioctl`, for an owner, and there was none when the mutex
+            // was taken.
             unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
         }
         bound
