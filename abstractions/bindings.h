@@ -87,6 +87,11 @@ bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *co
 void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter);
 unsigned long rvv_page_to_pfn(const struct page *page);
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first);
+struct file *rvv_vma_file_at(struct vm_area_struct *vma, unsigned long addr, bool write,
+			     pgoff_t *index, pgoff_t *pages);
+unsigned long rvv_folio_usable(struct folio *folio, pgoff_t *index, unsigned long *pfn);
+void rvv_folio_put(struct folio *folio);
+int rvv_folio_pin_pages(struct folio *folio, unsigned int n);
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty);
 int rvv_minor_alloc(void);
 void rvv_minor_free(int minor);
@@ -96,6 +101,7 @@ int rvv_device_set_name(struct device *dev, int minor);
 struct address_space *rvv_file_mapping(struct file *file);
 struct cdev *rvv_inode_cdev(struct inode *inode);
 unsigned int rvv_inode_minor(const struct inode *inode);
+void rvv_resched(void);
 bool rvv_killed_or_resched(void);
 unsigned long rvv_rlimit_memlock(void);
 s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages);

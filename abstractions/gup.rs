@@ -4,7 +4,11 @@
 //!
 //! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
 
-use super::{bindings, result::to_result};
+use super::{
+    bindings,
+    file_pages::{Folios, Front, MIN_PAGES},
+    result::to_result, //
+};
 use core::{
     mem::{replace, MaybeUninit},
     ptr::NonNull, //
@@ -178,13 +182,75 @@ const BATCH: usize = 8192;
 /// For how many pages the pointers are kept on the stack.
 const SMALL: usize = 16;
 
+/// Physically contiguous pages that are found one after the other, and who gets them.
+struct Runs<F> {
+    /// The run that may go on.
+    run: Option<Pages>,
+    each: F,
+}
+
+impl<F: FnMut(Pages) -> Result> Runs<F> {
+    /// Adds what follows. Errors: that of `each` for what came before.
+    fn push(&mut self, found: Pages) -> Result {
+        let ended = match &mut self.run {
+            Some(run) => run.append(found).err().map(|next| replace(run, next)),
+            none => {
+                *none = Some(found);
+                None
+            }
+        };
+        ended.map_or(Ok(()), &mut self.each)
+    }
+
+    /// Hands out the last run.
+    fn end(mut self) -> Result {
+        self.run.map_or(Ok(()), &mut self.each)
+    }
+}
+
 /// Pins `npages` pages of the calling process from `uaddr` on (page aligned); `each` gets every run of
 /// physically contiguous ones.
 ///
-/// Sleeps and faults pages in: hold no lock that a page fault could need. Errors: `EFAULT` where
-/// nothing is mapped or permission is missing, `ENOMEM`, `EINTR` when the process is being killed
-/// meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
-pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> Result) -> Result {
+/// Sleeps, takes `mmap_lock` and faults pages in: hold no lock that a page fault could need. Errors:
+/// `EFAULT` where nothing is mapped or permission is missing, `ENOMEM`, `EINTR` when the process is being
+/// killed meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
+pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Result) -> Result {
+    let mut runs = Runs { run: None, each };
+    let end = uaddr.wrapping_add(npages << PAGE_SHIFT);
+    if npages < MIN_PAGES {
+        pin_by_address(uaddr, npages, write, &mut runs)?;
+        return runs.end();
+    }
+    let mut folios = Folios::new()?;
+    let mut addr = uaddr;
+    while addr != end {
+        // SAFETY: The caller may sleep.
+        if unsafe { bindings::rvv_killed_or_resched() } {
+            return Err(EINTR);
+        }
+        let left = end.wrapping_sub(addr) >> PAGE_SHIFT;
+        let done = match folios.pin(addr, left, write)? {
+            Front::Pinned(n) => {
+                folios.take().try_for_each(|pages| runs.push(pages))?;
+                n
+            }
+            Front::ByAddress(n) => {
+                // What follows on small folios is likely to go on so.
+                let n = n.max(BATCH as u64).min(left);
+                pin_by_address(addr, n, write, &mut runs)?;
+                n
+            }
+        };
+        addr = addr.wrapping_add(done << PAGE_SHIFT);
+    }
+    runs.end()
+}
+
+/// Pins pages wherever they come from.
+fn pin_by_address<F>(uaddr: u64, npages: u64, write: bool, runs: &mut Runs<F>) -> Result
+where
+    F: FnMut(Pages) -> Result,
+{
     let mut flags = bindings::FOLL_LONGTERM;
     if write {
         flags |= bindings::FOLL_WRITE;
@@ -198,12 +264,10 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> 
         large.reserve(batch, GFP_KERNEL)?;
         large.as_mut_ptr()
     };
-    // The run that may go on.
-    let mut run: Option<Pages> = None;
     let mut addr = uaddr;
     let mut left = npages;
     while left > 0 {
-        // SAFETY: Has no requirements but a process context that may sleep.
+        // SAFETY: The caller may sleep.
         if unsafe { bindings::rvv_killed_or_resched() } {
             return Err(EINTR);
         }
@@ -220,7 +284,7 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> 
             // SAFETY: `at` is below `got`, and GUP wrote that many pointers.
             let first = unsafe { list.add(at as usize) };
             let mut pfn = 0;
-            // SAFETY: As above: `got - at` pointers from `first` are there, to pinned pages.
+            // SAFETY: GUP wrote `got - at` pointers from `first` on, to pages that it pinned.
             let n =
                 unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at), &mut pfn) };
             // INVARIANT: These pins were taken by the call above.
@@ -230,14 +294,7 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> 
                 write,
             };
             at = at.wrapping_add(n);
-            let ended = match &mut run {
-                Some(run) => run.append(found).err().map(|next| replace(run, next)),
-                none => {
-                    *none = Some(found);
-                    None
-                }
-            };
-            if let Some(Err(e)) = ended.map(&mut each) {
+            if let Err(e) = runs.push(found) {
                 // SAFETY: The rest of the list, pinned but not yet owned by a run.
                 unsafe {
                     bindings::unpin_user_pages(
@@ -251,5 +308,5 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, mut each: impl FnMut(Pages) -> 
         addr = addr.wrapping_add(got as u64 * PAGE_SIZE as u64);
         left = left.wrapping_sub(got as u64);
     }
-    run.map_or(Ok(()), each)
+    Ok(())
 }

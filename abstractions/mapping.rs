@@ -130,6 +130,9 @@ pub struct Table {
     pinned: u64,
 }
 
+/// After how many ranges others can run.
+const RESCHED: usize = 1024;
+
 /// The number of pages that a range has pinned.
 fn pages_of(map: &Map) -> u64 {
     if map.opaque().is_null() {
@@ -285,6 +288,11 @@ impl Table {
             };
             // SAFETY: It was just taken out.
             unsafe { give_back(&mut self.pinned, range.map()) };
+            if self.held.len() % RESCHED == 0 {
+                // SAFETY: A table is changed where sleeping is allowed: what it gives back is unpinned
+                // under folio locks.
+                unsafe { bindings::rvv_resched() };
+            }
         }
         self.trim();
     }

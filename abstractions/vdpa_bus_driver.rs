@@ -11,6 +11,7 @@ pub mod chardev;
 pub mod doorbell;
 pub mod eventfd;
 pub mod few;
+mod file_pages;
 pub mod gate;
 pub mod gup;
 pub mod iommu;

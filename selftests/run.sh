@@ -117,8 +117,8 @@ if [ $# -eq 0 ]; then
 	*) set -- "$@" datapath legacy migration stress parent interleavings sim_faults ;;
 	esac
 	[ "${MGMTDEV:-}" != rust_mlx5_compat ] || set -- "$@" mlx5
-	# It brings its own devices, so once is enough.
-	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" vduse_daemon endings
+	# These bring their own devices, so once is enough.
+	[[ ${MGMTDEV:-} != *sim_net ]] || set -- "$@" shared_memory vduse_daemon endings
 fi
 
 # mawk reads whole blocks of a pipe, unless it is told to show each line as it comes.

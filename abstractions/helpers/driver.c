@@ -7,14 +7,22 @@
 #include <linux/capability.h>
 #include <linux/cdev.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/idr.h>
 #include <linux/kdev_t.h>
+#include <linux/mm.h>
+#include <linux/mm_inline.h>
+#include <linux/mmu_context.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/shmem_fs.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/userfaultfd_k.h>
 
 #include "../bindings.h"
 
@@ -180,19 +188,71 @@ unsigned long rvv_page_to_pfn(const struct page *page)
  */
 int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
 {
-	unsigned long pfn = page_to_pfn(pages[0]);
-	int i;
-
-	for (i = 1; i < n; i++)
-		if (page_to_pfn(pages[i]) != pfn + i)
-			break;
-	*first = pfn;
-	return i;
+	*first = page_to_pfn(pages[0]);
+	return num_pages_contiguous(pages, n);
 }
 
+/*
+ * The file whose pages @vma shows at @addr, the index of the first, and how many whole pages the file has; NULL
+ * if what is there is not the file's or the file not one that memfd_pin_folios() takes, if its owner must see
+ * each fault, or if the access is not allowed.
+ */
+struct file *rvv_vma_file_at(struct vm_area_struct *vma, unsigned long addr, bool write,
+			     pgoff_t *index, pgoff_t *pages)
+{
+	vm_flags_t need = VM_SHARED | (write ? VM_WRITE : VM_READ);
+	struct file *file = vma->vm_file;
+
+	if (!file || (vma->vm_flags & need) != need)
+		return NULL;
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD))
+		return NULL;
+	if (!shmem_mapping(file->f_mapping) && !is_file_hugepages(file))
+		return NULL;
+	if (userfaultfd_armed(vma) || !arch_vma_access_permitted(vma, write, false, false))
+		return NULL;
+	*index = linear_page_index(vma, addr);
+	*pages = i_size_read(file->f_mapping->host) >> PAGE_SHIFT;
+	return file;
+}
+
+/*
+ * How many pages a folio of a file has, the index of the first and its frame; 0 if it is not to be pinned by
+ * file: its contents are not to be had, or it has to move first, which a fault does in smaller steps.
+ */
+unsigned long rvv_folio_usable(struct folio *folio, pgoff_t *index, unsigned long *pfn)
+{
+	if (!folio_test_uptodate(folio) || folio_contain_hwpoisoned_page(folio) ||
+	    folio_is_zone_movable(folio))
+		return 0;
+	*index = folio->index;
+	*pfn = folio_pfn(folio);
+	return folio_nr_pages(folio);
+}
+
+void rvv_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+/* Makes one pin on a folio one for each of its pages in use, as by address. */
+int rvv_folio_pin_pages(struct folio *folio, unsigned int n)
+{
+	return n > 1 ? folio_add_pins(folio, n - 1) : 0;
+}
+
+/* In steps of 1 GiB, between which others can run. */
 void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
 {
-	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), n, dirty);
+	while (n) {
+		unsigned long step = min(n, SZ_1G >> PAGE_SHIFT);
+
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), step, dirty);
+		pfn += step;
+		n -= step;
+		if (n)
+			cond_resched();
+	}
 }
 
 static DEFINE_IDA(rvv_minors);
@@ -237,7 +297,13 @@ unsigned int rvv_inode_minor(const struct inode *inode)
 	return iminor(inode);
 }
 
-/* In a long loop: lets others run, and tells whether going on is pointless. */
+/* In a long loop: lets others run. */
+void rvv_resched(void)
+{
+	cond_resched();
+}
+
+/* As rvv_resched(), and tells whether going on is pointless. */
 bool rvv_killed_or_resched(void)
 {
 	cond_resched();

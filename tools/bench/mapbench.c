@@ -5,14 +5,15 @@
  *
  *   mapbench DEVICE CASE...
  *
- * A case is KIND:MIB:HOW with KIND 4k, thp, hugetlb or shm and HOW batch or single:
+ * A case is KIND:MIB:HOW with KIND 4k, thp, hugetlb, memfd, memfd-2m, memfd-1g or shm and
+ * HOW batch or single:
  * all of the memory is mapped (in updates of at most 256 MiB) and unmapped again;
  * or "small" (1024 maps and unmaps of one page; "small-shm" of shared memory), or
  * "ioctl" (10000 GET_STATUS). Parents that use virtual addresses map shared memory
  * alone, and that is what shm is.
  *
  * One line a measurement: "CASE WHAT NANOSECONDS". Memory is touched before, so
- * that page faults are not measured; 4k is scattered. Of shm it is the mean of 256
+ * that page faults are not measured; 4k and memfd are scattered. Of shm it is the mean of 256
  * times, or of as many as fit into a second.
  */
 #define _GNU_SOURCE
@@ -26,6 +27,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/memfd.h>
 #include <linux/vhost.h>
 
 #define IOVA	0x100000000ULL
@@ -59,11 +61,34 @@ static void message(int type, uint64_t iova, uint64_t size, void *addr)
 		    (unsigned long long)iova, (unsigned long long)size);
 }
 
+/* Memory of a guest as QEMU and libvirt set it up for vDPA devices. */
+static void *file_memory(const char *pages, size_t size)
+{
+	int flags = !strcmp(pages, "-2m") ? MFD_HUGETLB | MFD_HUGE_2MB :
+		    !strcmp(pages, "-1g") ? MFD_HUGETLB | MFD_HUGE_1GB : 0;
+	int file = memfd_create("mapbench", flags);
+	char *p;
+
+	if (file < 0 || ftruncate(file, size))
+		err(1, "memfd%s", pages);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (p == MAP_FAILED)
+		err(1, "memfd%s memory", pages);
+	close(file);
+	for (size_t i = 0; !flags && i < size / 4096; i++)
+		p[i * STRIDE % (size / 4096) * 4096] = 1;
+	for (size_t at = 0; at < size; at += 4096)
+		p[at] = 1;
+	return p;
+}
+
 static void *memory(const char *kind, size_t size)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 	char *p;
 
+	if (!strncmp(kind, "memfd", 5))
+		return file_memory(kind + 5, size);
 	if (!strcmp(kind, "hugetlb"))
 		flags |= MAP_HUGETLB;
 	else if (!strcmp(kind, "shm"))

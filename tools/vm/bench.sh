@@ -15,7 +15,8 @@ cases_of() { # cases_of PARENT
 	use_va) echo shm:1024:batch shm:1024:single small-shm ioctl kick ;;
 	# One by one, scattered pages take C's driver a set_map each: 64 MiB are five minutes.
 	*)	echo 4k:256:batch 4k:8:single thp:1024:batch thp:1024:single \
-			hugetlb:1024:batch hugetlb:1024:single ${FULL:+4k:1024:batch thp:4096:batch hugetlb:4096:batch} small ioctl
+			hugetlb:1024:batch hugetlb:1024:single \
+			memfd:256:batch memfd-2m:1024:batch memfd-2m:1024:single ${FULL:+4k:1024:batch thp:4096:batch hugetlb:4096:batch} small ioctl
 		[ "$1" = platform ] || echo kick ;;
 	esac
 }
