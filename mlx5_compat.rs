@@ -9,34 +9,19 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "mlx5/command.rs"]
-mod command;
-#[path = "mlx5/device.rs"]
-mod device;
-#[path = "mlx5/index.rs"]
-mod index;
-#[cfg(CONFIG_KUNIT = "y")]
-#[path = "mlx5/key_cases.rs"]
-mod key_cases;
-#[path = "mlx5/keys.rs"]
-mod keys;
-#[path = "mlx5/maps.rs"]
-mod maps;
-#[path = "mlx5/port.rs"]
-mod port;
-#[path = "mlx5/shown.rs"]
-mod shown;
-#[path = "mlx5/table.rs"]
-mod table;
+mod mlx5;
 
-use device::Device;
-use index::Queues;
 use kernel::{
     debugfs::Dir,
     prelude::*,
     sync::Arc, //
 };
-use port::Port;
+use mlx5::{
+    command,
+    device::Device,
+    index::Queues,
+    port::{self, Port}, //
+};
 use vdpa_nic::{
     nic::{self, Nic, Wanted},
     peer::Links,
@@ -162,7 +147,7 @@ impl kernel::Module for Mlx5Compat {
 
 #[kunit_tests(rust_mlx5_keys)]
 mod tests {
-    use super::key_cases;
+    use super::mlx5::key_cases;
 
     #[test]
     fn bad_ranges() {

@@ -4,7 +4,7 @@
 //!
 //! C: `drivers/vdpa/mlx5/net/mlx5_vnet.c`.
 
-use crate::{
+use super::{
     index::{consistent, Queues},
     maps::Maps as Table,
     port::{Port, ADDRESS_SPACES, CVQ_GROUP, DATA_GROUP, DESC_GROUP, GROUPS, QUEUE_MAX},

@@ -11,7 +11,7 @@
 //!
 //! C: `drivers/vdpa/mlx5/core/mr.c`.
 
-use crate::table::Table;
+use super::table::Table;
 
 /// The most that one entry of a KLM list can cover, as a power of two in bytes.
 const LOG_MAX_PIECE: u32 = 30;

@@ -2,7 +2,7 @@
 
 //! What the address spaces of the device translate with: a memory key each, or none.
 
-use crate::{
+use super::{
     keys::{Extent, IndirectKey, Key, KeyError, Range, Ranges, Target},
     shown::Kind,
 };

@@ -3,7 +3,7 @@
 //! What the device is: the simulators' NIC, with the groups, the config space and the link events
 //! of `mlx5_vdpa`.
 
-use crate::shown::{KeyFiles, Shown};
+use super::shown::{KeyFiles, Shown};
 use kernel::{
     prelude::*,
     sync::{

@@ -2,7 +2,7 @@
 
 //! What the administrator can see of the keys, in debugfs.
 
-use crate::keys::KeySize;
+use super::keys::KeySize;
 use kernel::{
     debugfs::ScopedDir,
     fmt,
