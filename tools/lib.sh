@@ -117,9 +117,10 @@ need_root() {
 		die "this needs root: allow sudo without a password, or run it as root"
 }
 
-# The root of the kernel that is meant: tools/setup.sh points this link at a finished one.
+# The root of the kernel that is meant: tools/setup.sh points this link at a finished one. OTHER_ROOT
+# names another.
 root_dir() {
-	readlink -f "$CACHE/root" 2>/dev/null
+	readlink -f "${OTHER_ROOT:-$CACHE/root}" 2>/dev/null
 }
 
 # in_root COMMAND...: run it in the build root. /proc, /sys, /dev, the checkout

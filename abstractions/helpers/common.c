@@ -8,6 +8,7 @@
 #include <linux/vhost_iotlb.h>
 
 #include "../bindings.h"
+#include "version.h"
 
 unsigned long rvv_spin_lock_irqsave(spinlock_t *lock)
 {

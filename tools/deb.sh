@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Build the Debian package rust-vhost-vdpa-dkms from the checkout, twice, and check it: both are the
+# same to the byte, and lintian has nothing to say. The package is left in the checkout.
+# Usage: deb.sh
+. "$(dirname "$0")/lib.sh"
+. "$PROJECT/tools/pack-root.sh"
+need_root
+pack_root
+
+version=$(sed -nE '1s/.*\((.*)\).*/\1/p' "$PROJECT/debian/changelog")
+package=rust-vhost-vdpa-dkms_${version}_all.deb
+
+# export_to DIR: the project's own files, without what was built in the checkout.
+export_to() {
+	as_root rm -rf "$1"
+	mkdir -p "$1"
+	(cd "$PROJECT" && project_files | while read -r f; do [ ! -f "$f" ] || printf '%s\0' "$f"; done |
+		tar --null -T - -cf -) | tar -C "$1" -xf -
+}
+# build DIR VARIABLE=VALUE...: without build-essential, as nothing is compiled (-d). What differs between the two must not be seen in the package.
+build() {
+	local dir=$1
+	shift
+	export_to "$BASE/deb/$dir/rust-vhost-vdpa-$version"
+	in_root env "$@" sh -c 'cd "$1" && umask "$UMASK" && dpkg-buildpackage -d -b -us -uc' sh \
+		"/cache/deb/$dir/rust-vhost-vdpa-$version"
+}
+lint() {
+	in_root lintian --allow-root --info --fail-on error,warning,info --suppress-tags initial-upload-closes-no-bugs \
+		"/cache/deb/one/rust-vhost-vdpa_${version}_amd64.changes"
+}
+
+as_root rm -rf "$BASE/deb"
+step "package $version" build one UMASK=022 TZ=UTC
+step "the package once more, elsewhere" build two/deeper UMASK=002 TZ=Asia/Tokyo LC_ALL=C DEB_BUILD_OPTIONS=parallel=2
+one=$(sha256sum <"$BASE/deb/one/$package") two=$(sha256sum <"$BASE/deb/two/deeper/$package")
+[ "$one" = "$two" ] || die "two builds of the package differ: $BASE/deb/one and $BASE/deb/two/deeper"
+step "lintian" lint
+cp "$BASE/deb/one/$package" "$PROJECT/$package"
+owner=$(stat -c %u:%g "$PROJECT")
+as_root chown "$owner" "$PROJECT/$package"
+say "$package  sha256 ${one%% *}"
