@@ -11,7 +11,7 @@ include $(src)/Kbuild
 else
 
 .DEFAULT_GOAL := modules
-.PHONY: help setup all modules modules_install demo check kernels clients fuzz soak bench speed parity shell fmt fmtcheck clippy clean refresh cache-clean
+.PHONY: help setup all modules modules_install demo check kernels clients fuzz soak bench speed parity shell deb package-check fmt fmtcheck clippy clean refresh cache-clean
 
 all: modules
 
@@ -28,6 +28,8 @@ help:
 	@echo '  bench        C driver and ours side by side: mapping, messages, ioctls (ROUNDS=5, CASES=)'
 	@echo '  speed        the simulators beside C'"'"'s: requests and frames a second (ROUNDS=5, TIME=3, COUNT=)'
 	@echo '  parity       the same selftests on the C driver and ours, compared'
+	@echo '  deb          the Debian package rust-vhost-vdpa-dkms, built twice and compared'
+	@echo '  package-check  install, boot, load, refuse, remove: the package on a machine of its own'
 	@echo '  shell        the same VM with the modules loaded and a prompt'
 	@echo '  modules      build all modules (also with KDIR=)'
 	@echo '  modules_install, clean      as in any kernel module (install needs KDIR=)'
@@ -100,6 +102,12 @@ parity:
 
 shell: modules
 	@tools/vm.sh -m 3G --shell
+
+deb:
+	@tools/guard.sh tools/deb.sh
+
+package-check:
+	@tools/guard.sh tools/package-check.sh
 
 fmt fmtcheck: setup
 	@tools/guard.sh tools/build.sh $@

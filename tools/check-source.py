@@ -57,7 +57,14 @@ def above(lines, code_lines, number):
             return
 
 
+# Formats that have no comments, and the licences themselves.
+NO_SPDX = ('tools/codespell-words', 'debian/changelog', 'debian/copyright', 'debian/source/', 'debian/not-for-dkms',
+           'debian/rust-vhost-vdpa-dkms.docs', 'debian/rust-vhost-vdpa-dkms.manpages', 'LICENSES/')
+
+
 def complaints_spdx(path, text):
+    if path.startswith(NO_SPDX):
+        return
     if not re.search(r'SPDX-License-Identifier: GPL-2\.0\b', '\n'.join(text.split('\n')[:3])):
         yield 1, 'no SPDX-License-Identifier: GPL-2.0 in the first three lines'
 

@@ -88,6 +88,13 @@ printf '#!/bin/sh\necho "rustc 0.2 (other)"\n' >"$kdir/rustc"; chmod +x "$kdir/r
 RUSTC=$kdir/rustc try "KDIR of another rustc is refused" refused "$kdir" "was built with 'rustc 0.1 \(none\)'"
 rm -rf "$kdir"
 
+# --- the text, with tools of Debian and of the kernel
+printed=$(tools/check-text.sh)
+ended=$?
+printf '%s\n' "$printed"
+[[ $'\n'$printed != *$'\nnot ok '* ]] || failed=1
+try "text: the cases ran to their end" test "$ended" -eq 0
+
 # --- what needs a build
 try "clippy" tools/build.sh clippy
 try "the page about parents has the sample's text" tools/in-root.sh sh -c \

@@ -20,11 +20,11 @@ prepare_machine() {
 	cat_list "$suite" >"$lists/stable"
 	cat_list "$suite-security" >>"$lists/stable"
 	{
-		# The newest complete kernel of each series, oldest series first; one alone is taken in two flavours.
-		for series in $(supported_series | sort -V); do
+		# The newest complete kernel of the two newest series; one alone is taken in two flavours.
+		for series in $(supported_series); do
 			found=$(complete_kernels "$lists/backports" cloud-amd64 "$series" | tail -n 1)
 			[ -z "$found" ] || echo "$found" | awk '{ print $1, $2, "cloud-amd64", $3 }'
-		done | tail -n 2 | awk '{ print (NR == 1 ? "first" : "second"), $0; last = $0 }
+		done | head -n 2 | awk '{ print (NR == 1 ? "first" : "second"), $0; last = $0 }
 			END { if (NR == 1) { sub("cloud-amd64", "amd64", last); print "second", last } }'
 		complete_kernels "$lists/stable" cloud-amd64 | tail -n 1 | awk '{ print "norust", $1, $2, "cloud-amd64", $3 }'
 	} >"$root/kernels"
@@ -51,8 +51,8 @@ prepare_machine() {
 		norust) apt install --download-only --no-install-recommends "linux-image-$abi-$flavour" "linux-headers-$abi-$flavour" ;;
 		esac
 	done <"$root/kernels"
-	series=$(awk '$1 == "first" { print $5 }' "$root/kernels")
-	apt install --download-only /tmp/wants.deb "linux-source-$series"
+	# With what it recommends, as apt does by default.
+	apt install --download-only -o APT::Install-Recommends=true /tmp/wants.deb
 	apt install --download-only --no-install-recommends driverctl
 	rm -rf "$root/tmp/wants" "$root/tmp/wants.deb"
 	# For the machine in the VM: no password, no wait for a network.

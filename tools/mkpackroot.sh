@@ -11,12 +11,12 @@ need_root
 suite=$(root_field "$(kernel_field "$(kernel_names default | head -n 1)" root)" suite)
 
 # rsync and git are for tools/deb.sh, docutils makes the manual page and codespell is for check-static.sh.
-packages=debhelper,dh-dkms,lintian,dpkg-dev,python3-docutils,codespell,git,rsync,autopkgtest
+packages=debhelper,dh-dkms,lintian,dpkg-dev,python3-docutils,codespell,git,rsync,python3-git,python3-ply
 as_root rm -rf --one-file-system "$dir.part"
 as_root mmdebstrap --variant=minbase --mode=root \
 	--aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
 	--include="$packages" "$suite" "$dir.part" \
 	"deb $MIRROR $suite main" "deb $MIRROR $suite-updates main" "deb $MIRROR_SECURITY $suite-security main"
 as_root sh -c "rm -rf '$dir.part'/var/lib/apt/lists/* '$dir.part'/var/cache/apt/*.bin
-	mkdir -p '$dir.part/src' '$dir.part/cache'
+	mkdir -p '$dir.part/src' '$dir.part/cache' '$dir.part/boot' '$dir.part/usr/lib/modules'
 	mv -T '$dir.part' '$dir'"

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Checks of the text of the project's files, with Debian's and the kernel's own tools. TAP lines.
+. "$(dirname "$0")/lib.sh"
+prepare
+kernel_cache=$CACHE
+. "$PROJECT/tools/pack-root.sh"
+pack_root >/dev/null
+CACHE=$kernel_cache
+cd "$PROJECT" || exit 1
+set +e
+failed=0
+try() { tap "$@" || failed=1; }
+
+# Words of the field, and words of tests, that codespell takes for typing errors.
+spelling() {
+	in_root sh -c 'cd /src && xargs -0 codespell --ignore-words tools/codespell-words --builtin clear,rare --' \
+		< <(cd "$PROJECT" && project_files | grep -v -e ^LICENSES/ -e ^tools/codespell-words | tr '\n' '\0')
+}
+# spdxcheck.py reads a commit, with LICENSES as the kernel has them: one of a copy, with the kernel's.
+spdx() {
+	local rc=0
+	as_root rm -rf "$CACHE/spdx"
+	mkdir "$CACHE/spdx"
+	(cd "$PROJECT" && project_files | grep -v ^LICENSES/ | while read -r f; do [ ! -f "$f" ] || printf '%s\0' "$f"; done |
+		tar --null -T - -cf -) | tar -C "$CACHE/spdx" -xf -
+	in_root sh -euc '
+		cp -r /cache/tree/LICENSES /cache/spdx/
+		cd /cache/spdx
+		git init -q .
+		git add -A
+		git -c user.name=none -c user.email=none commit -qm copy
+		said=$(python3 /cache/tree/scripts/spdxcheck.py)
+		printf "%s\n" "$said"
+		[ -z "$said" ]' || rc=$? # its status says nothing
+	as_root rm -rf "$CACHE/spdx"
+	return $rc
+}
+try "codespell knows every word" spelling
+try "spdxcheck.py of the kernel accepts every licence line" spdx
+
+# --- what stands in more than one place
+version=$(sed -nE '1s/.*\((.*)\).*/\1/p' debian/changelog)
+try "the modules tell the version of debian/changelog" grep -qxF "MODULE_VERSION(\"$version\");" abstractions/helpers/version.h
+try "CHANGELOG.md has it" grep -q "^## $version" CHANGELOG.md
+packaged() { # each series of tools/kernels is known to the package
+	local series missing=0
+	for series in $(supported_series); do
+		grep -q "linux-source-$series" debian/control || { echo "debian/control: no linux-source-$series"; missing=1; }
+		grep -qx "interest-noawait /usr/src/linux-source-$series.tar.xz" debian/*.triggers || { echo "debian/*.triggers: no $series"; missing=1; }
+	done
+	return $missing
+}
+try "the package knows each supported series" packaged
+exit $failed
