@@ -26,6 +26,7 @@ build() {
 	in_root env "$@" sh -c 'cd "$1" && umask "$UMASK" && dpkg-buildpackage -d -b -us -uc' sh \
 		"/cache/deb/$dir/rust-vhost-vdpa-$version"
 }
+# The package is not for the archive, so no bug is closed by its upload.
 lint() {
 	in_root lintian --allow-root --info --fail-on error,warning,info --suppress-tags initial-upload-closes-no-bugs \
 		"/cache/deb/one/rust-vhost-vdpa_${version}_amd64.changes"

@@ -141,6 +141,25 @@ refuses "source of another version" \
 	"The package linux-source-$first_series is of version 0.1 and $headers_package of version $headers_version: install both at one version." \
 	'cp -a /var/lib/dpkg /tmp/db; sed -i "/^Package: linux-source-/,/^$/s/^Version:.*/Version: 0.1/" /tmp/db/status; env=(DPKG_ADMINDIR=/tmp/db)'
 
+# A build that fails is an error of whoever asked for it, and not of a kernel package.
+broken() { # broken STATUS VARIABLE=VALUE...
+	local want=$1 rc=0 out
+	shift
+	out=$(in_machine bash -c '
+		mkdir /tmp/s
+		echo none >/tmp/s/linux-source-'"$first_series"'.tar.xz
+		env VHOST_VDPA_SOURCES=/tmp/s VHOST_VDPA_METADATA=/tmp/s/metadata "$@" /usr/src/rust-vhost-vdpa-'"$version"'/dkms/build \
+			'"$first"' /lib/modules/'"$first"'/build
+		rc=$?
+		rm -rf /tmp/s
+		exit $rc' sh "$@" 2>&1) || rc=$?
+	printf '%s\n' "$out"
+	echo "exit status $rc"
+	[ "$rc" -eq "$want" ] && grep -qxF "rust-vhost-vdpa: /tmp/s/linux-source-$first_series.tar.xz cannot be unpacked." <<<"$out"
+}
+try "a build that fails is an error" broken 1
+try "it is none while a kernel is being installed" broken 77 "DPKG_MAINTSCRIPT_PACKAGE=linux-headers-$first"
+
 # --- other kernels come
 try "a kernel without Rust installs beside it, and the reason is on the terminal" \
 	prints "rust-vhost-vdpa: Linux $norust is configured without Rust (CONFIG_RUST), so there are no modules for it." \
@@ -215,7 +234,14 @@ left() { # left [PATTERN]: files in the machine that name us
 	[ -z "$found" ] || { printf '%s\n' "$found"; return 1; }
 	! as_root grep -rls 'rust_vhost_vdpa' "$m/etc" "$m"/usr/lib/modules/*/modules.dep "$m"/usr/lib/modprobe.d "$m"/usr/lib/udev/rules.d
 }
-try "the package is reinstalled, as an upgrade would" apt_get install --reinstall "/root/$deb"
+# What an upgrade beside a loaded driver says: /sys of such a machine is put in the place of the host's.
+loaded_before() {
+	in_machine bash -c 'mount -t tmpfs none /sys && mkdir -p /sys/module/rust_vhost_vdpa && echo 0.0.9 >/sys/module/rust_vhost_vdpa/version &&
+		apt-get -qy install --reinstall "/root/$1"' sh "$deb"
+}
+try "the package is installed again while another version is loaded, and says which one is in use" \
+	prints "rust-vhost-vdpa: version 0.0.9 of the driver is loaded and stays; with no device open, 'modprobe -r vhost_vdpa && modprobe vhost_vdpa' changes to the installed one." \
+	loaded_before
 try "the modules are there again" status_is "$second" installed
 try "the package is removed" apt_get remove rust-vhost-vdpa-dkms
 try "it left no file, no module and no rule" left
