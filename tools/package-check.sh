@@ -130,6 +130,9 @@ refuses "no rustc" "Linux $first was built with '$rustc', and no rustc is instal
 	'over /usr/bin/rustc "exit 127"'
 refuses "no rust-src" "The Rust standard library's source is missing: install the package rust-src of the version of rustc." \
 	'mkdir -p /tmp/h; mount --bind /tmp/h "$(readlink -f "$(rustc --print sysroot)/lib/rustlib/src/rust/library")"'
+refuses "no bindgen" "bindgen is missing: install the package bindgen." 'mount --bind /dev/null "$(readlink -f /usr/bin/bindgen)"'
+refuses "no pahole" "pahole is missing, which the type information of modules needs: install the package pahole." \
+	'mount --bind /dev/null "$(readlink -f /usr/bin/pahole)"'
 refuses "a bindgen that does not work" "bindgen does not work, as without Clang's library: install the package libclang-dev." 'over /usr/bin/bindgen "exit 1"'
 refuses "no C compiler of the kernel's" \
 	"Linux $first was built with 'x86_64-linux-gnu-gcc-99 (none) 99', and x86_64-linux-gnu-gcc-99 is not installed: install the package gcc-99." \
@@ -141,6 +144,15 @@ refuses "source of another version" \
 	"The package linux-source-$first_series is of version 0.1 and $headers_package of version $headers_version: install both at one version." \
 	'cp -a /var/lib/dpkg /tmp/db; sed -i "/^Package: linux-source-/,/^$/s/^Version:.*/Version: 0.1/" /tmp/db/status; env=(DPKG_ADMINDIR=/tmp/db)'
 
+no_space() {
+	local rc=0 out
+	out=$(in_machine bash -c 'mkdir -p /tmp/small && mount -t tmpfs -o size=10m none /tmp/small &&
+		VHOST_VDPA_METADATA=/tmp/small /usr/src/rust-vhost-vdpa-'"$version"'/dkms/build '"$first"' /lib/modules/'"$first"'/build' 2>&1) || rc=$?
+	printf '%s\n' "$out"
+	echo "exit status $rc"
+	[ "$rc" -eq 77 ] && grep -qxF "rust-vhost-vdpa: There is less than 600 MB of space below /tmp/small, which the build needs for the time being." <<<"$out"
+}
+try "refused: no space" no_space
 # A build that fails is an error of whoever asked for it, and not of a kernel package.
 broken() { # broken STATUS VARIABLE=VALUE...
 	local want=$1 rc=0 out
