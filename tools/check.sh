@@ -47,13 +47,16 @@ finish() {
 }
 
 # end_all PID...: end processes and what they started. The VMs are in process
-# namespaces that end with them.
+# namespaces that end with them. A process is stopped while its children are looked up: a
+# worker whose suite ends would begin the next one.
 end_all() {
-	local pid
+	local pid children=()
 	for pid; do
-		# shellcheck disable=SC2046
-		end_all $(pgrep -P "$pid")
+		kill -STOP "$pid" 2>/dev/null
+		mapfile -t children < <(pgrep -P "$pid")
 		kill "$pid" 2>/dev/null
+		kill -CONT "$pid" 2>/dev/null
+		end_all "${children[@]}"
 	done
 }
 lanes=()
