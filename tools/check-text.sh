@@ -36,6 +36,12 @@ spdx() {
 	as_root rm -rf "$CACHE/spdx"
 	return $rc
 }
+# Plain docutils: the pages can be read without Sphinx.
+pages() {
+	in_root sh -c 'cd /src && for f in "$@"; do rst2man --syntax-highlight=none --report=2 --halt=2 "$f" /dev/null || exit 1; done' sh \
+		$(cd "$PROJECT" && project_files .rst)
+}
+try "every page of Documentation is well formed" pages
 try "codespell knows every word" spelling
 try "spdxcheck.py of the kernel accepts every licence line" spdx
 
