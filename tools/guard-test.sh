@@ -24,8 +24,8 @@ TARGET
 # started: wait until the innermost process runs.
 started() { local i; for i in $(seq 100); do running && return; sleep 0.1; done; return 1; }
 for how in INT TERM HUP KILL; do
-	# A shell's background children ignore SIGINT, and cannot change that; perl can.
-	GRACE=1 perl -e '$SIG{INT} = "DEFAULT"; exec @ARGV' "$PROJECT/tools/guard.sh" bash "$work/target" &
+	# A shell's background children ignore SIGINT, those of nohup SIGHUP, and cannot change that; perl can.
+	GRACE=1 perl -e '$SIG{INT} = $SIG{HUP} = "DEFAULT"; exec @ARGV' "$PROJECT/tools/guard.sh" bash "$work/target" &
 	guard=$!
 	started
 	verdict $? "the command runs, before SIG$how"
