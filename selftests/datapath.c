@@ -732,18 +732,6 @@ static bool runs_without_a_map(struct nic *nic)
 	return nic_used(&nic->q[TX]) != 0;
 }
 
-/* The physical address of p, or 0. */
-static uint64_t physical(const void *p)
-{
-	uint64_t e = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-
-	if (fd >= 0 && pread(fd, &e, 8, (uintptr_t)p / PAGE * 8) != 8)
-		e = 0;
-	close(fd);
-	return (e & ((1ULL << 55) - 1)) * PAGE;
-}
-
 /*
  * The rings and buffers of nic at their own physical address, which is where a
  * 1:1 map would lead: contiguous only if a huge page can be had.

@@ -437,18 +437,6 @@ TEST_F_TIMEOUT(matrix, what_the_next_update_brings_back, TEST_S)
 	EXPECT_OK(back ? reaches(&self->p) : spares(&self->p));
 }
 
-/* The physical address of p, or 0. */
-static uint64_t physical(const void *p)
-{
-	uint64_t e = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-
-	if (fd >= 0 && pread(fd, &e, 8, (uintptr_t)p / PAGE * 8) != 8)
-		e = 0;
-	close(fd);
-	return (e & ((1ULL << 55) - 1)) * PAGE;
-}
-
 /* The rings at their physical address: contiguous only in a huge page. */
 static bool use_physical(struct probe *p)
 {

@@ -67,19 +67,6 @@ static const uint64_t *page_entries(int pagemap, const void *p, size_t len)
 	return entries;
 }
 
-/* The frame in an entry, or 0 where no page is in the page table. */
-static uint64_t frame_in(uint64_t entry)
-{
-	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
-}
-
-static uint64_t frame(int pagemap, const void *p)
-{
-	const uint64_t *entry = page_entries(pagemap, p, PAGE);
-
-	return entry ? frame_in(*entry) : 0;
-}
-
 /* How many of the pages of [p, p + len) are in the page table, or -1. */
 static long in_page_table(int pagemap, const char *p, size_t len)
 {
@@ -227,9 +214,9 @@ FIXTURE_SETUP(shared_memory)
 	for (size_t at = 0; at < LEN; at += PAGE)
 		self->all[at] = at / PAGE + 1;
 	for (size_t at = 0; at < LEN && variant->kind == THP; at += HUGE) {
-		uint64_t first = frame(self->pagemap, self->all + at);
+		uint64_t first = page_frame(self->pagemap, self->all + at);
 
-		if (first % 512 || frame(self->pagemap, self->all + at + HUGE - PAGE) != first + 511)
+		if (first % 512 || page_frame(self->pagemap, self->all + at + HUGE - PAGE) != first + 511)
 			SKIP_SETUP("shmem found no huge page");
 	}
 	self->fresh = map_shared(self->memfd, 0, LEN);
@@ -552,7 +539,7 @@ TEST_F(shared_memory, private_mapping)
 	ASSERT_OK(iotlb_map(self->fd, self->iova, LEN, p));
 	EXPECT_PINNED(PAGES);
 	EXPECT_EQ(LEN, reached(self->pagemap, self->iova, p, LEN));
-	EXPECT_NE(frame(self->pagemap, self->all), frame(self->pagemap, p));
+	EXPECT_NE(page_frame(self->pagemap, self->all), page_frame(self->pagemap, p));
 	ASSERT_OK(UNMAP());
 }
 
@@ -614,14 +601,14 @@ TEST_F(shared_memory, is_dirty)
 	/* A page that was only read is clean. */
 	for (size_t at = 0; at < LEN; at += PAGE)
 		((volatile char *)p)[at];
-	ASSERT_EQ(8, pread(flags, &first, 8, frame(self->pagemap, p) * 8));
+	ASSERT_EQ(8, pread(flags, &first, 8, page_frame(self->pagemap, p) * 8));
 	if (first & (1ULL << KPF_DIRTY))
 		SKIP(return, "such memory is never clean");
 	ASSERT_OK(iotlb_map(self->fd, self->iova, LEN, p));
 	ASSERT_OK(UNMAP());
 	/* Huge pages have it in their first. */
-	ASSERT_EQ(8, pread(flags, &first, 8, frame(self->pagemap, p) * 8));
-	ASSERT_EQ(8, pread(flags, &last, 8, frame(self->pagemap, p + LEN - HUGE) * 8));
+	ASSERT_EQ(8, pread(flags, &first, 8, page_frame(self->pagemap, p) * 8));
+	ASSERT_EQ(8, pread(flags, &last, 8, page_frame(self->pagemap, p + LEN - HUGE) * 8));
 	EXPECT_NE(0, first & (1ULL << KPF_DIRTY));
 	EXPECT_NE(0, last & (1ULL << KPF_DIRTY));
 	close(flags);

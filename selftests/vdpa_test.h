@@ -487,18 +487,41 @@ static inline int parent_pins(int fd, uint64_t iova)
 	return r ?: pins;
 }
 
+/* The frame in an entry of /proc/self/pagemap, or 0 where no page is in the page table. */
+static inline uint64_t frame_in(uint64_t entry)
+{
+	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+/* The frame of the page at p, or 0. Needs CAP_SYS_ADMIN. */
+static inline uint64_t page_frame(int pagemap, const void *p)
+{
+	uint64_t e;
+
+	return pread(pagemap, &e, sizeof(e), (uintptr_t)p / PAGE * 8) == sizeof(e) ? frame_in(e) : 0;
+}
+
+/* The physical address of the page at p, or 0. Needs CAP_SYS_ADMIN. */
+static inline uint64_t physical(const void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t found = fd < 0 ? 0 : page_frame(fd, p);
+
+	close(fd);
+	return found * PAGE;
+}
+
 /* The offset of a page of p after which the next lies in physical memory too, or -1. */
 static inline long find_contiguous(int pagemap, const void *p, size_t len)
 {
-	uint64_t e[2], pfn_mask = (1ULL << 55) - 1;
+	uint64_t e[2];
 	long off;
 
 	for (off = 0; off + 2 * PAGE <= len; off += PAGE) {
 		if (pread(pagemap, e, sizeof(e), ((uintptr_t)p + off) / PAGE * 8) !=
 		    sizeof(e))
 			break;
-		if ((e[0] & pfn_mask) &&
-		    (e[0] & pfn_mask) + 1 == (e[1] & pfn_mask))
+		if (frame_in(e[0]) && frame_in(e[0]) + 1 == frame_in(e[1]))
 			return off;
 	}
 	return -1;
