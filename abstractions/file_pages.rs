@@ -19,21 +19,20 @@ use kernel::{
     prelude::*, //
 };
 
-/// How many folios one step pins, and how many pages of larger ones (4 GiB).
+/// The most folios that one step pins.
 const STEP: usize = 512;
+/// The most pages that one step pins: 4 GiB.
 const STEP_PAGES: u64 = 1 << 20;
-/// After a failure, so many pages go by address before the file is tried again.
-const RETRY: u64 = 8192;
 /// Smaller folios are pinned by address.
 const MIN_FOLIO: u64 = 32;
 /// Fewer pages in a row are pinned by address, and so are messages that are smaller.
 pub(super) const MIN_PAGES: u64 = 512;
 
-/// What there is to do about the pages from an address on.
+/// Says how the pages from an address on are pinned.
 pub(super) enum Front {
-    /// They were pinned by file, so many of them.
+    /// So many of them were pinned by file.
     Pinned(u64),
-    /// At least so many have to be pinned by address.
+    /// They have to be pinned by address: so many, or some where it is 0.
     ByAddress(u64),
 }
 
@@ -120,7 +119,7 @@ impl Part {
     ///
     /// # Safety
     ///
-    /// As for [`Part::usable`].
+    /// The file must stay: `mmap_lock` is held and a mapping has it.
     unsafe fn pin(&self, write: bool, into: &mut Folios) -> Result<u64> {
         let start = self.index << PAGE_SHIFT;
         let end = start
@@ -129,6 +128,8 @@ impl Part {
         let Folios { raw, pinned } = into;
         let mut offset = 0;
         raw.clear();
+        raw.reserve(STEP, GFP_KERNEL)?;
+        pinned.reserve(STEP, GFP_KERNEL)?;
         // SAFETY: The caller vouches for the file, and `raw` has room for `STEP` folios.
         let n = unsafe {
             bindings::memfd_pin_folios(
@@ -198,12 +199,12 @@ pub(super) struct Folios {
 }
 
 impl Folios {
-    /// None, and room for one step.
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            raw: KVec::with_capacity(STEP, GFP_KERNEL)?,
-            pinned: KVec::with_capacity(STEP, GFP_KERNEL)?,
-        })
+    /// None. Memory is taken once there are some.
+    pub(super) const fn new() -> Self {
+        Self {
+            raw: KVec::new(),
+            pinned: KVec::new(),
+        }
     }
 
     /// Takes what the last step pinned, in order.
@@ -231,11 +232,11 @@ impl Folios {
         // SAFETY: The VMA has the file, and `lock` is held.
         part.npages = unsafe { part.usable() };
         if part.npages < MIN_PAGES.min(npages) {
-            return Ok(Front::ByAddress(part.npages.max(1)));
+            return Ok(Front::ByAddress(part.npages));
         }
-        // SAFETY: As above.
+        // SAFETY: The VMA has the file, and `lock` is held.
         Ok(match unsafe { part.pin(write, self) }? {
-            0 => Front::ByAddress(RETRY),
+            0 => Front::ByAddress(0),
             n => Front::Pinned(n),
         })
     }

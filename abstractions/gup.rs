@@ -216,34 +216,40 @@ impl<F: FnMut(Pages) -> Result> Runs<F> {
 /// killed meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
 pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Result) -> Result {
     let mut runs = Runs { run: None, each };
-    let end = uaddr.wrapping_add(npages << PAGE_SHIFT);
     if npages < MIN_PAGES {
         pin_by_address(uaddr, npages, write, &mut runs)?;
         return runs.end();
     }
-    let mut folios = Folios::new()?;
+    let mut folios = Folios::new();
     let mut addr = uaddr;
-    while addr != end {
-        // SAFETY: The caller may sleep.
-        if unsafe { bindings::rvv_killed_or_resched() } {
-            return Err(EINTR);
-        }
-        let left = end.wrapping_sub(addr) >> PAGE_SHIFT;
+    let mut left = npages;
+    while left > 0 {
+        give_way()?;
         let done = match folios.pin(addr, left, write)? {
             Front::Pinned(n) => {
                 folios.take().try_for_each(|pages| runs.push(pages))?;
                 n
             }
             Front::ByAddress(n) => {
-                // What follows on small folios is likely to go on so.
+                // More than asked for: what follows on small folios is likely to go on so.
                 let n = n.max(BATCH as u64).min(left);
                 pin_by_address(addr, n, write, &mut runs)?;
                 n
             }
         };
         addr = addr.wrapping_add(done << PAGE_SHIFT);
+        left = left.wrapping_sub(done);
     }
     runs.end()
+}
+
+/// Lets others run between two steps. Errors: `EINTR` when the process is being killed.
+fn give_way() -> Result {
+    // SAFETY: Who pins pages may sleep.
+    if unsafe { bindings::rvv_killed_or_resched() } {
+        return Err(EINTR);
+    }
+    Ok(())
 }
 
 /// Pins pages wherever they come from.
@@ -267,10 +273,7 @@ where
     let mut addr = uaddr;
     let mut left = npages;
     while left > 0 {
-        // SAFETY: The caller may sleep.
-        if unsafe { bindings::rvv_killed_or_resched() } {
-            return Err(EINTR);
-        }
+        give_way()?;
         let want = left.min(batch as u64) as c_int;
         // SAFETY: `list` has room for `batch` pointers.
         let got =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the NIC of `mlx5_compat.rs` is made of.
+//! The NIC of `mlx5_compat.rs`: its queues, its memory keys, and what it shows of them.
 
 pub(crate) mod command;
 pub(crate) mod device;
