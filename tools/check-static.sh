@@ -52,13 +52,14 @@ try "a hung task in a log is found" splats_found '[ 3.0] INFO: task sh:1 blocked
 no_splats() { ! splats_found "$1"; }
 try "what comes before the script, and an ordinary line, are no splats" no_splats '[ 3.0] virtio_blk: 1 queue'
 
-# --- how a kernel is chosen, on made-up package lists; that an interrupted run leaves nothing
-for script in resolve guard; do
-	printed=$("tools/$script-test.sh")
+# --- how a kernel is chosen, on made-up package lists; that an interrupted run leaves nothing; the text, with
+# tools of Debian and of the kernel
+for script in resolve-test guard-test check-text; do
+	printed=$("tools/$script.sh")
 	ended=$?
 	printf '%s\n' "$printed"
 	[[ $'\n'$printed != *$'\nnot ok '* ]] || failed=1
-	try "$script: the cases ran to their end" test "$ended" -eq 0
+	try "${script%-test}: the cases ran to their end" test "$ended" -eq 0
 done
 
 # --- KDIR: each unusable tree is refused, with the sentence that fits
@@ -87,13 +88,6 @@ mkdir "$kdir/rust"; touch "$kdir/rust/libkernel.rmeta" "$kdir/Module.symvers"
 printf '#!/bin/sh\necho "rustc 0.2 (other)"\n' >"$kdir/rustc"; chmod +x "$kdir/rustc"
 RUSTC=$kdir/rustc try "KDIR of another rustc is refused" refused "$kdir" "was built with 'rustc 0.1 \(none\)'"
 rm -rf "$kdir"
-
-# --- the text, with tools of Debian and of the kernel
-printed=$(tools/check-text.sh)
-ended=$?
-printf '%s\n' "$printed"
-[[ $'\n'$printed != *$'\nnot ok '* ]] || failed=1
-try "text: the cases ran to their end" test "$ended" -eq 0
 
 # --- what needs a build
 try "clippy" tools/build.sh clippy

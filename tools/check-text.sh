@@ -20,11 +20,9 @@ spelling() {
 # spdxcheck.py reads a commit, with LICENSES as the kernel has them: one of a copy, with the kernel's.
 spdx() {
 	local rc=0
-	as_root rm -rf "$CACHE/spdx"
-	mkdir "$CACHE/spdx"
-	(cd "$PROJECT" && project_files | grep -v ^LICENSES/ | while read -r f; do [ ! -f "$f" ] || printf '%s\0' "$f"; done |
-		tar --null -T - -cf -) | tar -C "$CACHE/spdx" -xf -
+	export_to "$CACHE/spdx"
 	in_root sh -euc '
+		rm -r /cache/spdx/LICENSES
 		cp -r /cache/tree/LICENSES /cache/spdx/
 		cd /cache/spdx
 		git init -q .
@@ -46,7 +44,7 @@ try "codespell knows every word" spelling
 try "spdxcheck.py of the kernel accepts every licence line" spdx
 
 # --- what stands in more than one place
-version=$(sed -nE '1s/.*\((.*)\).*/\1/p' debian/changelog)
+version=$(package_version)
 try "the modules tell the version of debian/changelog" grep -qxF "MODULE_VERSION(\"$version\");" abstractions/helpers/version.h
 try "CHANGELOG.md has it" grep -q "^## $version" CHANGELOG.md
 packaged() { # each series of tools/kernels is known to the package

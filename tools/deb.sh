@@ -8,16 +8,9 @@
 need_root
 pack_root
 
-version=$(sed -nE '1s/.*\((.*)\).*/\1/p' "$PROJECT/debian/changelog")
+version=$(package_version)
 package=rust-vhost-vdpa-dkms_${version}_all.deb
 
-# export_to DIR: the project's own files, without what was built in the checkout.
-export_to() {
-	as_root rm -rf "$1"
-	mkdir -p "$1"
-	(cd "$PROJECT" && project_files | while read -r f; do [ ! -f "$f" ] || printf '%s\0' "$f"; done |
-		tar --null -T - -cf -) | tar -C "$1" -xf -
-}
 # build DIR VARIABLE=VALUE...: without build-essential, as nothing is compiled (-d). What differs between the two must not be seen in the package.
 build() {
 	local dir=$1

@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-# pack_root: the root in which packages are made (tools/mkpackroot.sh), made if it is missing. Sourced
-# after lib.sh. No kernel is meant, so that the cache is all of BASE.
+# What the scripts of the package share; sourced after lib.sh. pack_root makes the root in which packages are
+# made (tools/mkpackroot.sh), if it is missing. No kernel is meant, so that the cache is all of BASE.
 CACHE=$BASE
 unset KERNEL
 . "$PROJECT/tools/host-packages.sh"
+
+package_version() { sed -nE '1s/.*\((.*)\).*/\1/p' "$PROJECT/debian/changelog"; }
+# export_to DIR: the project's own files, without what was built in the checkout.
+export_to() {
+	as_root rm -rf "$1"
+	mkdir -p "$1"
+	(cd "$PROJECT" && project_files | while read -r f; do [ ! -f "$f" ] || printf '%s\0' "$f"; done |
+		tar --null -T - -cf -) | tar -C "$1" -xf -
+}
 
 pack_root() {
 	local key

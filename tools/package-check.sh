@@ -22,7 +22,7 @@ machine_key() {
 base=$BASE/machine-$(machine_key)
 [ -d "$base" ] || step "a Debian machine (about 5 minutes)" "$PROJECT/tools/mkmachine.sh" "$base"
 step "package" "$PROJECT/tools/deb.sh"
-version=$(sed -nE '1s/.*\((.*)\).*/\1/p' "$PROJECT/debian/changelog")
+version=$(package_version)
 deb=rust-vhost-vdpa-dkms_${version}_all.deb
 
 dir=$BASE/package-check
