@@ -385,18 +385,18 @@ mod tests {
     }
 
     #[test]
-    fn h05_07_page_offsets_differ() {
+    fn page_offsets_differ() {
         assert_eq!(pages(0x1001, 0x1000, 0x7000), Err(EINVAL));
         assert_eq!(pages(0x1000, 0x1000, 0x7001), Err(EINVAL));
     }
 
     #[test]
-    fn h04_20_size_zero() {
+    fn size_zero() {
         assert_eq!(pages(0, 0, 0), Err(EINVAL));
     }
 
     #[test]
-    fn h04_25_wrapping() {
+    fn wrapping_ranges() {
         assert_eq!(pages(u64::MAX, 2, u64::MAX), Err(EINVAL));
         assert_eq!(pages(0x1000, u64::MAX, 0x1000), Err(EINVAL));
         assert_eq!(pages(0, u64::MAX, 0), Err(EINVAL));
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn h05_07_rounding_stays_in_range() {
+    fn rounding_stays_in_range() {
         let range = IovaRange {
             first: 0x1800,
             last: 0x5fff,

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn h04_20_size_zero() {
+    fn size_zero() {
         for kind in 0..=u8::MAX {
             let parsed = Message::parse(words(VHOST_IOTLB_MSG, 0, 0, kind), false);
             assert_eq!(parsed.is_err(), kind == VHOST_IOTLB_UPDATE);

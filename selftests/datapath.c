@@ -244,7 +244,7 @@ TEST_F(datapath, no_kick_no_work)
 	EXPECT_OK(nic_check_rx(nic));
 }
 
-TEST_F(datapath, h04_09_bad_fd_keeps_the_old_eventfds)
+TEST_F(datapath, bad_fd_keeps_the_old_eventfds)
 {
 	struct nic *nic = &self->nic;
 	int i;
@@ -334,7 +334,7 @@ static void *swap_calls(void *arg)
 	return NULL;
 }
 
-TEST_F(datapath, h05_01_call_swapped_under_load)
+TEST_F(datapath, call_swapped_under_load)
 {
 	struct swapper s = { .fd = self->fd };
 	struct nic *nic = &self->nic;
@@ -379,7 +379,7 @@ TEST_F(datapath, base_follows_the_traffic)
 	EXPECT_EQ(12, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
 }
 
-TEST_F(datapath, h04_23_refused_base_changes_nothing)
+TEST_F(datapath, refused_base_changes_nothing)
 {
 	struct nic *nic = &self->nic;
 
@@ -577,7 +577,7 @@ TEST_F(datapath, unmapped_buffers_are_out_of_reach)
 	EXPECT_OK(nic_echo(nic, 4));
 }
 
-TEST_F(datapath, h05_02_what_is_reachable_is_pinned)
+TEST_F(datapath, what_is_reachable_is_pinned)
 {
 	struct nic *nic = &self->nic;
 	long pages = NIC_MEM / PAGE, pinned;
@@ -596,7 +596,7 @@ TEST_F(datapath, h05_02_what_is_reachable_is_pinned)
 	/* The memory is ours in any case, so nobody else's was written to. */
 	EXPECT_OK(iotlb_batch(self->fd, 0, false));
 	EXPECT_EQ(0, pinned_self());
-	C_MAY_DIFFER(reachable && !pinned, "item 5.2");
+	C_MAY_DIFFER(reachable && !pinned, "it unpins before it unmaps");
 	EXPECT_EQ(reachable ? pages : 0, pinned);
 }
 
@@ -635,7 +635,7 @@ TEST_F(datapath, address_space_of_the_data_queues)
 	/*
 	 * Rings may be in a group of their own, which stays where it is: there the
 	 * device finds nothing, and takes the space of the buffers. On C it would
-	 * find the 1:1 map (item 5.3), until something was mapped and unmapped.
+	 * find the 1:1 map, until something was mapped and unmapped.
 	 */
 	if (on_c_driver()) {
 		ASSERT_OK(nic_map(nic));
@@ -647,12 +647,12 @@ TEST_F(datapath, address_space_of_the_data_queues)
 	EXPECT_OK(nic_echo(nic, 8));
 }
 
-TEST_F(datapath, h05_05_map_after_a_reset_in_a_batch)
+TEST_F(datapath, map_after_a_reset_in_a_batch)
 {
 	struct nic *nic = &self->nic;
 
 	/* On C the device would run on its 1:1 map. */
-	NOT_TRIED_ON_C("items 5.5 and 5.3");
+	NOT_TRIED_ON_C("the batch outlives the reset, and the 1:1 map stays");
 	ASSERT_OK(iotlb_batch(self->fd, 0, true));
 	ASSERT_OK(set_status(self->fd, 0));
 	/* No batch any more: this reaches the device at once. */
@@ -674,7 +674,7 @@ static int fill_table(struct nic *nic, int max)
 }
 
 /* Filling a table message by message is quadratic: slow on a debug kernel. */
-TEST_F_TIMEOUT(datapath, h05_04_failed_update_keeps_the_old_table, 600)
+TEST_F_TIMEOUT(datapath, failed_update_keeps_the_old_table, 600)
 {
 	struct nic *nic = &self->nic;
 
@@ -689,7 +689,7 @@ TEST_F_TIMEOUT(datapath, h05_04_failed_update_keeps_the_old_table, 600)
 	EXPECT_OK(nic_echo(nic, 4));
 }
 
-TEST_F(datapath, h05_04_batch_end_reports_a_failed_map)
+TEST_F(datapath, batch_end_reports_a_failed_map)
 {
 	const char *entries = getenv("ENTRIES");
 	struct nic *nic = &self->nic;
@@ -710,7 +710,7 @@ TEST_F(datapath, h05_04_batch_end_reports_a_failed_map)
 		return;
 	}
 	r = iotlb_batch(self->fd, 0, false);
-	C_MAY_DIFFER(r == 0, "item 5.4");
+	C_MAY_DIFFER(r == 0, "it ignores that set_map failed");
 	EXPECT_EQ(-EFAULT, r);
 	/* With less to map, the next message brings the parent up to date. */
 	EXPECT_OK(iotlb_batch(self->fd, 0, true));
@@ -757,7 +757,7 @@ static bool nic_use_physical(struct nic *nic)
 	return nic->iova != 0;
 }
 
-TEST_F(datapath, h05_03_no_1_to_1_map_after_open)
+TEST_F(datapath, no_1_to_1_map_after_open)
 {
 	struct nic *nic = &self->nic;
 	bool runs;
@@ -774,11 +774,11 @@ TEST_F(datapath, h05_03_no_1_to_1_map_after_open)
 		SKIP(return, "no huge page");
 	/* This memory is ours, so even on C nobody else is written to. */
 	runs = runs_without_a_map(nic);
-	C_MAY_DIFFER(runs, "item 5.3");
+	C_MAY_DIFFER(runs, "the 1:1 map stays");
 	EXPECT_FALSE(runs);
 }
 
-TEST_F(datapath, h05_03_no_1_to_1_map_after_a_cleaned_reset)
+TEST_F(datapath, no_1_to_1_map_after_a_cleaned_reset)
 {
 	struct nic *nic = &self->nic;
 	bool runs;
@@ -790,7 +790,7 @@ TEST_F(datapath, h05_03_no_1_to_1_map_after_a_cleaned_reset)
 	/* PERSIST is not acknowledged: the reset cleans the parent's maps. */
 	ASSERT_OK(set_status(self->fd, 0));
 	runs = runs_without_a_map(nic);
-	C_MAY_DIFFER(runs, "item 5.3");
+	C_MAY_DIFFER(runs, "the 1:1 map stays");
 	EXPECT_FALSE(runs);
 }
 

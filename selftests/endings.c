@@ -1350,7 +1350,7 @@ static bool flavour_is_there(enum flavour f, const char **reason)
 	return !*reason;
 }
 
-#define C_SKIP	" # SKIP C waits for ever: item 5.11 (" C_SEEN ")"
+#define C_SKIP	" # SKIP C waits for the close (" C_SEEN ")"
 
 static int count_cells(void)
 {

@@ -399,7 +399,7 @@ static void *hold(void *arg)
  * A probe that fails after the device could be opened: who holds the file has
  * nothing, and the parent is left without callbacks of ours.
  */
-TEST_F_TIMEOUT(faults, h04_17_probe_fails_under_an_open_file, 1200)
+TEST_F_TIMEOUT(faults, probe_fails_under_an_open_file, 1200)
 {
 	struct context *c = &self->c;
 	int nth, left, r, failed = 0, opened = 0, unbound = 0, fd;

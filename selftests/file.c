@@ -320,7 +320,7 @@ static int doorbell(int fd, size_t len, int prot, int flags, off_t page)
 	return 0;
 }
 
-TEST_F(file, h04_04_doorbell_arguments)
+TEST_F(file, doorbell_arguments)
 {
 	/* Readable, longer than a page, private: whatever the parent has. */
 	EXPECT_ERRNO(EINVAL, doorbell(self->fd, PAGE, PROT_READ, MAP_SHARED, 0));
@@ -331,7 +331,7 @@ TEST_F(file, h04_04_doorbell_arguments)
 	EXPECT_ERRNO(EINVAL, doorbell(self->fd, PAGE, PROT_WRITE, MAP_PRIVATE, 0));
 }
 
-TEST_F(file, h04_04_doorbell_index)
+TEST_F(file, doorbell_index)
 {
 	int first = doorbell(self->fd, PAGE, PROT_WRITE, MAP_SHARED, 0);
 	/* Without doorbells the index is never looked at. */

@@ -119,7 +119,7 @@ FIXTURE_VARIANT_ADD(interleave, user_addresses) {
 	int event;							\
 	char *mem;							\
 	long system
-FIXTURE(one) { FIELDS_OF_ONE; };
+FIXTURE(one_parent) { FIELDS_OF_ONE; };
 FIXTURE(va) { FIELDS_OF_ONE; };
 FIXTURE(table) { FIELDS_OF_ONE; };
 FIXTURE_VARIANT(table) { int style; };
@@ -180,8 +180,8 @@ FIXTURE_VARIANT_ADD(table, user_addresses) { .style = STYLE_VA, };
 
 FIXTURE_SETUP(interleave) { SET_UP(variant->style); }
 FIXTURE_TEARDOWN(interleave) { TEAR_DOWN(); }
-FIXTURE_SETUP(one) { SET_UP(STYLE_SET_MAP); }
-FIXTURE_TEARDOWN(one) { TEAR_DOWN(); }
+FIXTURE_SETUP(one_parent) { SET_UP(STYLE_SET_MAP); }
+FIXTURE_TEARDOWN(one_parent) { TEAR_DOWN(); }
 FIXTURE_SETUP(va) { SET_UP(STYLE_VA); }
 FIXTURE_TEARDOWN(va) { TEAR_DOWN(); }
 FIXTURE_SETUP(table) { SET_UP(variant->style); }
@@ -189,7 +189,7 @@ FIXTURE_TEARDOWN(table) { TEAR_DOWN(); }
 
 #define NOT_ON_C() do {							\
 	if (on_c_driver())						\
-		SKIP(return, "C waits for ever: item 5.11");		\
+		SKIP(return, "C waits for the close");		\
 } while (0)
 
 /* An owner with a running device that has maps and callbacks. */
@@ -418,7 +418,7 @@ TEST_F(interleave, open_beside_the_removal)
 }
 
 /* Removal waits for one op of an open, not for those of all address spaces. */
-TEST_F(one, removal_does_not_wait_for_the_whole_open)
+TEST_F(one_parent, removal_does_not_wait_for_the_whole_open)
 {
 	struct call opening, removal;
 	long maps;
@@ -537,7 +537,7 @@ static const struct beside serialised[] = {
 	{ "set_map", CALL_UPDATE, 0 },
 };
 
-TEST_F_TIMEOUT(one, one_op_at_a_time, 300)
+TEST_F_TIMEOUT(one_parent, one_op_at_a_time, 300)
 {
 	struct vhost_vring_state num = { .index = 0, .num = 32 };
 	volatile uint32_t *bell;
@@ -686,7 +686,7 @@ TEST_F_TIMEOUT(table, refused_tables_hold_no_more_than_a_table, 300)
 	long limit, files, i;
 
 	if (on_c_driver())
-		SKIP(return, "C differs: item 5.4, it holds nothing");
+		SKIP(return, "C differs: it defers no unpin");
 	limit = iotlb_limit();
 	ASSERT_LT(0, limit);
 	OWN();
@@ -710,7 +710,7 @@ TEST_F(va, dead_parent_keeps_no_files)
 	int i;
 
 	if (on_c_driver())
-		SKIP(return, "C differs: item 5.4, it ignores the failure");
+		SKIP(return, "C differs: it ignores that set_map failed");
 	ASSERT_NE(NULL, p);
 	OWN();
 	ASSERT_OK(iotlb_map(self->fd, 0x10000000, len, p));
@@ -810,7 +810,7 @@ TEST_F(va, what_was_left_in_a_space_is_taken_away)
 	int use;
 
 	if (on_c_driver())
-		SKIP(return, "C leaves it: item 5.3");
+		SKIP(return, "C leaves the 1:1 map");
 	for (use = 0; use < 2; use++) {
 		ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
 					       BACKEND(IOTLB_ASID)));
@@ -841,7 +841,7 @@ TEST_F(va, what_was_left_in_a_space_is_taken_away)
 }
 
 /* An inode that was opened before remembers the device: it must not find the one that is gone. */
-TEST_F(one, node_of_a_device_that_is_gone)
+TEST_F(one_parent, node_of_a_device_that_is_gone)
 {
 	char path[] = "/tmp/interleavings-XXXXXX/node";
 	struct stat st;
@@ -890,7 +890,7 @@ static int logged(int kmsg, const char *word)
 }
 
 /* The log says once why something was refused that an operator can change. */
-TEST_F(one, refusals_are_explained_once)
+TEST_F(one_parent, refusals_are_explained_once)
 {
 	long limit, i;
 	int kmsg;

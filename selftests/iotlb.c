@@ -108,7 +108,7 @@ TEST_F(iotlb, one_page_at_many_addresses)
 	EXPECT_OK(is_free(self->fd, self->iova, self->len, self->mem));
 }
 
-TEST_F(iotlb, h04_20_size_zero_update)
+TEST_F(iotlb, size_zero_update)
 {
 	/* Found by the core, which tells it as what it is. */
 	EXPECT_ERRNO(EINVAL, iotlb_map(self->fd, self->iova, 0, self->mem));
@@ -116,7 +116,7 @@ TEST_F(iotlb, h04_20_size_zero_update)
 				      0, self->mem, VHOST_ACCESS_RW));
 }
 
-TEST_F(iotlb, h04_20_size_zero_invalidate)
+TEST_F(iotlb, size_zero_invalidate)
 {
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 	/* Legal, and hits nothing that starts there. */
@@ -124,13 +124,13 @@ TEST_F(iotlb, h04_20_size_zero_invalidate)
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, self->mem));
 }
 
-TEST_F(iotlb, h04_20_size_zero_batch)
+TEST_F(iotlb, size_zero_batch)
 {
 	EXPECT_OK(iotlb_batch(self->fd, 0, true));
 	EXPECT_OK(iotlb_batch(self->fd, 0, false));
 }
 
-TEST_F(iotlb, h05_15_invalidate_everything)
+TEST_F(iotlb, invalidate_everything)
 {
 	int i;
 
@@ -150,21 +150,21 @@ TEST_F(iotlb, h05_15_invalidate_everything)
 	EXPECT_OK(iotlb_unmap(self->fd, self->iova, self->len));
 }
 
-TEST_F(iotlb, h04_14_invalidate_of_a_huge_range)
+TEST_F(iotlb, invalidate_of_a_huge_range)
 {
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 	EXPECT_OK(iotlb_unmap(self->fd, 0, 1ULL << 62));
 	EXPECT_OK(is_free(self->fd, self->iova, PAGE, self->mem));
 }
 
-TEST_F(iotlb, h05_14_wrapping_invalidate_spares_the_rest)
+TEST_F(iotlb, wrapping_invalidate_spares_the_rest)
 {
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 	EXPECT_OK(iotlb_unmap(self->fd, self->iova + 8 * PAGE, UINT64_MAX));
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, PAGE, self->mem));
 }
 
-TEST_F(iotlb, h05_14_partial_invalidate_removes_the_entry)
+TEST_F(iotlb, partial_invalidate_removes_the_entry)
 {
 	/* An entry spans what is contiguous in physical memory. */
 	char *p = contiguous_pages(shared_pages);
@@ -179,7 +179,7 @@ TEST_F(iotlb, h05_14_partial_invalidate_removes_the_entry)
 	EXPECT_OK(is_free(self->fd, self->iova, 2 * PAGE, p));
 }
 
-TEST_F(iotlb, h05_14_empty_and_wrapping_invalidate_inside_an_entry)
+TEST_F(iotlb, empty_and_wrapping_invalidate_inside_an_entry)
 {
 	static const uint64_t sizes[] = { 0, UINT64_MAX };
 	char *p = contiguous_pages(shared_pages);
@@ -194,13 +194,13 @@ TEST_F(iotlb, h05_14_empty_and_wrapping_invalidate_inside_an_entry)
 		EXPECT_OK(iotlb_unmap(self->fd, self->iova + PAGE, sizes[i]));
 		r = iotlb_map(self->fd, self->iova, 2 * PAGE, p);
 		/* C's range ends before it begins, and hits what lies around. */
-		C_MAY_DIFFER(r == 0, "item 5.14");
+		C_MAY_DIFFER(r == 0, "a wrapping range hits the entry around it");
 		EXPECT_EQ(-EFAULT, r);
 		EXPECT_OK(iotlb_unmap(self->fd, self->iova, 2 * PAGE));
 	}
 }
 
-TEST_F(iotlb, h04_25_wrapping_update)
+TEST_F(iotlb, wrapping_update)
 {
 	static const uint64_t sizes[] = {
 		UINT64_MAX, UINT64_MAX - PAGE + 1, 1ULL << 63,
@@ -279,7 +279,7 @@ TEST_F(iotlb, memory_without_access)
 				      self->iova, PAGE, p, VHOST_ACCESS_RO));
 }
 
-TEST_F(iotlb, h04_05_io_mapping)
+TEST_F(iotlb, update_over_an_io_mapping)
 {
 	unsigned long start = 0;
 	char line[256];
@@ -309,7 +309,7 @@ TEST_F(iotlb, h04_05_io_mapping)
  * User addresses: what is shared with a file is mapped, what is not is passed
  * over without an error, and QEMU depends on that.
  */
-TEST_F(iotlb, h04_12_unshared_memory_by_user_address)
+TEST_F(iotlb, unshared_memory_by_user_address)
 {
 	char *p = private_pages(PAGE);
 
@@ -332,7 +332,7 @@ TEST_F(iotlb, nothing_at_the_user_address)
 				       (void *)0x7ffffffff000));
 }
 
-TEST_F(iotlb, h05_06_hole_at_the_user_address)
+TEST_F(iotlb, hole_at_the_user_address)
 {
 	int r;
 
@@ -340,7 +340,7 @@ TEST_F(iotlb, h05_06_hole_at_the_user_address)
 		SKIP(return, "the parent maps by physical address");
 	ASSERT_EQ(0, munmap(self->mem, 2 * PAGE));
 	r = iotlb_map(self->fd, self->iova, 4 * PAGE, self->mem);
-	C_MAY_DIFFER(r == 0, "item 5.6");
+	C_MAY_DIFFER(r == 0, "it does not see the hole");
 	EXPECT_EQ(-EFAULT, r);
 	/* In the middle as well, and what came before it is undone. */
 	ASSERT_EQ(0, munmap(self->mem + 4 * PAGE, PAGE));
@@ -349,7 +349,7 @@ TEST_F(iotlb, h05_06_hole_at_the_user_address)
 	EXPECT_OK(is_free(self->fd, self->iova, 2 * PAGE, self->mem + 2 * PAGE));
 }
 
-TEST_F(iotlb, h05_06_permission_at_the_user_address)
+TEST_F(iotlb, permission_at_the_user_address)
 {
 	int r;
 
@@ -357,7 +357,7 @@ TEST_F(iotlb, h05_06_permission_at_the_user_address)
 		SKIP(return, "the parent maps by physical address");
 	ASSERT_EQ(0, mprotect(self->mem, self->len, PROT_READ));
 	r = iotlb_map(self->fd, self->iova, PAGE, self->mem);
-	C_MAY_DIFFER(r == 0, "item 5.6");
+	C_MAY_DIFFER(r == 0, "it does not check the permission");
 	EXPECT_EQ(-EFAULT, r);
 	EXPECT_OK(iotlb_v2(self->fd, 0, VHOST_IOTLB_UPDATE, self->iova, PAGE,
 			   self->mem, VHOST_ACCESS_RO));
@@ -404,14 +404,14 @@ TEST_F(iotlb, unknown_permissions)
 	}
 }
 
-TEST_F(iotlb, h05_07_page_offsets_differ)
+TEST_F(iotlb, page_offsets_differ)
 {
 	int r;
 
 	if (!parent_pins(self->fd, self->iova))
 		SKIP(return, "the parent maps by user address");
 	r = iotlb_map(self->fd, self->iova, PAGE, self->mem + 0x10);
-	C_MAY_DIFFER(r == 0, "item 5.7");
+	C_MAY_DIFFER(r == 0, "it does not compare page offsets");
 	EXPECT_EQ(-EFAULT, r);
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + 0x10, PAGE,
 				       self->mem));
@@ -478,7 +478,7 @@ static int iotlb_writev(int fd, const void *msg, size_t len)
 	return r == (ssize_t)len ? 0 : -EIO;
 }
 
-TEST_F(iotlb, h04_03_short_and_torn_messages)
+TEST_F(iotlb, short_and_torn_messages)
 {
 	struct vhost_msg_v2 m = {
 		.type = VHOST_IOTLB_MSG_V2,
@@ -584,7 +584,7 @@ TEST_F(iotlb, invalidate_of_an_untouched_address_space)
 	EXPECT_OK(iotlb_unmap(self->fd, 0, 0));
 }
 
-TEST_F(iotlb, h04_15_address_space_outlives_its_last_map)
+TEST_F(iotlb, address_space_outlives_its_last_map)
 {
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 	ASSERT_OK(iotlb_unmap(self->fd, self->iova, PAGE));
@@ -705,7 +705,7 @@ TEST_F(iotlb, batch_of_another_address_space)
 			   self->mem, VHOST_ACCESS_RW));
 }
 
-TEST_F(iotlb, h05_05_reset_ends_the_batch)
+TEST_F(iotlb, reset_ends_the_batch)
 {
 	int r;
 
@@ -718,7 +718,7 @@ TEST_F(iotlb, h05_05_reset_ends_the_batch)
 	/* Refused as long as a batch of address space 0 is on. */
 	r = iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, self->iova, PAGE,
 		     self->mem, VHOST_ACCESS_RW);
-	C_MAY_DIFFER(r == -EFAULT, "item 5.5");
+	C_MAY_DIFFER(r == -EFAULT, "the batch outlives the reset");
 	EXPECT_EQ(0, r);
 }
 

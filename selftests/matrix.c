@@ -400,7 +400,7 @@ TEST_F_TIMEOUT(matrix, what_the_parent_holds, TEST_S)
 		return;
 	}
 	spared = spares(&self->p);
-	C_MAY_DIFFER(self->row->c_leaves && spared == 1, "item 5.3");
+	C_MAY_DIFFER(self->row->c_leaves && spared == 1, "the 1:1 map stays");
 	EXPECT_EQ(0, spared);
 }
 
@@ -468,7 +468,7 @@ TEST_F_TIMEOUT(matrix, no_1_to_1_map, TEST_S)
 	if (!use_physical(p))
 		SKIP(return, "no huge page");
 	spared = spares(p);
-	C_MAY_DIFFER(!after(self->row, variant->event, variant->ack) && spared == 1, "item 5.3");
+	C_MAY_DIFFER(!after(self->row, variant->event, variant->ack) && spared == 1, "the 1:1 map stays");
 	EXPECT_EQ(0, spared);
 }
 

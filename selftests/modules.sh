@@ -75,7 +75,7 @@ try node_disappears test ! -e "$node"
 
 # The parent goes while one of its devices is open.
 if [ "$MODULES" = c ]; then
-	skip simulator_unloads_in_use "C waits for ever: item 5.11"
+	skip simulator_unloads_in_use "C waits for the close"
 else
 	add m1
 	hold "$(vhost_node m1)"

@@ -116,7 +116,7 @@ FIXTURE_TEARDOWN(dma_map) { TEAR_DOWN(); }
  * Pages that the device could still reach when nothing held them any more: the
  * parent looks whenever it forgets a range.
  */
-TEST_F(parent, h05_02_the_device_lets_go_before_the_pages)
+TEST_F(parent, unmapped_before_unpinned)
 {
 	int i;
 
@@ -132,11 +132,11 @@ TEST_F(parent, h05_02_the_device_lets_go_before_the_pages)
 	if (!on_c_driver())
 		EXPECT_EQ(0, TOLD("unpinned"));
 	CLOSE_NODE();
-	C_MAY_DIFFER(TOLD("unpinned") > 0, "item 5.2");
+	C_MAY_DIFFER(TOLD("unpinned") > 0, "it unpins before it unmaps");
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(parent, h05_02_a_batch_left_open_at_close)
+TEST_F(parent, batch_left_open_at_close)
 {
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
@@ -146,12 +146,12 @@ TEST_F(parent, h05_02_a_batch_left_open_at_close)
 	if (variant->style == STYLE_SET_MAP)
 		EXPECT_EQ(2, TOLD("ranges0"));
 	CLOSE_NODE();
-	C_MAY_DIFFER(TOLD("unpinned") > 0 || TOLD("ranges0") > 0, "item 5.2");
+	C_MAY_DIFFER(TOLD("unpinned") > 0 || TOLD("ranges0") > 0, "it unpins before it unmaps");
 	EXPECT_EQ(0, TOLD("unpinned"));
 	EXPECT_EQ(0, TOLD("ranges0"));
 }
 
-TEST_F(parent, h05_02_a_reset_that_cleans_maps)
+TEST_F(parent, pins_outlive_a_reset_that_cleans_maps)
 {
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
 	ASSERT_OK(set_status(self->fd, 0));
@@ -160,9 +160,9 @@ TEST_F(parent, h05_02_a_reset_that_cleans_maps)
 	EXPECT_EQ(1, pinned_self());
 }
 
-TEST_F(parent, h05_03_only_what_was_mapped_is_reachable)
+TEST_F(parent, only_what_was_mapped_is_reachable)
 {
-	C_MAY_DIFFER(TOLD("identity0") == 1, "item 5.3");
+	C_MAY_DIFFER(TOLD("identity0") == 1, "the 1:1 map stays");
 	EXPECT_EQ(0, TOLD("identity0"));
 	EXPECT_EQ(0, TOLD("identity1"));
 	EXPECT_EQ(0, TOLD("ranges0"));
@@ -181,13 +181,13 @@ TEST_F(parent, h05_03_only_what_was_mapped_is_reachable)
 	EXPECT_EQ(0, TOLD("ranges0"));
 }
 
-TEST_F(parent, h05_03_a_device_that_cannot_be_emptied_stays_off)
+TEST_F(parent, device_that_cannot_be_emptied_stays_off)
 {
 	const char *op = variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" : "fail_set_map";
 	char skip[64];
 	int after, tries;
 
-	NOT_TRIED_ON_C("item 5.3, it does not empty it");
+	NOT_TRIED_ON_C("it does not empty the address space");
 	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
 	snprintf(skip, sizeof(skip), "%s_after", op);
 	for (after = 0; after < 2; after++) {
@@ -233,7 +233,7 @@ TEST_F(parent, maps_persist_if_that_was_acknowledged)
 	EXPECT_NE('\0', after[0]);
 }
 
-TEST_F(parent, h05_04_failed_update_is_undone)
+TEST_F(parent, failed_update_is_undone)
 {
 	char before[1024], after[1024];
 	int lose;
@@ -270,13 +270,13 @@ static char *scattered_pages(char *mem, int pages)
 	return p;
 }
 
-TEST_F(dma_map, h05_04_failed_dma_map_undoes_the_update)
+TEST_F(dma_map, failed_dma_map_undoes_the_update)
 {
 	char *p;
 	int after;
 
 	/* It unpins before it unmaps, and not all. */
-	NOT_TRIED_ON_C("item 5.2, and pages stay pinned for good");
+	NOT_TRIED_ON_C("pages stay pinned for good");
 	p = scattered_pages(self->mem, PAGES);
 	ASSERT_NE(NULL, p);
 	for (after = 0; after <= PAGES; after++) {
@@ -294,11 +294,11 @@ TEST_F(dma_map, h05_04_failed_dma_map_undoes_the_update)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(dma_map, h05_04_undoing_that_fails_keeps_the_pins)
+TEST_F(dma_map, failed_undo_keeps_the_pins)
 {
 	char *p = scattered_pages(self->mem, PAGES);
 
-	NOT_TRIED_ON_C("item 5.4, and leaves the device its maps");
+	NOT_TRIED_ON_C("it leaves the device its maps");
 	ASSERT_NE(NULL, p);
 	ASSERT_OK(knob("fail_dma_map_after", 2));
 	ASSERT_OK(knob("fail_dma_map", 1));
@@ -313,12 +313,12 @@ TEST_F(dma_map, h05_04_undoing_that_fails_keeps_the_pins)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(set_map, h05_04_update_that_cannot_be_undone_is_retried)
+TEST_F(set_map, update_that_cannot_be_undone_is_retried)
 {
 	char before[1024], after[1024];
 	int lose;
 
-	NOT_TRIED_ON_C("item 5.4, it does not push again");
+	NOT_TRIED_ON_C("it does not push the table again");
 	for (lose = 0; lose < 2; lose++) {
 		ASSERT_OK(knob("lose_table", lose));
 		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
@@ -337,7 +337,7 @@ TEST_F(set_map, h05_04_update_that_cannot_be_undone_is_retried)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(parent, h05_04_failed_invalidate_keeps_entries_and_pins)
+TEST_F(parent, failed_invalidate_keeps_entries_and_pins)
 {
 	char before[1024], after[1024];
 	int r;
@@ -348,7 +348,7 @@ TEST_F(parent, h05_04_failed_invalidate_keeps_entries_and_pins)
 	ASSERT_OK(knob(variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" :
 		       "fail_set_map", 1));
 	r = unmap_page(self->fd, self->iova, 0);
-	C_MAY_DIFFER(r == 0 && pinned_self() == 1, "item 5.4");
+	C_MAY_DIFFER(r == 0 && pinned_self() == 1, "it ignores that the map failed");
 	EXPECT_EQ(-EFAULT, r);
 	EXPECT_EQ(2, pinned_self());
 	MAPS(after);
@@ -361,11 +361,11 @@ TEST_F(parent, h05_04_failed_invalidate_keeps_entries_and_pins)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(set_map, h05_04_invalidate_that_loses_the_table)
+TEST_F(set_map, invalidate_that_loses_the_table)
 {
 	char before[1024], after[1024];
 
-	NOT_TRIED_ON_C("item 5.4, it ignores the failure");
+	NOT_TRIED_ON_C("it ignores that set_map failed");
 	ASSERT_OK(knob("lose_table", 1));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
@@ -382,7 +382,7 @@ TEST_F(set_map, h05_04_invalidate_that_loses_the_table)
 	EXPECT_EQ(2, pinned_self());
 }
 
-TEST_F(set_map, h05_04_failed_batch_end_is_retried)
+TEST_F(set_map, failed_batch_end_is_retried)
 {
 	int lose, r;
 
@@ -395,7 +395,7 @@ TEST_F(set_map, h05_04_failed_batch_end_is_retried)
 		ASSERT_OK(map_page(self->fd, self->iova, self->mem, 2));
 		ASSERT_OK(knob("fail_set_map", 1));
 		r = iotlb_batch(self->fd, 0, false);
-		C_MAY_DIFFER(r == 0, "item 5.4");
+		C_MAY_DIFFER(r == 0, "it ignores that the map failed");
 		EXPECT_EQ(-EFAULT, r);
 		/* The new entries, and the old pins beside theirs. */
 		EXPECT_EQ(3, pinned_self());
@@ -410,9 +410,9 @@ TEST_F(set_map, h05_04_failed_batch_end_is_retried)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(set_map, h05_03_no_table_is_pushed_while_a_space_is_exposed)
+TEST_F(set_map, no_table_is_pushed_while_a_space_is_identity_mapped)
 {
-	NOT_TRIED_ON_C("item 5.3, it does not empty it");
+	NOT_TRIED_ON_C("it does not empty the address space");
 	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_BATCH) |
 				       BACKEND(IOTLB_ASID)));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
@@ -437,9 +437,9 @@ TEST_F(set_map, h05_03_no_table_is_pushed_while_a_space_is_exposed)
 	EXPECT_EQ(0, TOLD("unpinned"));
 }
 
-TEST_F(set_map, h05_04_stale_table_is_pushed_by_a_reset)
+TEST_F(set_map, stale_table_is_pushed_by_a_reset)
 {
-	NOT_TRIED_ON_C("item 5.4, it does not push again");
+	NOT_TRIED_ON_C("it does not push the table again");
 	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
 				       BACKEND(IOTLB_PERSIST)));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
@@ -453,11 +453,11 @@ TEST_F(set_map, h05_04_stale_table_is_pushed_by_a_reset)
 }
 
 /* It cannot unmap, perhaps for want of memory, but it can forget. */
-TEST_F(parent, h05_04_reset_map_does_where_unmapping_fails)
+TEST_F(parent, reset_map_does_where_unmapping_fails)
 {
 	const char *op = variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" : "fail_set_map";
 
-	NOT_TRIED_ON_C("item 5.4, it gives the pages back");
+	NOT_TRIED_ON_C("it gives the pages back");
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 0));
 	ASSERT_OK(map_page(self->fd, self->iova, self->mem, 1));
 	ASSERT_OK(knob(op, -1));
@@ -468,14 +468,14 @@ TEST_F(parent, h05_04_reset_map_does_where_unmapping_fails)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-TEST_F(parent, h05_04_pages_leak_if_the_parent_keeps_them)
+TEST_F(parent, pages_leak_if_the_parent_keeps_them)
 {
 	const char *op = variant->style == STYLE_DMA_MAP ? "fail_dma_unmap" : "fail_set_map";
 	int kmsg, warnings = 0;
 	char line[1024];
 	ssize_t n;
 
-	NOT_TRIED_ON_C("item 5.4, it gives the pages back");
+	NOT_TRIED_ON_C("it gives the pages back");
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_LE(0, kmsg);
 	ASSERT_LE(0, lseek(kmsg, 0, SEEK_END));
@@ -502,7 +502,7 @@ TEST_F(parent, h05_04_pages_leak_if_the_parent_keeps_them)
 	self->leaked = 2;
 }
 
-TEST_F(parent, h04_07_open_that_fails_leaves_nothing)
+TEST_F(parent, open_that_fails_leaves_nothing)
 {
 	static const char *const ops[][2] = {
 		{ "fail_reset", "fail_reset" },
@@ -555,7 +555,7 @@ TEST_F(parent, failed_reset_is_reported)
 	EXPECT_EQ(0, TOLD("ranges0"));
 }
 
-TEST_F(parent, h04_08_config_eventfd_is_dropped_at_close)
+TEST_F(parent, config_eventfd_is_dropped_at_close)
 {
 	struct pollfd p = { .events = POLLIN };
 
@@ -571,7 +571,7 @@ TEST_F(parent, h04_08_config_eventfd_is_dropped_at_close)
 	close(p.fd);
 }
 
-TEST_F(parent, h05_16_callbacks_are_taken_back)
+TEST_F(parent, callbacks_are_taken_back)
 {
 	int call = eventfd(0, EFD_NONBLOCK);
 
@@ -581,7 +581,7 @@ TEST_F(parent, h05_16_callbacks_are_taken_back)
 	EXPECT_EQ(1, TOLD("trigger0"));
 	EXPECT_EQ(1, TOLD("config_callback"));
 	CLOSE_NODE();
-	C_MAY_DIFFER(TOLD("callback0") == 1, "item 5.16");
+	C_MAY_DIFFER(TOLD("callback0") == 1, "it leaves its callbacks");
 	EXPECT_EQ(0, TOLD("callback0"));
 	EXPECT_EQ(0, TOLD("trigger0"));
 	EXPECT_EQ(0, TOLD("config_callback"));
@@ -591,7 +591,7 @@ TEST_F(parent, h05_16_callbacks_are_taken_back)
  * A parent copies the callback while its interrupt handler looks at it, so it must not change
  * between none and some while interrupts come.
  */
-TEST_F(parent, h05_01_callback_stays_while_running)
+TEST_F(parent, callback_stays_while_running)
 {
 	int call = eventfd(0, EFD_NONBLOCK), none = -1;
 
@@ -602,7 +602,7 @@ TEST_F(parent, h05_01_callback_stays_while_running)
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, 0, none));
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SET_CONFIG_CALL, &none));
 	EXPECT_EQ(0, TOLD("trigger0"));
-	C_MAY_DIFFER(TOLD("callback0") == 0, "item 5.1");
+	C_MAY_DIFFER(TOLD("callback0") == 0, "the callback goes with the eventfd");
 	EXPECT_EQ(1, TOLD("callback0"));
 	EXPECT_EQ(1, TOLD("config_callback"));
 	/* One that was never given is not given for nothing. */
@@ -614,7 +614,7 @@ TEST_F(parent, h05_01_callback_stays_while_running)
 	EXPECT_EQ(0, TOLD("config_callback"));
 }
 
-TEST_F(parent, h04_06_doorbell_fault)
+TEST_F(parent, doorbell_fault)
 {
 	volatile uint32_t *bell = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);
 
@@ -632,7 +632,7 @@ TEST_F(parent, h04_06_doorbell_fault)
 	munmap((void *)bell, PAGE);
 }
 
-TEST_F(parent, h05_11_doorbell_after_the_removal)
+TEST_F(parent, doorbell_after_removal)
 {
 	volatile uint32_t *bell;
 
@@ -648,7 +648,7 @@ TEST_F(parent, h05_11_doorbell_after_the_removal)
 }
 
 /* A kick that comes out of a callback: in interrupt context, under its locks. */
-TEST_F(parent, h05_13_kick_inside_a_callback)
+TEST_F(parent, kick_inside_a_callback)
 {
 	int both = eventfd(0, EFD_NONBLOCK), mode, i;
 
@@ -731,23 +731,23 @@ static long swap_under_calls(int fd, int mode)
 	return swaps;
 }
 
-TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_an_interrupt, 3600)
+TEST_F_TIMEOUT(parent, call_swapped_under_an_interrupt, 3600)
 {
 	EXPECT_LT(0, swap_under_calls(self->fd, CALL_HARDIRQ));
 }
 
-TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_its_trigger, 3600)
+TEST_F_TIMEOUT(parent, call_swapped_under_its_trigger, 3600)
 {
 	EXPECT_LT(0, swap_under_calls(self->fd, CALL_TRIGGER));
 }
 
-TEST_F_TIMEOUT(parent, h05_01_call_swapped_under_a_worker, 3600)
+TEST_F_TIMEOUT(parent, call_swapped_under_a_worker, 3600)
 {
 	EXPECT_LT(0, swap_under_calls(self->fd, CALL_WORKER));
 }
 
 /* The parent calls all the while that the file is closed and opened. */
-TEST_F_TIMEOUT(parent, h04_08_closed_under_calls, 300)
+TEST_F_TIMEOUT(parent, closed_while_the_parent_calls, 300)
 {
 	int mode, i;
 
@@ -787,7 +787,7 @@ FIXTURE_TEARDOWN(probe)
 }
 
 /* A device that the driver does not take: refused, and nothing freed twice. */
-TEST_F_TIMEOUT(probe, h04_17_refused_probe, 300)
+TEST_F_TIMEOUT(probe, refused_probe, 300)
 {
 	char node[NODE_LEN];
 	int i;
@@ -829,13 +829,13 @@ static void *open_on(void *arg)
 }
 
 /* Who opens the node the moment it appears finds all of it there. */
-TEST_F_TIMEOUT(probe, h05_12_opened_as_soon_as_it_is_there, 300)
+TEST_F_TIMEOUT(probe, opened_as_soon_as_it_is_there, 300)
 {
 	struct opener o = {};
 	pthread_t t;
 	int i;
 
-	NOT_TRIED_ON_C("item 5.12, the kernel crashes");
+	NOT_TRIED_ON_C("the kernel crashes");
 	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, o.node));
 	ASSERT_OK(nl_del(NAME));
 	ASSERT_EQ(0, pthread_create(&t, NULL, open_on, &o));

@@ -131,7 +131,7 @@ TEST_F(pin, huge_page)
 	EXPECT_EQ(0, pinned_self());
 }
 
-TEST_F(pin, h04_02_partial_failure_unpins)
+TEST_F(pin, partial_failure_unpins)
 {
 	OWN();
 	/* The last page, one in the middle, the first. */
@@ -152,7 +152,7 @@ TEST_F(pin, h04_02_partial_failure_unpins)
 	EXPECT_EQ(2, pinned_self());
 }
 
-TEST_F(pin, h04_01_overlap_pins_nothing)
+TEST_F(pin, overlap_pins_nothing)
 {
 	OWN();
 	ASSERT_OK(iotlb_map(self->fd, self->iova + 8 * PAGE, PAGE, self->mem));
@@ -178,7 +178,7 @@ TEST_F_TIMEOUT(pin, full_table_unpins, 600)
 	EXPECT_EQ(0, pinned_self());
 }
 
-TEST_F(pin, h05_14_partial_invalidate_unpins_the_entry)
+TEST_F(pin, partial_invalidate_unpins_the_entry)
 {
 	char *p = contiguous_pages(private_pages);
 
@@ -213,7 +213,7 @@ TEST_F(pin, reset_keeps_pins)
 	EXPECT_EQ(0, pinned_self());
 }
 
-TEST_F(pin, h04_13_close_unpins)
+TEST_F(pin, close_unpins)
 {
 	OWN();
 	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
@@ -223,7 +223,7 @@ TEST_F(pin, h04_13_close_unpins)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-TEST_F(pin, h04_13_close_in_a_batch_unpins)
+TEST_F(pin, close_in_a_batch_unpins)
 {
 	OWN();
 	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
@@ -236,7 +236,7 @@ TEST_F(pin, h04_13_close_in_a_batch_unpins)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-TEST_F(pin, h04_13_all_address_spaces_unpin)
+TEST_F(pin, all_address_spaces_unpin)
 {
 	uint32_t asid;
 
@@ -278,7 +278,7 @@ static pid_t mapping_child(int fd, uint64_t iova, size_t len, char *mem)
 	return pid;
 }
 
-TEST_F(pin, h04_13_kill_unpins)
+TEST_F(pin, kill_unpins)
 {
 	pid_t pid = mapping_child(self->fd, self->iova, self->len, self->mem);
 
@@ -296,7 +296,7 @@ TEST_F(pin, h04_13_kill_unpins)
 	EXPECT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
 }
 
-TEST_F(pin, h04_13_file_outlives_its_owner)
+TEST_F(pin, file_outlives_its_owner)
 {
 	pid_t pid = mapping_child(self->fd, self->iova, self->len, self->mem);
 
@@ -498,7 +498,7 @@ TEST_F(pin, memlock_limit_changes_under_a_guest)
 	EXPECT_EQ(GUEST_PAGES, pinned_self());
 }
 
-TEST_F(pin, h05_04_remap_in_a_batch_fits_the_limit)
+TEST_F(pin, remap_in_a_batch_fits_the_limit)
 {
 	int i;
 
@@ -517,14 +517,14 @@ TEST_F(pin, h05_04_remap_in_a_batch_fits_the_limit)
 	EXPECT_EQ(PAGES, pinned_self());
 }
 
-TEST_F(pin, h05_10_cap_ipc_lock_exempts)
+TEST_F(pin, cap_ipc_lock_exempts)
 {
 	int r;
 
 	ASSERT_OK(limit_memlock(PAGES / 2));
 	OWN();
 	r = iotlb_map(self->fd, self->iova, self->len, self->mem);
-	C_MAY_DIFFER(r == -EFAULT, "item 5.10");
+	C_MAY_DIFFER(r == -EFAULT, "CAP_IPC_LOCK does not exempt");
 	EXPECT_EQ(0, r);
 	/* Exempt, and counted all the same. */
 	EXPECT_EQ(PAGES, pinned_self());

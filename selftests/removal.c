@@ -3,7 +3,7 @@
  * A device that goes away: `vdpa dev del` and unbinding, with the file closed
  * and with it open. The device is one of the test's own, made on MGMTDEV.
  *
- * With the file open the C driver waits for ever (item 5.11), so nothing of
+ * With the file open the C driver waits for ever, so nothing of
  * that is tried on it.
  */
 #include <linux/userfaultfd.h>
@@ -125,7 +125,7 @@ static int check_gone(int fd)
 	return 0;
 }
 
-TEST_F(removal, h05_11_open)
+TEST_F(removal, with_the_file_open)
 {
 	C_WAITS();
 	OPEN_NODE();
@@ -135,7 +135,7 @@ TEST_F(removal, h05_11_open)
 	self->fd = -1;
 }
 
-TEST_F(removal, h05_11_mapped)
+TEST_F(removal, with_memory_mapped)
 {
 	C_WAITS();
 	OPEN_NODE();
@@ -149,7 +149,7 @@ TEST_F(removal, h05_11_mapped)
 	EXPECT_OK(check_gone(self->fd));
 }
 
-TEST_F(removal, h05_11_running)
+TEST_F(removal, while_running)
 {
 	struct nic *nic = &self->nic;
 	int err = eventfd(0, EFD_NONBLOCK), config = eventfd(0, EFD_NONBLOCK);
@@ -180,7 +180,7 @@ TEST_F(removal, h05_11_running)
 	EXPECT_OK(check_gone(self->fd));
 }
 
-TEST_F(removal, h05_11_batch)
+TEST_F(removal, in_an_open_batch)
 {
 	C_WAITS();
 	OPEN_NODE();
@@ -209,7 +209,7 @@ static void *kick_on(void *arg)
 	return NULL;
 }
 
-TEST_F(removal, h05_11_under_load)
+TEST_F(removal, under_load)
 {
 	struct nic *nic = &self->nic;
 	int i;
@@ -241,7 +241,7 @@ TEST_F(removal, h05_11_under_load)
 	}
 }
 
-TEST_F(removal, h05_11_beside_everything)
+TEST_F(removal, beside_everything)
 {
 	char *mem = shared_pages(WORKER_MEM);
 	int i;
@@ -267,7 +267,7 @@ TEST_F(removal, h05_11_beside_everything)
 	}
 }
 
-TEST_F(removal, h05_11_successor)
+TEST_F(removal, successor_is_another_device)
 {
 	int second;
 
@@ -296,7 +296,7 @@ TEST_F(removal, unbind_and_bind)
 	EXPECT_EQ(0, get_status(self->fd));
 }
 
-TEST_F(removal, h05_11_unbind_while_open)
+TEST_F(removal, unbind_while_open)
 {
 	int second;
 
@@ -464,7 +464,7 @@ FIXTURE_TEARDOWN(stuck)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-TEST_F(stuck, h05_11_removal_does_not_wait)
+TEST_F(stuck, removal_does_not_wait)
 {
 	EXPECT_EQ(0, del_device());
 	if (variant->cmd != 1)
@@ -480,7 +480,7 @@ TEST_F(stuck, h05_11_removal_does_not_wait)
 	self->fd = -1;
 }
 
-TEST_F(stuck, h05_11_close_is_not_needed)
+TEST_F(stuck, close_is_not_needed)
 {
 	/* A device of the same name can be made, used and removed meanwhile. */
 	char node[NODE_LEN];

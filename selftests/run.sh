@@ -16,7 +16,7 @@
 #   BATCH=0|1		simulators: dma_map, or set_map (default)
 #   ENTRIES=N		simulators: no more than N entries an address space
 #   ENDINGS_STRIDE=N	endings runs every Nth of its cells (61); tools/endings.sh runs all
-#   TEST_ARGS=...	passed to each binary, e.g. "-t h04_20_size_zero"
+#   TEST_ARGS=...	passed to each binary, e.g. "-t size_zero_update"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift

@@ -137,7 +137,7 @@ FIXTURE_SETUP(sim_faults)
 	if (!parent || strncmp(parent, "rust_vdpasim_", 13))
 		SKIP(return, "no simulator of ours: it has no knobs");
 	/* It does not hear of all errors: see deviations. */
-	NOT_TRIED_ON_C("item 5.4");
+	NOT_TRIED_ON_C("it ignores that set_map failed");
 	self->disk = strstr(parent, "blk");
 	module = self->disk ? "rust_vdpa_sim_blk" : "rust_vdpa_sim_net";
 	snprintf(self->dir, sizeof(self->dir), "/sys/kernel/debug/%s/%s", module, NAME);

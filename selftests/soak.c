@@ -317,7 +317,7 @@ static int remove_by_del(void)
 	return nl_del(NAME);
 }
 
-TEST_F_TIMEOUT(soak, h05_11_removed_under_load, 7200)
+TEST_F_TIMEOUT(soak, removed_under_load, 7200)
 {
 	int rounds = env_long("SOAK_ROUNDS", 12), i, line;
 	double longest = 0, began = now();
@@ -344,7 +344,7 @@ static int remove_by_unbind(void)
 	return write_file(DRIVERS "vhost_vdpa/unbind", NAME);
 }
 
-TEST_F_TIMEOUT(soak, h05_11_unbound_under_load, 7200)
+TEST_F_TIMEOUT(soak, unbound_under_load, 7200)
 {
 	int rounds = env_long("SOAK_REBINDS", 4), i, line, fd;
 	char node[NODE_LEN];
@@ -379,7 +379,7 @@ static int remove_by_override(void)
 	return r ?: write_file("/sys/bus/vdpa/drivers_probe", NAME);
 }
 
-TEST_F_TIMEOUT(soak, h05_11_overridden_under_load, 7200)
+TEST_F_TIMEOUT(soak, overridden_under_load, 7200)
 {
 	int rounds = env_long("SOAK_REBINDS", 4), i, line, fd;
 	char node[NODE_LEN], target[256];

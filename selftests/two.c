@@ -8,14 +8,14 @@
 
 static const char *const names[] = { "selftest_a", "selftest_b" };
 
-FIXTURE(two) {
+FIXTURE(two_devices) {
 	int fd[2];
 	struct vdpa_caps caps;
 	char *mem;
 	long system;
 };
 
-FIXTURE_SETUP(two)
+FIXTURE_SETUP(two_devices)
 {
 	int i;
 
@@ -37,7 +37,7 @@ FIXTURE_SETUP(two)
 	ASSERT_OK(vdpa_get_caps(self->fd[0], &self->caps));
 }
 
-FIXTURE_TEARDOWN(two)
+FIXTURE_TEARDOWN(two_devices)
 {
 	int i;
 
@@ -50,7 +50,7 @@ FIXTURE_TEARDOWN(two)
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 
-TEST_F(two, independent)
+TEST_F(two_devices, independent)
 {
 	uint64_t iova = self->caps.iova;
 
@@ -63,7 +63,7 @@ TEST_F(two, independent)
 	EXPECT_EQ(STATUS_ACK, get_status(self->fd[0]));
 }
 
-TEST_F(two, each_pins_and_charges)
+TEST_F(two_devices, each_pins_and_charges)
 {
 	uint64_t iova = self->caps.iova;
 
@@ -99,7 +99,7 @@ static void *map_at_once(void *arg)
 	return NULL;
 }
 
-TEST_F(two, h05_10_memlock_is_checked_and_charged_at_once)
+TEST_F(two_devices, memlock_is_checked_and_charged_at_once)
 {
 	pthread_barrier_t start;
 	int round, over = 0, none = 0, i;
@@ -136,7 +136,7 @@ TEST_F(two, h05_10_memlock_is_checked_and_charged_at_once)
 	}
 	/* A race: C need not lose it. */
 	if (over && on_c_driver())
-		C_DIFFERS("item 5.10");
+		C_DIFFERS("memlock is checked before it is charged");
 	else
 		EXPECT_EQ(0, over);
 	/* Nor may each keep the other out by charging what it then gives back. */

@@ -7,8 +7,7 @@
  * DRIVER is rust or c (default: whichever module is loaded). A test that C fails for a
  * known reason says so with C_MAY_DIFFER(); a C without that fault passes it.
  *
- * Tests are called h04_NN_... after bug NN of those once fixed in the C driver,
- * h05_NN_... after those still open in it, as the project numbers them.
+ * Documentation/testing.rst has a table from faults of the C driver to the tests that hold them.
  */
 #ifndef VDPA_TEST_H
 #define VDPA_TEST_H
@@ -77,11 +76,11 @@
  * The C driver did here what it is known to do wrong: end the test as an expected
  * failure, unless something else has failed. Not for a C that does it right.
  */
-#define C_DIFFERS(item) do {						\
+#define C_DIFFERS(what) do {						\
 	if (_metadata->exit_code != KSFT_FAIL) {			\
 		snprintf(_metadata->results->reason,			\
 			 sizeof(_metadata->results->reason),		\
-			 "C differs: %s (" C_SEEN ")", item);		\
+			 "C differs: %s (" C_SEEN ")", what);		\
 		_metadata->exit_code = KSFT_XFAIL;			\
 	}								\
 } while (0)
@@ -90,23 +89,23 @@
  * End the test as an expected failure if the C driver is WRONG in the way it is known to
  * be. A C that has been fixed goes on, and passes or fails as this driver does.
  */
-#define C_MAY_DIFFER(wrong, item) do {					\
+#define C_MAY_DIFFER(wrong, what) do {					\
 	if (on_c_driver() && (wrong)) {					\
-		C_DIFFERS(item);					\
+		C_DIFFERS(what);					\
 		return;							\
 	}								\
 } while (0)
 
 /* What cannot be tried on C, because it harms the machine: its versions are named. */
-#define NOT_TRIED_ON_C(item) do {					\
+#define NOT_TRIED_ON_C(what) do {					\
 	if (on_c_driver())						\
-		SKIP(return, "C differs: " item " (" C_SEEN ")");	\
+		SKIP(return, "C differs: " what " (" C_SEEN ")");	\
 } while (0)
 
 /* Removal with the file open: C waits for the close. */
 #define C_WAITS() do {							\
 	if (on_c_driver())						\
-		SKIP(return, "C waits for ever: item 5.11 (" C_SEEN ")"); \
+		SKIP(return, "C waits for the close (" C_SEEN ")"); \
 } while (0)
 
 static inline bool on_c_driver(void)

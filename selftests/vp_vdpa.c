@@ -432,7 +432,7 @@ TEST_F(vp, doorbells_are_one_page_each)
 	EXPECT_EQ(VIRTIO_BLK_S_OK, blk_wait(b, 0, b->q[0].call, WAIT_MS));
 }
 
-TEST_F(vp, h04_05_update_over_a_doorbell)
+TEST_F(vp, update_over_a_doorbell)
 {
 	void *p = mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, self->fd, 0);
 
@@ -583,7 +583,7 @@ TEST_F(vp, maps_survive_a_reset)
 	EXPECT_EQ((AREA + DATA_LEN) / PAGE, pinned_self());
 }
 
-TEST_F(vp, h04_16_nothing_is_left_to_the_next_owner)
+TEST_F(vp, nothing_is_left_to_the_next_owner)
 {
 	struct blk *b = &self->b;
 
@@ -633,7 +633,7 @@ static void *swap_calls(void *arg)
 }
 
 /* Interrupts come while the callback is given, taken away and replaced. */
-TEST_F(vp, h05_01_call_swapped_under_interrupts)
+TEST_F(vp, call_swapped_under_interrupts)
 {
 	struct blk *b = &self->b;
 	struct swapper s = { .b = b, .other = eventfd(0, EFD_NONBLOCK) };
@@ -641,7 +641,7 @@ TEST_F(vp, h05_01_call_swapped_under_interrupts)
 	int i;
 
 	/* It uses the eventfd after it was freed. */
-	NOT_TRIED_ON_C("item 5.1");
+	NOT_TRIED_ON_C("the eventfd is used after it was freed");
 	ASSERT_OK(blk_start(b, WITH_BOTH, WITH_BOTH));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, swap_calls, &s));
 	for (i = 0; i < 1000; i++) {
@@ -738,7 +738,7 @@ FIXTURE_TEARDOWN(bypass)
 		EXPECT_EQ(1, s_.live_at_del);				\
 } while (0)
 
-TEST_F(bypass, h04_10_from_driver_ok_to_reset)
+TEST_F(bypass, from_driver_ok_to_reset)
 {
 	struct blk *b = &self->b;
 	int round;
@@ -762,7 +762,7 @@ TEST_F(bypass, h04_10_from_driver_ok_to_reset)
 	EXPECT_WATCHED(self->watch[2], 0, 0, 0);
 }
 
-TEST_F(bypass, h04_10_not_without_a_call_eventfd)
+TEST_F(bypass, not_without_a_call_eventfd)
 {
 	struct blk *b = &self->b;
 
@@ -775,7 +775,7 @@ TEST_F(bypass, h04_10_not_without_a_call_eventfd)
 	EXPECT_WATCHED(self->watch[2], 0, 0, 0);
 }
 
-TEST_F(bypass, h04_10_follows_the_call_eventfd)
+TEST_F(bypass, follows_the_call_eventfd)
 {
 	struct blk *b = &self->b;
 	int other = eventfd(0, EFD_NONBLOCK), w = watch(other), irq;
@@ -807,7 +807,7 @@ TEST_F(bypass, h04_10_follows_the_call_eventfd)
 	close(other);
 }
 
-TEST_F(bypass, h04_10_refused_eventfd_leaves_the_old_one)
+TEST_F(bypass, refused_eventfd_leaves_the_old_one)
 {
 	struct blk *b = &self->b;
 
@@ -818,7 +818,7 @@ TEST_F(bypass, h04_10_refused_eventfd_leaves_the_old_one)
 	EXPECT_WATCHED(self->watch[0], 1, 1, 0);
 }
 
-TEST_F(bypass, h04_10_close)
+TEST_F(bypass, ends_at_close)
 {
 	ASSERT_OK(blk_start(&self->b, WITH_BOTH, WITH_BOTH));
 	EXPECT_WATCHED(self->watch[0], 1, 1, 0);
@@ -828,7 +828,7 @@ TEST_F(bypass, h04_10_close)
 	EXPECT_WATCHED(self->watch[1], 0, 1, 1);
 }
 
-TEST_F(bypass, h05_11_removal)
+TEST_F(bypass, ends_at_removal)
 {
 	C_WAITS();
 	ASSERT_OK(blk_start(&self->b, WITH_BOTH, WITH_BOTH));
@@ -1001,7 +1001,7 @@ FIXTURE_TEARDOWN(gone)
 	EXPECT_EQ(-1, vector_count("config"));
 }
 
-TEST_F(gone, h05_11_doorbells_become_a_dummy)
+TEST_F(gone, doorbells_become_a_dummy)
 {
 	struct blk *b = &self->b, second;
 	uint16_t used;
@@ -1076,7 +1076,7 @@ static void *ring_on(void *arg)
 	return NULL;
 }
 
-TEST_F(gone, h05_11_while_it_is_rung)
+TEST_F(gone, while_the_doorbell_is_rung)
 {
 	struct blk *b = &self->b;
 	struct ringer ringer = { .b = b };
@@ -1172,7 +1172,7 @@ TEST_F(vp, to_virtio_vdpa_and_back)
 	}
 }
 
-TEST_F(vp, h05_11_to_virtio_vdpa_while_open)
+TEST_F(vp, to_virtio_vdpa_while_open)
 {
 	struct blk *b = &self->b;
 	int fd;

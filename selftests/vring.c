@@ -76,7 +76,7 @@ TEST_F(vring, faults)
 }
 
 /* The index is readable, what follows is not. */
-TEST_F(vring, h04_03_torn_argument)
+TEST_F(vring, torn_argument)
 {
 	uint32_t *index = (uint32_t *)(self->guard + PAGE) - 1;
 	int i;
@@ -99,7 +99,7 @@ TEST_F(vring, h04_03_torn_argument)
 	}
 }
 
-TEST_F(vring, h04_24_num)
+TEST_F(vring, num_bounds)
 {
 	uint32_t max = self->caps.num_max, num;
 	uint32_t q;
@@ -131,7 +131,7 @@ TEST_F(vring, num_max_after_reset)
 	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_NUM, 0, max));
 }
 
-TEST_F(vring, h05_08_num_while_running)
+TEST_F(vring, num_while_running)
 {
 	int r;
 
@@ -139,7 +139,7 @@ TEST_F(vring, h05_08_num_while_running)
 	ASSERT_OK(negotiate(self->fd));
 	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
 	r = vring_state(self->fd, VHOST_SET_VRING_NUM, 0, 16);
-	C_MAY_DIFFER(r == 0, "item 5.8");
+	C_MAY_DIFFER(r == 0, "the size of a running queue changes");
 	EXPECT_EQ(-EBUSY, r);
 	ASSERT_OK(set_status(self->fd, 0));
 	EXPECT_OK(vring_state(self->fd, VHOST_SET_VRING_NUM, 0, 16));
@@ -201,7 +201,7 @@ TEST_F(vring, base_is_kept)
 	EXPECT_EQ(0x1234, vring_get(self->fd, VHOST_GET_VRING_BASE, 0));
 }
 
-TEST_F(vring, h04_19_packed_base)
+TEST_F(vring, packed_base)
 {
 	uint64_t packed = FEATURE(VIRTIO_F_RING_PACKED);
 
@@ -225,7 +225,7 @@ TEST_F(vring, get_base_to_read_only_memory)
 	EXPECT_ERRNO(EFAULT, vioctl(self->fd, VHOST_GET_VRING_BASE, s));
 }
 
-TEST_F(vring, h04_23_addr_and_base_while_running)
+TEST_F(vring, addr_and_base_while_running)
 {
 	struct vhost_vring_addr a = { .flags = 2 };
 
@@ -265,7 +265,7 @@ TEST_F(vring, addr_and_base_while_suspended)
 	EXPECT_ERRNO(EINVAL, vring_state(self->fd, VHOST_SET_VRING_BASE, 0, 0));
 }
 
-TEST_F(vring, h04_09_bad_eventfds)
+TEST_F(vring, bad_eventfds)
 {
 	static const unsigned long cmds[] = {
 		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
@@ -329,7 +329,7 @@ TEST_F(vring, enable)
 	}
 }
 
-TEST_F(vring, h04_21_size)
+TEST_F(vring, get_vring_size)
 {
 	int r = vring_get(self->fd, VHOST_VDPA_GET_VRING_SIZE, 0);
 
@@ -340,7 +340,7 @@ TEST_F(vring, h04_21_size)
 	EXPECT_GE(self->caps.num_max, r);
 }
 
-TEST_F(vring, h04_22_group)
+TEST_F(vring, get_vring_group)
 {
 	uint32_t q;
 
@@ -354,7 +354,7 @@ TEST_F(vring, h04_22_group)
 	}
 }
 
-TEST_F(vring, h04_22_desc_group)
+TEST_F(vring, get_desc_group)
 {
 	int r = vring_get(self->fd, VHOST_VDPA_GET_VRING_DESC_GROUP, 0);
 
@@ -367,7 +367,7 @@ TEST_F(vring, h04_22_desc_group)
 	}
 }
 
-TEST_F(vring, h04_22_group_asid)
+TEST_F(vring, set_group_asid)
 {
 	uint32_t nas = self->caps.nas, ngroups = self->caps.ngroups, g;
 	int have = vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, 0, 0);

@@ -44,7 +44,7 @@ for p; do
 	calls)
 		for t in ${CALLS:-an_interrupt its_trigger a_worker}; do
 			SOAK_SECONDS=$CALL_SECONDS part "calls under $t" /cache/selftests/parent \
-				-r "parent.set_map.h05_01_call_swapped_under_$t"
+				-r "parent.set_map.call_swapped_under_$t"
 		done ;;
 	faults)	part faults /cache/selftests/faults $TEST_ARGS ;;
 	*)	vm_die "soak: no part $p" ;;
