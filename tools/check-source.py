@@ -5,7 +5,11 @@
     check-source.py unsafe FILE...   no `unsafe` and no `bindings::` outside abstractions/, whose
                                      crates forbid them; a SAFETY comment for each one inside
     check-source.py spdx FILE...     a licence line at the top of every file
+    check-source.py tests FILE...    every test that a page among the files names, ``FIXTURE.TEST`` or
+                                     ``SUITE.TEST``, is in a source among them; each row of a table
+                                     with a column "tests" names one
 """
+import fnmatch
 import re
 import sys
 
@@ -69,14 +73,51 @@ def complaints_spdx(path, text):
         yield 1, 'no SPDX-License-Identifier: GPL-2.0 in the first three lines'
 
 
+# ``name.name``, with variants and wildcards, but not a file's name.
+TEST_NAME = re.compile(r'``([a-z0-9_]+(?:\.[a-z0-9_*]+)+)(?<!\.[ch])(?<!\.(?:rs|sh|py|ko|md))(?<!\.rst)``')
+
+
+def tests_of(path, text):
+    """The names of the tests that a source defines, those with variants also without."""
+    if path.endswith('.rs'):
+        for suite, body in re.findall(r'#\[kunit_tests\((\w+)\)\]\n(.*?)(?=#\[kunit_tests|\Z)', text, re.S):
+            yield from (f'{suite}.{test}' for test in re.findall(r'#\[test\]\s*fn (\w+)', body))
+    elif path.endswith('.c'):
+        variants = re.findall(r'^FIXTURE_VARIANT_ADD\((\w+), (\w+)\)', text, re.M)
+        yield from (f'{fixture}.{variant}' for fixture, variant in variants)
+        for fixture, test in re.findall(r'^TEST_F(?:_\w+)?\((\w+), (\w+)', text, re.M):
+            yield f'{fixture}.{test}'
+            yield from (f'{f}.{variant}.{test}' for f, variant in variants if f == fixture)
+
+
+def complaints_tests(tests):
+    """The rule for a page, given the tests that there are."""
+    def rule(path, text):
+        if not path.endswith('.rst'):
+            return
+        for found in TEST_NAME.finditer(text):
+            # Variants may be made by a macro.
+            if not fnmatch.filter(tests, found[1].replace('.*.', '.')):
+                yield text.count('\n', 0, found.start()) + 1, f'no test is called {found[1]}'
+        for table in re.finditer(r'^   \* - .*\n(?:     - .*\n)*     - tests\n((?:   .*\n)+)', text, re.M):
+            for row in re.finditer(r'^   \* - (?:.*\n(?!   \* ))*.*', table[1], re.M):
+                if not TEST_NAME.search(row[0]):
+                    yield text.count('\n', 0, table.start(1) + row.start()) + 1, 'a row without a test'
+    return rule
+
+
 def main():
-    rule = {'unsafe': complaints_unsafe, 'spdx': complaints_spdx}[sys.argv[1]]
-    found = 0
+    texts = {}
     for path in sys.argv[2:]:
         with open(path, encoding='utf-8', errors='replace') as file:
-            for number, what in rule(path, file.read()):
-                print(f'{path}:{number}: {what}')
-                found += 1
+            texts[path] = file.read()
+    tests = [t for path, text in texts.items() for t in tests_of(path, text)]
+    rule = {'unsafe': complaints_unsafe, 'spdx': complaints_spdx, 'tests': complaints_tests(tests)}[sys.argv[1]]
+    found = 0
+    for path, text in texts.items():
+        for number, what in rule(path, text):
+            print(f'{path}:{number}: {what}')
+            found += 1
     sys.exit(1 if found else 0)
 
 

@@ -26,16 +26,9 @@ try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 try "rustfmt" tools/build.sh fmtcheck
 try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
 try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
-named() { # named PREFIX LAST: a test for each fault of Documentation/testing.rst
-	local n missing=0
-	for n in $(seq -w 01 "$2"); do
-		grep -rqE "^TEST.*[ (]$1_${n}_" selftests/*.c || { echo "no test $1_$n"; missing=1; }
-		grep -q "^$1_$n " Documentation/testing.rst || { echo "$1_$n is not documented"; missing=1; }
-	done
-	return $missing
-}
-try "each fault that C's driver once had has a test named after it" named h04 25
-try "each fault that it still has has one too" named h05 16
+mapfile -t named < <(sources .rst .c .rs)
+try "each test that the pages name exists, and each fault in their table has one" \
+	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py tests "$@"' sh "${named[@]}"
 
 splats_found() { # splats_found TEXT: in a log that ends with it
 	local log rc
