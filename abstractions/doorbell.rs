@@ -103,10 +103,11 @@ impl Fault {
     fn insert(&self, pfn: u64) -> FaultResult {
         // SAFETY: Valid for the duration of the fault.
         let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: As above.
+        // SAFETY: Valid for the duration of the fault; nobody writes to the address.
         let address = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.address };
         let address = address & !(PAGE_SIZE as c_ulong - 1);
-        // SAFETY: `install` made this a map of bare page frames.
+        // SAFETY: `vmf_insert_pfn()` wants the fault handler of a VMA of page frames that is not copied on
+        // write: a `Fault` exists in that handler only, of VMAs that `install` set up, which are shared.
         FaultResult(unsafe { bindings::vmf_insert_pfn(vma, address, pfn as c_ulong) })
     }
 
@@ -147,7 +148,7 @@ pub struct Mapping(NonNull<bindings::address_space>);
 
 // SAFETY: An address space has locks of its own and is not tied to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: As above.
+// SAFETY: A shared reference allows `zap`, and `unmap_mapping_range()` takes the mapping's own lock.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -201,7 +202,7 @@ impl<T: Doorbells> VmOps<T> {
         let vma = unsafe { (*vmf.as_ptr()).__bindgen_anon_1.vma };
         // SAFETY: The VMA holds its file.
         let file = unsafe { (*vma).vm_file };
-        // SAFETY: As above.
+        // SAFETY: The VMA holds its file, whose private data was set in `open` and stays until `release`.
         let private = unsafe { (*file).private_data };
         // SAFETY: Only files whose private data is a `T` install this table, and it lives as long
         // as the file.

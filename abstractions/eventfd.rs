@@ -158,7 +158,7 @@ impl CallSlot {
             Source::Config => {
                 // C gives the parent no trigger for config changes.
                 cb.trigger = core::ptr::null_mut();
-                // SAFETY: As above.
+                // SAFETY: The slot is pinned and outlives the registration; there is no trigger.
                 unsafe { dev.set_config_cb(&mut cb) }
             }
         }

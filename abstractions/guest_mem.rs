@@ -322,7 +322,8 @@ impl<'a> GuestMemory<'a> {
             let (place, len) = self.locate(iova, from.len(), WRITE)?;
             let (now, rest) = from.split_at_checked(len).ok_or(EFAULT)?;
             match place {
-                // SAFETY: As in `read`.
+                // SAFETY: By the invariant `locate` gives memory that is valid for writes of `len` bytes, and
+                // `now` has `len`. `memcpy()` is C's, to which races with the guest do no harm.
                 Place::Kernel(ptr) => unsafe {
                     bindings::memcpy(ptr.as_ptr().cast(), now.as_ptr().cast(), len);
                 },

@@ -22,7 +22,7 @@ use kernel::{
 
 /// The address space of the calling process; `None` in a kernel thread.
 pub fn current_mm() -> Option<ARef<Mm>> {
-    // SAFETY: Has no requirements.
+    // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
     let mm = NonNull::new(unsafe { bindings::rvv_current_mm() })?;
     // SAFETY: `current->mm` is valid for the duration of the call.
     Some(ARef::from(unsafe { Mm::from_raw(mm.as_ptr()) }))
@@ -30,7 +30,7 @@ pub fn current_mm() -> Option<ARef<Mm>> {
 
 /// Whether the calling process owns `mm`.
 pub fn is_current_mm(mm: &Mm) -> bool {
-    // SAFETY: Has no requirements.
+    // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
     mm.as_raw() == unsafe { bindings::rvv_current_mm() }
 }
 
@@ -55,10 +55,10 @@ impl Charge {
         let sum = unsafe { bindings::rvv_mm_pinned_add(mm.as_raw(), signed) };
         // INVARIANT: Just counted.
         let charge = Self { mm, pages };
-        // SAFETY: Has no requirements.
+        // SAFETY: Reads a limit of `current`, which has its `signal_struct` for as long as it runs.
         let limit = unsafe { bindings::rvv_rlimit_memlock() } >> PAGE_SHIFT;
         if u64::try_from(sum).map_or(true, |sum| sum > limit as u64)
-            // SAFETY: Has no requirements.
+            // SAFETY: `capable()` wants a capability that exists, and looks at `current` only.
             && !unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
         {
             return Err(ENOMEM);

@@ -28,7 +28,7 @@ pub struct Map {
 
 // SAFETY: A value. Nothing here follows the pointer; who does vouches for what is behind it.
 unsafe impl Send for Map {}
-// SAFETY: As above.
+// SAFETY: A value without interior mutability: shared references only copy its fields.
 unsafe impl Sync for Map {}
 
 impl Map {
@@ -109,7 +109,7 @@ impl Iotlb {
 
     /// The number of ranges that fit.
     pub fn limit(&self) -> u32 {
-        // SAFETY: As in `len`.
+        // SAFETY: Initialised by the invariant; nobody writes while there is a `&self`.
         unsafe { (*self.as_raw()).limit }
     }
 
@@ -118,7 +118,7 @@ impl Iotlb {
         let next = if start > last {
             core::ptr::null_mut()
         } else {
-            // SAFETY: Initialised by the invariant.
+            // SAFETY: Initialised by the invariant, and nobody changes the tree while there is a `&self`.
             unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) }
         };
         Iter {
@@ -152,7 +152,8 @@ impl Iterator for Iter<'_> {
         let node = unsafe { map.as_ref() };
         let found = Map::from_node(node);
         let (start, last) = (self.start, self.last);
-        // SAFETY: As above; the C function follows links of the same tree.
+        // SAFETY: The C function follows links from a node of a tree; by the borrow of `_iotlb` the node
+        // is in it and the tree does not change.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), start, last) };
         Some(found)
     }
@@ -182,9 +183,10 @@ impl Taking<'_> {
         f(&map)?;
         let (start, last) = (self.start, self.last);
         // INVARIANT: The one behind it; nodes stay where they are when others go.
-        // SAFETY: As above.
+        // SAFETY: By the invariant a node of this IOTLB's tree, which nobody else changes.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
-        // SAFETY: As above; the node is not used any more.
+        // SAFETY: By the invariant a node of this IOTLB, which nobody else uses; `next` no longer is this
+        // one, and `map` is a copy.
         unsafe { bindings::vhost_iotlb_map_free(self.iotlb.as_raw(), found.as_ptr()) };
         Ok(Some(map))
     }
@@ -194,10 +196,10 @@ impl Taking<'_> {
     pub fn detach(&mut self) -> Option<Detached> {
         let found = NonNull::new(self.next)?;
         let (start, last) = (self.start, self.last);
-        // INVARIANT: As in `next_if`.
+        // INVARIANT: The one behind it; nodes stay where they are when others go.
         // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
-        // SAFETY: As above.
+        // SAFETY: By the invariant a node of this IOTLB, of which we are the only user.
         unsafe { bindings::rvv_iotlb_detach(self.iotlb.as_raw(), found.as_ptr()) };
         // INVARIANT: It is in no IOTLB now.
         Some(Detached(found))
@@ -274,7 +276,7 @@ impl DetachedRanges {
         let node = range.into_raw();
         // SAFETY: The range is ours.
         let link = unsafe { &raw mut (*node).link };
-        // SAFETY: As above, and in no IOTLB's list.
+        // SAFETY: The range is ours, and in no IOTLB's list, to which its link would belong.
         unsafe { (*link).next = self.head };
         // INVARIANT: The range leads to those that were there.
         self.head = link;
@@ -323,7 +325,7 @@ unsafe impl Sync for OwnedIotlb {}
 impl OwnedIotlb {
     /// An empty IOTLB for at most `limit` ranges. Once full, adding fails with `ENOSPC`.
     pub fn new(limit: u32) -> Result<Self> {
-        // SAFETY: Has no requirements.
+        // SAFETY: The function takes no pointers; it returns memory that it initialised, or null.
         let ptr = unsafe { bindings::vhost_iotlb_alloc(limit, 0) };
         // INVARIANT: Fresh from `vhost_iotlb_alloc()`.
         Ok(Self(NonNull::new(ptr.cast()).ok_or(ENOMEM)?))

@@ -95,9 +95,9 @@ impl<T: Management> ManagementDevice<T> {
                 bindings::virtio_device_id::default(),
             ]),
             raw <- Opaque::try_ffi_init(|slot: *mut bindings::vdpa_mgmt_dev| {
-                // SAFETY: The fields above are initialised.
+                // SAFETY: `device` is above `raw`, and fields are initialised in order.
                 let device = unsafe { &(*this.as_ptr()).device }.as_raw();
-                // SAFETY: As above.
+                // SAFETY: `ids` is above `raw`, and fields are initialised in order.
                 let ids = unsafe { &(*this.as_ptr()).ids }.get();
                 let raw = bindings::vdpa_mgmt_dev {
                     device,

@@ -55,9 +55,9 @@ pub(super) unsafe fn drop_data<T>(vdev: *mut bindings::vdpa_device) {
     if unsafe { !(*this).ready } {
         return;
     }
-    // SAFETY: As above.
+    // SAFETY: The caller vouches that this is a container which nobody else uses.
     unsafe { (*this).ready = false };
-    // SAFETY: As above.
+    // SAFETY: The caller vouches that this is a container: the field is inside of the allocation.
     let data = unsafe { &raw mut (*this).data };
     // SAFETY: By the invariant it is initialised, and by the caller's word not in use.
     unsafe { core::ptr::drop_in_place(data.cast::<T>()) };
@@ -191,7 +191,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         // stays unset and nothing is dropped.
         unsafe { compat::raw_try_init(data.cast::<T>(), init) }?;
         // INVARIANT: It was just initialised.
-        // SAFETY: As above.
+        // SAFETY: `this` is as large as a container, and ours alone until it is registered.
         unsafe { (*this).ready = true };
 
         // SAFETY: The device is ours alone until it is registered.
@@ -202,7 +202,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         } else {
             hardware
         };
-        // SAFETY: As above.
+        // SAFETY: The device is ours alone until it is registered.
         unsafe { (*vdev).vmap.dma_dev = dma_dev };
 
         // SAFETY: The device is complete, and by the invariant the lock of the bus is held.

@@ -283,7 +283,8 @@ impl<T: VdpaConfigOps> OpTable<T> {
     thunk! {
         /// Calls [`VdpaConfigOps::set_config_cb`].
         fn set_config_cb(this, cb: *mut bindings::vdpa_callback) {
-            // SAFETY: As in `set_vq_cb`.
+            // SAFETY: The driver gives a valid struct, and keeps its content callable until it
+            // is replaced.
             this.set_config_cb(unsafe { Callback::from_raw(cb) })
         }
     }
@@ -374,7 +375,8 @@ impl<T: VdpaConfigOps> OpTable<T> {
             let (buf, len) = (buf.cast::<u8>(), len as usize);
             // SAFETY: The driver gives a buffer of `len` bytes.
             unsafe { buf.write_bytes(0, len) };
-            // SAFETY: As above, and now it is initialised.
+            // SAFETY: The driver gives a buffer of `len` bytes that is this op's alone until it returns; it
+            // was just initialised.
             let buf = unsafe { core::slice::from_raw_parts_mut(buf, len) };
             this.get_config(offset as usize, buf)
         }

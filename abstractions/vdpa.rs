@@ -463,7 +463,7 @@ impl Device {
     ///
     /// # Safety
     ///
-    /// As for `set_vq_cb`.
+    /// `cb` must stay callable until another callback is registered or the device is gone.
     pub(super) unsafe fn set_config_cb(&self, cb: &mut bindings::vdpa_callback) {
         op!(self.set_config_cb(cb) else ())
     }
@@ -512,7 +512,7 @@ impl VqState {
                 used: state.last_used_idx() | state.last_used_counter() << 15,
             }
         } else {
-            // SAFETY: As above.
+            // SAFETY: Plain integers on both sides of the union, and zeroed before the op.
             Self::Split(unsafe { raw.__bindgen_anon_1.split.avail_index })
         }
     }

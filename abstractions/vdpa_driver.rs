@@ -92,11 +92,11 @@ impl<T: Driver> Registration<T> {
             raw <- Opaque::try_ffi_init(|slot: *mut bindings::vdpa_driver| {
                 // SAFETY: The slot is ours to write, and zero is a valid driver.
                 unsafe { slot.write_bytes(0, 1) };
-                // SAFETY: As above.
+                // SAFETY: The slot is ours until it is registered; the name is static.
                 unsafe { (*slot).driver.name = T::NAME.as_char_ptr() };
-                // SAFETY: As above.
+                // SAFETY: The slot is ours until it is registered.
                 unsafe { (*slot).probe = Some(Self::probe) };
-                // SAFETY: As above.
+                // SAFETY: The slot is ours until it is registered.
                 unsafe { (*slot).remove = Some(Self::remove) };
                 // SAFETY: The driver is pinned, and unregistered before it is freed.
                 to_result(unsafe { bindings::__vdpa_register_driver(slot, module.as_ptr()) })
@@ -166,11 +166,12 @@ impl<T: Driver> Registration<T> {
     unsafe extern "C" fn remove(raw: *mut bindings::vdpa_device) {
         // SAFETY: The driver data of a device that we are bound to is what `probe` set.
         let bound = unsafe { bindings::rvv_vdpa_get_drvdata(raw) };
-        // SAFETY: As above; this is the only place that takes it back.
+        // SAFETY: `probe` made the pointer of a box. The bus calls `remove` once for each device that was
+        // bound, and this is the only place that takes it back.
         let bound: KBox<Bound<T>> = unsafe { KBox::from_raw(bound.cast()) };
         // SAFETY: The bus calls this with the device that we were bound to.
         bound.remove(unsafe { vdpa::Device::from_raw(raw) });
-        // SAFETY: As above.
+        // SAFETY: The driver data of a device is ours until the bus has unbound it, after this call.
         unsafe { bindings::rvv_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
     }
 }

@@ -80,7 +80,7 @@ impl<T: Backend> Dev<T> {
         for i in 0..n {
             // SAFETY: `i` is below the capacity; the memory is zeroed, which is a valid queue.
             let vq = unsafe { vqs.as_mut_ptr().add(i) };
-            // SAFETY: As above.
+            // SAFETY: `vq` is a zeroed queue inside of the allocation, which nobody else has yet.
             unsafe { (*vq).handle_kick = Some(Self::handle_kick) };
             ptrs.push(vq, GFP_KERNEL)?;
         }
@@ -147,7 +147,7 @@ impl<T: Backend> Dev<T> {
     fn lock(&self) -> DevGuard {
         // SAFETY: `raw` is initialised.
         let lock = unsafe { &raw mut (*self.raw.get()).mutex };
-        // SAFETY: As above.
+        // SAFETY: `vhost_dev_init()` initialised the mutex, which lives as long as `self`.
         unsafe { bindings::rvv_mutex_lock(lock) };
         DevGuard(lock)
     }
@@ -194,7 +194,8 @@ impl<T: Backend> PinnedDrop for Dev<T> {
         // No kick may come in while the data goes.
         // SAFETY: `raw` is initialised, and nobody else has a reference to it.
         unsafe { bindings::vhost_dev_stop(self.raw.get()) };
-        // SAFETY: As above.
+        // SAFETY: `raw` is initialised and was just stopped, nobody else has a reference to it, and this
+        // happens once: it puts the eventfds that the queues hold.
         unsafe { bindings::vhost_dev_cleanup(self.raw.get()) };
     }
 }

@@ -93,11 +93,11 @@ impl<T: Run> Worker<T> {
                 work <- Opaque::ffi_init(|slot: *mut bindings::kthread_work| {
                     // SAFETY: The slot is ours to write.
                     unsafe { slot.write(bindings::kthread_work::default()) };
-                    // SAFETY: As above.
+                    // SAFETY: The field is inside of the slot.
                     let node = unsafe { &raw mut (*slot).node };
-                    // SAFETY: As above; an empty list points to itself.
+                    // SAFETY: The node is ours to write, and does not move: an empty list points to itself.
                     unsafe { bindings::INIT_LIST_HEAD(node) };
-                    // SAFETY: As above.
+                    // SAFETY: The slot is ours to write.
                     unsafe { (*slot).func = Some(Self::run) };
                 }),
                 target,
@@ -117,7 +117,7 @@ impl<T: Run> Worker<T> {
         })?;
         // SAFETY: The thread was just created.
         let sleeper = unsafe { (*thread).task };
-        // SAFETY: As above; it waits for its first wake-up.
+        // SAFETY: The task lives until `kthread_destroy_worker()`; it waits for its first wake-up.
         unsafe { bindings::wake_up_process(sleeper) };
         let thread = NonNull::new(thread).ok_or(ENOMEM)?;
         if let Some(work) = NonNull::new(task.work.get()) {
@@ -155,7 +155,8 @@ impl<T: Run> Worker<T> {
         if task.target.run() == Again::Yes {
             // SAFETY: The item was queued on a thread, which is the current one.
             let thread = unsafe { (*work).worker };
-            // SAFETY: As above; while the item is being cancelled this does nothing.
+            // SAFETY: This thread runs, and nobody but it handles the item, which lives until the thread has
+            // ended; while the item is being cancelled this does nothing.
             unsafe { bindings::kthread_queue_work(thread, work) };
         }
     }
