@@ -5,7 +5,7 @@
 //! One `key value` pair a line. Counters start with the device; peaks are of the last or current
 //! open of the file, the sums of what each address space had at most.
 
-use crate::{iotlb::Mapped, Node};
+use crate::{iotlb::Mapped, VhostVdpa};
 use kernel::{
     debugfs, fmt,
     prelude::*,
@@ -172,13 +172,13 @@ impl Stats {
 
 /// The debugfs files of a device; gone when dropped.
 pub(crate) struct Files {
-    _state: Pin<KBox<debugfs::File<Arc<Node>>>>,
+    _state: Pin<KBox<debugfs::File<Arc<VhostVdpa>>>>,
     _dir: debugfs::Dir,
 }
 
 impl Files {
     /// Creates `vhost-vdpa-N/` in `dir`.
-    pub(crate) fn new(dir: &debugfs::Dir, minor: i32, node: &Arc<Node>) -> Result<Self> {
+    pub(crate) fn new(dir: &debugfs::Dir, minor: i32, node: &Arc<VhostVdpa>) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("vhost-vdpa-{minor}"))?;
         let dir = dir.subdir(&name);
         let state = KBox::pin_init(
@@ -203,7 +203,7 @@ fn show_device(dev: &Device, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Writes the `state` file.
-fn show(node: &Arc<Node>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show(node: &Arc<VhostVdpa>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let stats = &node.stats;
     let mut state = node.state.lock();
     match state.enter() {

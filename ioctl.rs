@@ -3,7 +3,7 @@
 //! The file operations: one function per ioctl, and mmap.
 //!
 //! The order of checks is part of the ABI: what C checks first is checked first here. Arguments are
-//! copied from userspace before [`Node::state`] is taken and results after it was dropped; each
+//! copied from userspace before [`VhostVdpa::state`] is taken and results after it was dropped; each
 //! argument is copied once. No check comes after a change.
 //!
 //! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
@@ -11,7 +11,7 @@
 use crate::{
     backend_features::{self, Capabilities},
     uapi::*,
-    Node, OpenFile, Session, State,
+    OpenFile, Session, State, VhostVdpa,
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -41,9 +41,9 @@ fn is_unknown(e: Error) -> bool {
 impl chardev::File for OpenFile {
     const MODULE: &'static ThisModule = vdpa_bus_driver::this_module!();
 
-    type Node = Node;
+    type Node = VhostVdpa;
 
-    fn open(node: Arc<Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
+    fn open(node: Arc<VhostVdpa>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
         node.present()?;
         if node.opened.xchg(true, Full) {
             return Err(EBUSY);
@@ -208,7 +208,7 @@ impl State {
     }
 }
 
-impl Node {
+impl VhostVdpa {
     /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
     fn present(&self) -> Result {
         self.state.is_open().then_some(()).ok_or(ENODEV)
@@ -268,7 +268,8 @@ impl Node {
         let done = if status == 0 {
             self.reset(state, &dev)
         } else {
-            self.conceal(state, &dev).map(|()| dev.set_status(status))
+            self.clear_identity_map(state, &dev)
+                .map(|()| dev.set_status(status))
         };
         if starts && done.is_ok() {
             state.suspended = false;

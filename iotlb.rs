@@ -97,7 +97,7 @@ impl<'a> Target<'a> {
 
     /// Has the parent forget its maps for its default one; whether it did. Maps of the platform's IOMMU
     /// are not the parent's to forget.
-    fn forget(&self, asid: u32) -> bool {
+    fn reset_map(&self, asid: u32) -> bool {
         self.style != MapStyle::Platform
             && self.dev.has_reset_map()
             && self.dev.reset_map(asid).is_ok()
@@ -196,7 +196,7 @@ impl AddressSpace {
 
     /// Checks that `[start, last]` may be mapped. Errors: `EINVAL` outside of what the device allows,
     /// `EEXIST` where any of it is mapped.
-    pub(crate) fn admit(&self, target: &Target<'_>, (start, last): (u64, u64)) -> Result {
+    pub(crate) fn check_range(&self, target: &Target<'_>, (start, last): (u64, u64)) -> Result {
         if !target.range.holds(start, last) {
             return Err(EINVAL);
         }
@@ -209,7 +209,7 @@ impl AddressSpace {
     /// Adds mappings, all of which lie in `[start, last]`; all of them or none.
     ///
     /// In a batch a parent that takes whole tables is not told before the batch ends. Errors: those of
-    /// `admit`, `ENOSPC`, `ENOMEM`, or the parent's.
+    /// `check_range`, `ENOSPC`, `ENOMEM`, or the parent's.
     pub(crate) fn insert(
         &mut self,
         target: &Target<'_>,
@@ -217,12 +217,12 @@ impl AddressSpace {
         maps: &mut Mappings,
         batch: bool,
     ) -> Result {
-        self.admit(target, (start, last))?;
+        self.check_range(target, (start, last))?;
         if maps.len() > self.room() {
             return Err(ENOSPC);
         }
         if maps.is_empty() {
-            return if batch { Ok(()) } else { self.settle(target) };
+            return if batch { Ok(()) } else { self.sync_map(target) };
         }
         self.bound_held(target)?;
         let asid = self.asid;
@@ -233,11 +233,11 @@ impl AddressSpace {
             if target.whole_table() {
                 // The device has not seen these; what was held before stays held.
                 let mark = self.table.held();
-                self.table.hold(start, last);
+                self.table.defer_unpin(start, last);
                 self.table.drop_held(mark);
             } else {
                 // What the parent refuses to give back stays in the space, and so pinned.
-                let _ = self.withdraw(target, start, last);
+                let _ = self.unmap_range(target, start, last);
             }
             return inserted;
         }
@@ -250,7 +250,7 @@ impl AddressSpace {
         }
         let pushed = self.push(target);
         if pushed.is_err() {
-            self.table.hold(start, last);
+            self.table.defer_unpin(start, last);
             // The table as it was; if that fails too, the pins stay held.
             let _ = self.push(target);
         }
@@ -268,16 +268,16 @@ impl AddressSpace {
         batch: bool,
     ) -> Result<u64> {
         if !target.whole_table() {
-            return self.withdraw(target, start, last);
+            return self.unmap_range(target, start, last);
         }
         self.bound_held(target)?;
         let mark = self.table.held();
-        self.table.hold(start, last);
+        self.table.defer_unpin(start, last);
         let n = self.table.held().saturating_sub(mark);
         self.dirty = true;
         if !batch {
             if let Err(e) = self.push(target) {
-                self.table.put_back(mark);
+                self.table.restore(mark);
                 return Err(e);
             }
         }
@@ -293,7 +293,7 @@ impl AddressSpace {
     }
 
     /// Removes mappings one by one from a device that is told of each.
-    fn withdraw(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
+    fn unmap_range(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
         let asid = self.asid;
         // The device first, then the memory.
         self.table
@@ -326,7 +326,7 @@ impl AddressSpace {
     /// Pushes the table if the last push failed, or if a batch was cut short.
     ///
     /// Messages that change the table push it anyway; this is for those that do not.
-    pub(crate) fn settle(&mut self, target: &Target<'_>) -> Result {
+    pub(crate) fn sync_map(&mut self, target: &Target<'_>) -> Result {
         if self.stale || self.dirty {
             self.push(target)
         } else {
@@ -336,7 +336,7 @@ impl AddressSpace {
 
     /// After the device was kept from everything: ranges and pins of the table stay, as in C, but
     /// nothing is held any more.
-    pub(crate) fn forgotten_by_device(&mut self) {
+    pub(crate) fn mark_unmapped(&mut self) {
         self.dirty = false;
         self.stale = false;
         self.reachable = false;
@@ -353,11 +353,11 @@ impl AddressSpace {
     pub(crate) fn release(mut self, target: &Target<'_>, empty: &Iotlb, at_rest: bool) -> Released {
         let unmapped = match target.style {
             _ if !self.reachable => Ok(()),
-            MapStyle::Platform => self.withdraw(target, 0, u64::MAX).map(|_| ()),
+            MapStyle::Platform => self.unmap_range(target, 0, u64::MAX).map(|_| ()),
             MapStyle::SetMap | MapStyle::DmaMap => target.unmap_all(self.asid, empty),
         };
-        if unmapped.is_ok() || (at_rest && target.forget(self.asid)) {
-            self.table.give_back_all();
+        if unmapped.is_ok() || (at_rest && target.reset_map(self.asid)) {
+            self.table.release_all();
             return Released {
                 unmapped: true,
                 leaked: 0,
@@ -366,7 +366,7 @@ impl AddressSpace {
         let mut leaked = 0u64;
         if !target.whole_table() {
             // What it gives back one by one need not be leaked.
-            while self.withdraw(target, 0, u64::MAX).is_err() {
+            while self.unmap_range(target, 0, u64::MAX).is_err() {
                 // The first that is left is the one that it refused.
                 leaked = leaked.wrapping_add(self.table.leak_first());
             }

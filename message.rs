@@ -2,9 +2,9 @@
 
 //! IOTLB messages: how userspace maps its memory for the device.
 //!
-//! An `UPDATE` pins (or looks up) all of its memory without [`Node::state`](crate::Node), and then adds
-//! all of it or nothing. A parent that takes whole tables gets one table a message,
-//! or one a batch. As in C, userspace is told `EFAULT` of whatever went wrong
+//! An `UPDATE` pins (or looks up) all of its memory without
+//! [`VhostVdpa::state`](crate::VhostVdpa), and then adds all of it or nothing. A parent that takes
+//! whole tables gets one table a message, or one a batch. As in C, userspace is told `EFAULT` of whatever went wrong
 //! with a message that could be read.
 //!
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
@@ -13,7 +13,7 @@ use crate::{
     debug::Counts,
     iotlb::{AddressSpace, Target},
     uapi::*,
-    Node, State,
+    State, VhostVdpa,
 };
 use kernel::{
     mm::Mm,
@@ -143,7 +143,7 @@ fn new_space<'a>(
     Ok(entry.insert(space, RBTreeNodeReservation::new(GFP_KERNEL)?))
 }
 
-impl Node {
+impl VhostVdpa {
     /// Handles one message; the number of bytes it took.
     ///
     /// Errors: `EINVAL` for what is no message or cannot be read whole, `EFAULT` where handling it failed.
@@ -180,13 +180,13 @@ impl Node {
     ) -> Result<R> {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
-        if state.exposed {
+        if state.identity_mapped {
             // What is refused changes nothing.
             state.check_owner()?;
             if asid >= create && state.spaces.get(&asid).is_none() {
                 return Err(EINVAL);
             }
-            self.conceal(state, &dev)?;
+            self.clear_identity_map(state, &dev)?;
         }
         f(state.check(&dev, asid, create)?)
     }
@@ -216,7 +216,7 @@ impl Node {
             // A table that the parent refuses may be just what this batch is to mend: whether it did
             // is for `BATCH_END` to say.
             if work.batch.is_none() {
-                let _ = work.space.settle(&work.target);
+                let _ = work.space.sync_map(&work.target);
             }
             *work.batch = Some(asid);
             Ok(())
@@ -226,7 +226,7 @@ impl Node {
     fn batch_end(&self, asid: u32) -> Result {
         self.with_space(asid, 0, |work| match work.batch.take() {
             Some(_) => work.space.push(&work.target),
-            None => work.space.settle(&work.target),
+            None => work.space.sync_map(&work.target),
         })
         .inspect_err(|e| {
             if *e == ENOSPC {
@@ -279,7 +279,7 @@ impl Node {
     fn pin(&self, asid: u32, update: &Update, maps: &mut Mappings) -> Result {
         let (mm, room) = self.prepare(asid, update)?;
         let npages = update.size >> PAGE_SHIFT;
-        maps.paid_by(match Charge::new(mm.clone(), npages) {
+        maps.set_charge(match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,
             Err(e) => {
                 // Pins of ranges that the batch removed count until the device has let go of
@@ -311,7 +311,7 @@ impl Node {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
-        space.admit(&target, (update.iova, update.last))?;
+        space.check_range(&target, (update.iova, update.last))?;
         // The caller is the owner, as was checked.
         Ok((gup::current_mm().ok_or(EPERM)?, space.room()))
     }

@@ -8,7 +8,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `vhost_vdpa.rs` | module, [`Node`]: probe, open, release, removal, reset |
+//! | `vhost_vdpa.rs` | module, [`VhostVdpa`]: probe, open, release, removal, reset |
 //! | `ioctl.rs` | one function per ioctl |
 //! | `message.rs` | IOTLB messages: pinning, mapping, batches |
 //! | `iotlb.rs` | address spaces and who owns the memory in them |
@@ -24,7 +24,7 @@
 //! 1. `device_lock` of the vdpa device and vdpa core's locks (around probe and removal).
 //! 2. vhost core's mutexes (around vhost core's own ioctls, over user copies; and around all of
 //!    `VHOST_SET_OWNER`). Removal takes none of them.
-//! 3. [`Node::state`]: the only way to the device, so parents see one op at a time; never held over
+//! 3. [`VhostVdpa::state`]: the only way to the device, so parents see one op at a time; never held over
 //!    user copies or page faults, so that removal, which takes it, waits for parents only.
 //! 4. The gate ([`vdpa_bus_driver::gate`]): SRCU; inside it the device is there.
 //! 5. The parent's own locks.
@@ -35,7 +35,7 @@
 //!
 //! # Who ends what a file set up
 //!
-//! [`Node::stop`], once. [`State::active`] says that there is something to end. `close()` ends it
+//! [`VhostVdpa::stop`], once. [`State::active`] says that there is something to end. `close()` ends it
 //! if it passes the gate; if the gate is shut, removal has ended it or will, because it shuts the
 //! gate before it takes the state's lock.
 
@@ -78,7 +78,7 @@ use vdpa_bus_driver::{
 };
 
 module! {
-    type: VhostVdpa,
+    type: VhostVdpaModule,
     name: "rust_vhost_vdpa",
     authors: ["The rust_vhost_vdpa authors"],
     description: "vDPA-based vhost backend for virtio, in Rust",
@@ -87,12 +87,12 @@ module! {
 
 /// The module: unregistering the driver removes every device from it.
 #[pin_data]
-struct VhostVdpa {
+struct VhostVdpaModule {
     #[pin]
     driver: vdpa_driver::Registration<Published>,
 }
 
-impl kernel::InPlaceModule for VhostVdpa {
+impl kernel::InPlaceModule for VhostVdpaModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             driver <- pin_init::pin_init_scope(move || {
@@ -108,7 +108,7 @@ impl kernel::InPlaceModule for VhostVdpa {
 
 /// What all devices share.
 struct Shared {
-    region: Region<Node>,
+    region: Region<VhostVdpa>,
     debugfs: debugfs::Dir,
 }
 
@@ -118,7 +118,7 @@ struct Shared {
 struct Published {
     chardev: Mutexed<Option<chardev::Registration<OpenFile>>>,
     debugfs: Mutexed<Option<debug::Files>>,
-    node: Arc<Node>,
+    node: Arc<VhostVdpa>,
     /// The N in the device's name, ours as long as it is published.
     minor: Minor,
 }
@@ -143,12 +143,12 @@ impl Deref for OpenFile {
 
 /// Our part of an open file.
 struct Session {
-    node: Arc<Node>,
+    node: Arc<VhostVdpa>,
 }
 
 /// A device, from probe until both it is removed and its last file is closed.
 #[pin_data]
-pub(crate) struct Node {
+pub(crate) struct VhostVdpa {
     /// The N in the device's name, for tracepoints.
     minor: i32,
     /// The number of queues; queue indices are below it.
@@ -179,7 +179,7 @@ pub(crate) struct Node {
 /// State of the open file. Empty while there is none, but for what is counted, and what is known of
 /// the parent.
 struct State {
-    /// There is something that [`Node::stop`] has to end.
+    /// There is something that [`VhostVdpa::stop`] has to end.
     active: bool,
     /// The process that owns the device.
     owner: Option<ARef<Mm>>,
@@ -207,7 +207,7 @@ struct State {
     vq_num_max: u16,
     suspended: bool,
     /// A reset brought the parent's default map back, and it has not been taken away again yet.
-    exposed: bool,
+    identity_mapped: bool,
     /// For each address space: the device may reach something through it that the open file did not
     /// map.
     foreign: KVVec<bool>,
@@ -243,7 +243,7 @@ impl State {
             features: 0,
             vq_num_max: 0,
             suspended: false,
-            exposed: false,
+            identity_mapped: false,
             foreign,
             moved,
             mapping: None,
@@ -264,7 +264,7 @@ impl State {
         self.features = 0;
         self.vq_num_max = 0;
         self.suspended = false;
-        self.exposed = false;
+        self.identity_mapped = false;
     }
 
     /// How much is mapped in all address spaces, and the most there was in each.
@@ -306,7 +306,7 @@ impl Driver for Published {
             return Err(EINVAL);
         }
         let minor = Minor::new()?;
-        let node = Node::new(dev, minor.get(), passage)?;
+        let node = VhostVdpa::new(dev, minor.get(), passage)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
         Ok(KBox::pin(
             Self {
@@ -338,7 +338,7 @@ impl Driver for Published {
     }
 }
 
-impl Node {
+impl VhostVdpa {
     fn new(dev: &Device, minor: i32, passage: Passage) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
         let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
@@ -467,16 +467,16 @@ impl Node {
 
     /// Takes away the default map that a reset brought back. Until that succeeded the device is
     /// not started and nothing is mapped: it could reach all of memory.
-    fn conceal(&self, state: &mut State, dev: &Device) -> Result {
-        if state.exposed {
+    fn clear_identity_map(&self, state: &mut State, dev: &Device) -> Result {
+        if state.identity_mapped {
             for asid in 0..self.nas {
                 state.empty_space(dev, asid)?;
                 // Now, and not when all are empty: the next one may fail.
                 if let Some(space) = state.spaces.get_mut(&asid) {
-                    space.forgotten_by_device();
+                    space.mark_unmapped();
                 }
             }
-            state.exposed = false;
+            state.identity_mapped = false;
         }
         Ok(())
     }
@@ -490,25 +490,25 @@ impl Node {
         self.reset_device(dev, clean)?;
         state.suspended = false;
         state.batch = None;
-        self.config_call.as_ref().withdraw(dev);
+        self.config_call.as_ref().unregister_callback(dev);
         for call in &self.calls {
-            call.as_ref().withdraw(dev);
+            call.as_ref().unregister_callback(dev);
         }
         state.vq_num_max = dev.get_vq_num_max();
         // With an IOMMU of the platform, the map is in our domain, and no parent cleans that.
         if clean && dev.has_compat_reset() && dev.map_style() != MapStyle::Platform {
             // The parent is back at its 1:1 map, which is not for userspace.
-            state.exposed = true;
+            state.identity_mapped = true;
             state.foreign.fill(true);
         }
         // A reset before this one may have left it so. No table is pushed as long: a space that is
         // already empty would be filled behind the back of what empties the others.
-        if state.exposed {
-            self.conceal(state, dev)?;
+        if state.identity_mapped {
+            self.clear_identity_map(state, dev)?;
         } else {
             let target = Target::new(dev, state.domain.as_ref(), state.range);
             for space in state.spaces.values_mut() {
-                space.settle(&target)?;
+                space.sync_map(&target)?;
             }
         }
         Ok(())

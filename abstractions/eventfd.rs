@@ -116,7 +116,7 @@ impl CallSlot {
     ///
     /// A device that is `running` keeps it: parents copy callbacks while their interrupt handlers
     /// look at them, and one that is half there must not be called. One that finds no eventfd does
-    /// nothing. [`CallSlot::withdraw`] takes it away after the reset.
+    /// nothing. [`CallSlot::unregister_callback`] takes it away after the reset.
     ///
     /// The order is what keeps the old eventfd alive as long as anyone can signal it: callbacks
     /// see the new one, then the parent gets it as its trigger, then the old one is put.
@@ -130,7 +130,7 @@ impl CallSlot {
     }
 
     /// Takes the callback away from a parent that kept it without an eventfd.
-    pub fn withdraw(self: Pin<&Self>, dev: &vdpa::Device) {
+    pub fn unregister_callback(self: Pin<&Self>, dev: &vdpa::Device) {
         let mut registered = self.registration.lock();
         if *registered && !self.is_set() {
             *registered = false;

@@ -27,7 +27,7 @@ pub enum To {
     /// Memory: its first IOVA translates to this address.
     Address(u64),
     /// Nothing: it reads as zeroes and forgets what is written.
-    Filler,
+    Null,
 }
 
 /// A range of IOVAs that translates as one piece.
@@ -84,8 +84,8 @@ enum At {
     Kernel(NonNull<u8>),
     /// A user address.
     User(u64),
-    /// See [`To::Filler`].
-    Filler,
+    /// See [`To::Null`].
+    Null,
 }
 
 /// A range that was found, in the form in which it is used.
@@ -104,7 +104,7 @@ enum Place<'a> {
     /// At a user address.
     User(&'a UserAccess<'a>, u64),
     /// Nowhere.
-    Filler,
+    Null,
 }
 
 /// The memory of one address space. Whoever has it keeps the translation from changing, and the
@@ -176,12 +176,12 @@ impl<'a> GuestMemory<'a> {
         let range = self.find(iova)?;
         let addr = match range.to {
             To::Address(addr) => addr,
-            To::Filler => {
+            To::Null => {
                 return Ok(Slot {
                     start: range.start,
                     last: range.last,
                     perm: range.perm,
-                    at: At::Filler,
+                    at: At::Null,
                 })
             }
         };
@@ -285,7 +285,7 @@ impl<'a> GuestMemory<'a> {
                 };
                 Place::User(user, addr.checked_add(offset).ok_or(EFAULT)?)
             }
-            At::Filler => Place::Filler,
+            At::Null => Place::Null,
         };
         Ok((place, len.min(room)))
     }
@@ -304,7 +304,7 @@ impl<'a> GuestMemory<'a> {
                     bindings::memcpy(now.as_mut_ptr().cast(), ptr.as_ptr().cast(), len);
                 },
                 Place::User(user, addr) => user.read(addr, now)?,
-                Place::Filler => now.fill(0),
+                Place::Null => now.fill(0),
             }
             into = rest;
             if !into.is_empty() {
@@ -328,7 +328,7 @@ impl<'a> GuestMemory<'a> {
                     bindings::memcpy(ptr.as_ptr().cast(), now.as_ptr().cast(), len);
                 },
                 Place::User(user, addr) => user.write(addr, now)?,
-                Place::Filler => {}
+                Place::Null => {}
             }
             from = rest;
             if !from.is_empty() {
@@ -346,7 +346,7 @@ impl<'a> GuestMemory<'a> {
         let aligned = match place {
             Place::Kernel(ptr) => ptr.cast::<u16>().is_aligned(),
             Place::User(_, addr) => addr & 1 == 0,
-            Place::Filler => true,
+            Place::Null => true,
         };
         if aligned && len == 2 {
             Ok(place)
@@ -363,7 +363,7 @@ impl<'a> GuestMemory<'a> {
             // SAFETY: Two bytes are there, and aligned; volatile, as the guest may change them.
             Place::Kernel(ptr) => Ok(unsafe { ptr.cast::<u16>().read_volatile() }),
             Place::User(user, addr) => user.load_u16(addr),
-            Place::Filler => Ok(0),
+            Place::Null => Ok(0),
         }
     }
 
@@ -375,7 +375,7 @@ impl<'a> GuestMemory<'a> {
             // SAFETY: Two bytes are there, and aligned; volatile, as the guest may look at them.
             Place::Kernel(ptr) => unsafe { ptr.cast::<u16>().write_volatile(value) },
             Place::User(user, addr) => user.store_u16(addr, value)?,
-            Place::Filler => {}
+            Place::Null => {}
         }
         Ok(())
     }

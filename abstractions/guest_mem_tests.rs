@@ -164,7 +164,7 @@ mod tests {
         let filler = Range {
             start: 0x1000,
             last: 0x1fff,
-            to: To::Filler,
+            to: To::Null,
             perm: READ | WRITE,
         };
         let table = ranges([filler])?;

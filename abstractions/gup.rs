@@ -82,12 +82,12 @@ impl Charge {
     /// Gives back all but `pages`.
     pub fn limit(&mut self, pages: u64) {
         if self.pages > pages {
-            self.give_back(self.pages.wrapping_sub(pages));
+            self.release(self.pages.wrapping_sub(pages));
         }
     }
 
     /// Gives back `pages`, which are no more than there are.
-    fn give_back(&mut self, pages: u64) {
+    fn release(&mut self, pages: u64) {
         // INVARIANT: They are counted no more, see below.
         self.pages = self.pages.wrapping_sub(pages);
         // SAFETY: `mm` is valid.
@@ -109,7 +109,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if self.pages != 0 {
-            self.give_back(self.pages);
+            self.release(self.pages);
         }
     }
 }

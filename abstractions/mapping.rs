@@ -84,7 +84,7 @@ impl Mappings {
     }
 
     /// Has the charge pay for them.
-    pub fn paid_by(&mut self, charge: Charge) {
+    pub fn set_charge(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }
 
@@ -122,7 +122,7 @@ impl Default for Mappings {
 /// altogether, and `charge` counts no fewer.
 ///
 /// A table that is dropped leaks the pins of what is in it, because nobody said that the device
-/// cannot reach them any more: who knows calls [`Table::give_back_all`].
+/// cannot reach them any more: who knows calls [`Table::release_all`].
 pub struct Table {
     iotlb: OwnedIotlb,
     held: DetachedRanges,
@@ -147,7 +147,7 @@ fn pages_of(map: &Map) -> u64 {
 /// # Safety
 ///
 /// The range was in a table's `iotlb` or `held` and is there no more.
-unsafe fn give_back(pinned: &mut u64, map: Map) {
+unsafe fn release(pinned: &mut u64, map: Map) {
     *pinned = pinned.wrapping_sub(pages_of(&map));
     // SAFETY: By the invariant of the table it was a mapping, and nobody else gives it back.
     drop(unsafe { Mapping::from_map(map) });
@@ -234,7 +234,7 @@ impl Table {
             match taking.next_if(&mut f) {
                 Ok(Some(map)) => {
                     // SAFETY: It was just taken out.
-                    unsafe { give_back(&mut self.pinned, map) };
+                    unsafe { release(&mut self.pinned, map) };
                     n = n.wrapping_add(1);
                 }
                 Ok(None) => break Ok(n),
@@ -251,7 +251,7 @@ impl Table {
     }
 
     /// Holds every range that intersects `[start, last]`.
-    pub fn hold(&mut self, start: u64, last: u64) {
+    pub fn defer_unpin(&mut self, start: u64, last: u64) {
         // INVARIANT: They go from one to the other.
         if self.iotlb.detach_all(start, last, &mut self.held) {
             return;
@@ -263,7 +263,7 @@ impl Table {
     }
 
     /// Puts back what was held after the first `mark`, to where it was.
-    pub fn put_back(&mut self, mark: usize) {
+    pub fn restore(&mut self, mark: usize) {
         while self.held.len() > mark {
             let Some(range) = self.held.pop() else {
                 return;
@@ -287,7 +287,7 @@ impl Table {
                 break;
             };
             // SAFETY: It was just taken out.
-            unsafe { give_back(&mut self.pinned, range.map()) };
+            unsafe { release(&mut self.pinned, range.map()) };
             if self.held.len() % RESCHED == 0 {
                 // SAFETY: A table is changed where sleeping is allowed: what it gives back is unpinned
                 // under folio locks.
@@ -298,8 +298,8 @@ impl Table {
     }
 
     /// Gives back everything; the device must not reach any of it.
-    pub fn give_back_all(&mut self) {
-        self.hold(0, u64::MAX);
+    pub fn release_all(&mut self) {
+        self.defer_unpin(0, u64::MAX);
         self.drop_held(0);
     }
 
@@ -314,7 +314,7 @@ impl Table {
 
     /// Does what `leak_first` does for everything that is in the table or held.
     pub fn leak_all(&mut self) -> u64 {
-        self.hold(0, u64::MAX);
+        self.defer_unpin(0, u64::MAX);
         let mut pages = 0u64;
         while let Some(range) = self.held.pop() {
             pages = pages.wrapping_add(self.leak_range(&range));
@@ -327,7 +327,7 @@ impl Table {
         let pages = pages_of(&map);
         if !map.opaque().is_null() {
             // SAFETY: It was just taken out.
-            unsafe { give_back(&mut self.pinned, map) };
+            unsafe { release(&mut self.pinned, map) };
             return 0;
         }
         // A range by itself gives nothing back.
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn hold_and_put_back() -> Result {
+    fn defer_and_restore() -> Result {
         for n in 0..5u64 {
             let mut iotlb = iotlb(n)?;
             let all = (1 << n) - 1;

@@ -155,9 +155,9 @@ impl Device {
     ///
     /// Errors: `EINVAL` when there is no such address space; `EIO` when the queues cannot be set up
     /// again. Then the old key is in use again.
-    fn exchange(&self, asid: u32, new: Table) -> Result {
+    fn replace_mkey(&self, asid: u32, new: Table) -> Result {
         let kind = new.kind();
-        let old = self.engine.paused(|paused| {
+        let old = self.engine.with_vqs_suspended(|paused| {
             let replace = |new| {
                 self.engine
                     .change_maps(asid, |maps| core::mem::replace(maps, new))
@@ -332,7 +332,7 @@ impl VdpaConfigOps for Device {
         }
         if flags & ids::RESET_F_CLEAN_MAP != 0 {
             for asid in 0..ADDRESS_SPACES {
-                self.exchange(asid, Table::at_rest(asid))?;
+                self.replace_mkey(asid, Table::at_rest(asid))?;
             }
         }
         Ok(())
@@ -372,12 +372,12 @@ impl VdpaConfigOps for Device {
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {
         self.engine.faults().set_map.hit()?;
         self.engine.space(asid)?;
-        self.exchange(asid, Table::new(iotlb, max_iotlb_entries())?)
+        self.replace_mkey(asid, Table::new(iotlb, max_iotlb_entries())?)
     }
 
     fn reset_map(&self, asid: c_uint) -> Result {
         self.engine.faults().reset_map.hit()?;
-        self.exchange(asid, Table::at_rest(asid))
+        self.replace_mkey(asid, Table::at_rest(asid))
     }
 
     fn set_group_asid(&self, group: c_uint, asid: c_uint) -> Result {

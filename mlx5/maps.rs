@@ -78,7 +78,7 @@ fn range(extent: Extent) -> guest_mem::Range {
     } = extent;
     let (to, perm) = match target {
         Target::Memory { pa, perm } => (guest_mem::To::Address(pa), perm),
-        Target::Null => (guest_mem::To::Filler, guest_mem::READ | guest_mem::WRITE),
+        Target::Null => (guest_mem::To::Null, guest_mem::READ | guest_mem::WRITE),
     };
     guest_mem::Range {
         start,
@@ -96,7 +96,7 @@ impl Table for Maps {
     fn find_in_software(&self, iova: u64) -> Option<guest_mem::Range> {
         // The null key is the hardware's.
         self.find(iova)
-            .filter(|range| range.to != guest_mem::To::Filler)
+            .filter(|range| range.to != guest_mem::To::Null)
     }
 
     fn show(&self, f: &mut dyn FnMut(guest_mem::Range)) {

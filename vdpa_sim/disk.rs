@@ -325,7 +325,7 @@ impl Disk {
         let mut disk = request::Disk::new(&*self.backend, abilities, buffer);
         let mut table = Table::new(&mut lane.slots);
 
-        queue.ring(|ring| ring.suppress_kicks(ring_mem));
+        queue.ring(|ring| ring.disable_notify(ring_mem));
         let mut bytes = 0u64;
         for number in 1..=BUDGET {
             let Some(chain) = queue.pop(ring_mem) else {

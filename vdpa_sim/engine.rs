@@ -577,7 +577,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// Errors: `EINVAL` when there is no such address space.
     pub fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let result = self.space(asid)?.change(f);
-        self.settle();
+        self.quiesce();
         self.maps_changed();
         Ok(result)
     }
@@ -587,7 +587,7 @@ impl<C: Class, T: Table> Engine<C, T> {
         for space in self.device.spaces.iter() {
             space.change(&mut f);
         }
-        self.settle();
+        self.quiesce();
         self.maps_changed();
     }
 
@@ -604,7 +604,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// While a process is bound this does nothing: a unit may be waiting for its `mmap_lock`, which
     /// drivers hold when they change maps, and what it found before are addresses of that
     /// process, which reach nothing but its own memory.
-    pub fn settle(&self) {
+    pub fn quiesce(&self) {
         if self.device.bound.load(Relaxed) {
             return;
         }
@@ -626,7 +626,7 @@ impl<C: Class, T: Table> Engine<C, T> {
     }
 
     /// Does something while nothing runs; what ran before then goes on.
-    pub fn paused<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
+    pub fn with_vqs_suspended<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
         let mut control = self.device.control.lock();
         let running = control.running;
         self.set_running(&mut control, false);

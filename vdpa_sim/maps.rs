@@ -107,7 +107,7 @@ impl<C: Class> Engine<C, Maps> {
         })?;
         if new {
             // Only then does something end that was there before.
-            self.settle();
+            self.quiesce();
         }
         self.maps_changed();
         result

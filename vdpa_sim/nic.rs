@@ -325,7 +325,7 @@ impl NicUnit {
         inbox: &Inbox,
     ) -> bool {
         // Only a frame that waits for a buffer makes buffers news.
-        queue.ring(|ring| ring.suppress_kicks(mem.ring));
+        queue.ring(|ring| ring.disable_notify(mem.ring));
         for _ in 0..BUDGET {
             let into = self.buffer.get_mut(now.header..).unwrap_or(&mut []);
             let Some(len) = inbox.peek(into) else {
@@ -355,7 +355,7 @@ impl NicUnit {
         let (rx, rx_mem) = rx;
         let to = peer.map(|peer| (peer, peer.pair_for(self.number)));
         let mut sent = false;
-        tx.ring(|ring| ring.suppress_kicks(mem.ring));
+        tx.ring(|ring| ring.disable_notify(mem.ring));
         for _ in 0..BUDGET {
             let Some(mut chain) = tx.pop(mem.ring) else {
                 break;

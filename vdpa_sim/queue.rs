@@ -268,7 +268,7 @@ impl Queue {
 
     /// Asks the driver to kick, and returns whether it made something available meanwhile.
     pub fn asks_for_kicks<M: Memory>(&mut self, mem: &M) -> bool {
-        self.ring(|ring| ring.ask_for_kicks(mem)) == Some(true)
+        self.ring(|ring| ring.enable_notify(mem)) == Some(true)
     }
 
     /// Tells the driver what was pushed since the last time, if it wants to know.

@@ -315,7 +315,7 @@ impl VirtQueue {
     }
 
     /// Gives a chain back, with `len` bytes written to it. The driver sees it at the latest after
-    /// `flush`, `needs_signal` or `ask_for_kicks`.
+    /// `flush`, `needs_signal` or `enable_notify`.
     ///
     /// Errors: `Unmapped` only with more than 16 chains in flight; the chain is then still in
     /// flight.
@@ -335,13 +335,13 @@ impl VirtQueue {
     }
 
     /// Asks the driver not to kick. It is a hint.
-    pub fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
-        either!(&mut self.0, ring => ring.suppress_kicks(mem))
+    pub fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
+        either!(&mut self.0, ring => ring.disable_notify(mem))
     }
 
     /// Lets the driver see all that was pushed, asks it to kick, and returns whether it made
     /// something available meanwhile.
-    pub fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
-        either!(&mut self.0, ring => ring.ask_for_kicks(mem))
+    pub fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+        either!(&mut self.0, ring => ring.enable_notify(mem))
     }
 }

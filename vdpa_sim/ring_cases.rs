@@ -462,7 +462,7 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
         };
         ensure!(queue.pop(mem).err() == Some(RingError::Unmapped));
         ensure!(queue.needs_signal(mem).is_err());
-        ensure!(queue.suppress_kicks(mem).is_err() && queue.ask_for_kicks(mem).is_err());
+        ensure!(queue.disable_notify(mem).is_err() && queue.enable_notify(mem).is_err());
         // A position of the other kind.
         let other = Position::initial(!features.packed);
         let why = RingError::Invalid(Violation::Position);
@@ -509,7 +509,7 @@ fn unmapped_meanwhile(mem: &FakeMemory) -> Outcome {
         ensure!(queue.push(mem, first, 1).is_ok() && queue.push(mem, second, 2).is_ok());
         ensure!(queue.flush(mem) == Err(RingError::Unmapped));
         ensure!(queue.needs_signal(mem) == Err(RingError::Unmapped));
-        ensure!(queue.ask_for_kicks(mem) == Err(RingError::Unmapped));
+        ensure!(queue.enable_notify(mem) == Err(RingError::Unmapped));
         ensure!(queue.restart() == start);
         mem.absent(false);
         ensure!(queue.needs_signal(mem) == Ok(true));
@@ -543,13 +543,13 @@ fn notification_flags(mem: &FakeMemory) -> Outcome {
         ensure!(q.needs_signal(mem) == Ok(true));
         mem.put_u16(wish, 1);
         ensure!(q.needs_signal(mem) == Ok(false));
-        ensure!(q.suppress_kicks(mem).is_ok() && mem.get_u16(kicks) == 1);
-        ensure!(q.ask_for_kicks(mem) == Ok(false) && mem.get_u16(kicks) == 0);
+        ensure!(q.disable_notify(mem).is_ok() && mem.get_u16(kicks) == 1);
+        ensure!(q.enable_notify(mem) == Ok(false) && mem.get_u16(kicks) == 0);
         first(mem, features, (0x1000, 1), 0, 0);
-        ensure!(q.ask_for_kicks(mem) == Ok(true));
+        ensure!(q.enable_notify(mem) == Ok(true));
         // Whoever asks shows what was pushed.
         let (token, ..) = chain(&mut q, mem)?;
-        ensure!(q.push(mem, token, 0).is_ok() && q.ask_for_kicks(mem) == Ok(false));
+        ensure!(q.push(mem, token, 0).is_ok() && q.enable_notify(mem) == Ok(false));
         if features.packed {
             ensure!(mem.get_u16(DESC + 14) == AVAIL | USED);
         } else {
@@ -584,12 +584,12 @@ fn notification_indices(mem: &FakeMemory) -> Outcome {
             )
         };
         let mut q = queue(features, position)?;
-        ensure!(packed || (q.suppress_kicks(mem).is_ok() && mem.get_u16(DEVICE) == 0));
-        ensure!(q.ask_for_kicks(mem) == Ok(false));
+        ensure!(packed || (q.disable_notify(mem).is_ok() && mem.get_u16(DEVICE) == 0));
+        ensure!(q.enable_notify(mem) == Ok(false));
         let wrap = u16::from(packed) << 15;
         ensure!(mem.get_u16(avail_event) == start | wrap);
         ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
-        ensure!(q.suppress_kicks(mem).is_ok());
+        ensure!(q.disable_notify(mem).is_ok());
         ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
         // The driver waits for the third one, behind the end.
         mem.put_u16(event, third);
@@ -848,10 +848,10 @@ pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> 
                     ensure!(queue.needs_signal(mem).is_ok());
                 }
                 if driver.random.once_in(4) {
-                    ensure!(queue.suppress_kicks(mem).is_ok());
+                    ensure!(queue.disable_notify(mem).is_ok());
                 }
                 if driver.random.once_in(4) {
-                    return Ok(queue.ask_for_kicks(mem).map(|_| ()));
+                    return Ok(queue.enable_notify(mem).map(|_| ()));
                 }
                 Ok(Ok(()))
             };

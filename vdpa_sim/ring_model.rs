@@ -649,13 +649,13 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
                 heard = 0;
             }
             _ if random.once_in(2) => {
-                let done = queue.suppress_kicks(mem);
+                let done = queue.disable_notify(mem);
                 ensure!(done.is_ok() || (flaky && done == Err(RingError::Unmapped)));
                 // With event indices it is the place of the last one that says so.
                 kick = (!features.event_idx && done.is_ok()).then_some(false);
             }
             _ => {
-                let more = queue.ask_for_kicks(mem);
+                let more = queue.enable_notify(mem);
                 ensure!(more == Ok(visible > 0) || (flaky && more == Err(RingError::Unmapped)));
                 let certain = more.is_ok() && (!features.event_idx || visible == 0);
                 kick = certain.then_some(true);

@@ -118,7 +118,7 @@ impl<T: Table> fmt::Debug for AddressSpaces<T> {
                     To::Address(addr) => {
                         writeln!(f, "{asid} {start:#x} {last:#x} {addr:#x} {perm}")
                     }
-                    To::Filler => writeln!(f, "{asid} {start:#x} {last:#x} - {perm}"),
+                    To::Null => writeln!(f, "{asid} {start:#x} {last:#x} - {perm}"),
                 });
             });
         }

@@ -246,7 +246,7 @@ async fn install(cx: &Cx, new: Event, running: bool) {
 }
 
 /// Takes the callback away from a parent that kept it without an eventfd.
-async fn withdraw_callback(cx: &Cx) {
+async fn unregister_callback(cx: &Cx) {
     let kept = cx.now(|w| {
         let kept = w.registered && w.call == 0;
         w.registered &= !kept;
@@ -271,7 +271,7 @@ fn drop_held(cx: &Cx, asid: u8, mark: usize) {
 }
 
 /// Holds every range of the first `n` IOVAs.
-fn hold(cx: &Cx, asid: u8, iovas: usize) -> usize {
+fn defer_unpin(cx: &Cx, asid: u8, iovas: usize) -> usize {
     cx.now(|w| {
         let space = w.space(asid);
         let mut n = 0;
@@ -317,7 +317,7 @@ async fn push(cx: &Cx, asid: u8) -> Result {
 }
 
 /// Pushes the table if the last push failed, or if a batch was cut short.
-async fn settle(cx: &Cx, asid: u8) -> Result {
+async fn sync_map(cx: &Cx, asid: u8) -> Result {
     if cx.now(|w| w.space(asid).stale || w.space(asid).dirty) {
         push(cx, asid).await?;
     }
@@ -352,8 +352,8 @@ async fn empty_space(cx: &Cx, asid: u8) -> Result {
 }
 
 /// Takes away the default map that a reset brought back.
-async fn conceal(cx: &Cx) -> Result {
-    if !cx.now(|w| w.state.exposed) {
+async fn clear_identity_map(cx: &Cx) -> Result {
+    if !cx.now(|w| w.state.identity_mapped) {
         return Ok(());
     }
     for asid in 0..cx.now(|w| w.kind.nas) {
@@ -361,7 +361,7 @@ async fn conceal(cx: &Cx) -> Result {
     }
     for asid in 0..cx.now(|w| w.kind.nas) {
         if cx.now(|w| w.state.spaces[usize::from(asid)].is_some()) {
-            // `AddressSpace::forgotten_by_device`.
+            // `AddressSpace::mark_unmapped`.
             cx.now(|w| {
                 let space = w.space(asid);
                 space.dirty = false;
@@ -371,7 +371,7 @@ async fn conceal(cx: &Cx) -> Result {
             drop_held(cx, asid, 0);
         }
     }
-    cx.now(|w| w.state.exposed = w.mutant == Mutant::ExposedStays);
+    cx.now(|w| w.state.identity_mapped = w.mutant == Mutant::IdentityMapStays);
     Ok(())
 }
 
@@ -390,7 +390,7 @@ async fn release_space(cx: &Cx, asid: u8, mut space: Space, at_rest: bool) -> bo
         || freed_first
         || (at_rest
             && default_map
-            && call(cx, "iotlb.rs: Target::forget", Op::ResetMap(asid))
+            && call(cx, "iotlb.rs: Target::reset_map", Op::ResetMap(asid))
                 .await
                 .is_ok())
     {
@@ -436,7 +436,7 @@ async fn stop(cx: &Cx) {
     }
     cx.now(|w| w.state.producer = 0);
     let clean_map = cx.now(|w| !w.persist);
-    let at = "vhost_vdpa.rs: Node::stop";
+    let at = "vhost_vdpa.rs: VhostVdpa::stop";
     let reset = call(cx, at, Op::Reset { clean_map }).await;
     if cx.now(|w| w.state.mm_bound) {
         let _ = call(cx, at, Op::UnbindMm).await;
@@ -478,27 +478,32 @@ async fn stop(cx: &Cx) {
 /// Resets the device for `SET_STATUS(0)`.
 async fn reset(cx: &Cx) -> Result {
     let clean_map = cx.now(|w| !w.persist);
-    call(cx, "vhost_vdpa.rs: Node::reset", Op::Reset { clean_map }).await?;
+    call(
+        cx,
+        "vhost_vdpa.rs: VhostVdpa::reset",
+        Op::Reset { clean_map },
+    )
+    .await?;
     cx.now(|w| {
         w.user_batch = false;
         if w.mutant != Mutant::BatchOutlivesReset {
             w.state.batch = None;
         }
     });
-    withdraw_callback(cx).await;
+    unregister_callback(cx).await;
     if clean_map && cx.now(|w| w.kind.default_map) {
         cx.now(|w| {
             if w.mutant != Mutant::ResetExposesSilently {
-                w.state.exposed = true;
+                w.state.identity_mapped = true;
                 let nas = w.nas();
                 w.state.foreign[..nas].fill(true);
             }
         });
-        return conceal(cx).await;
+        return clear_identity_map(cx).await;
     }
     for asid in 0..cx.now(|w| w.kind.nas) {
         if cx.now(|w| w.state.spaces[usize::from(asid)].is_some()) {
-            settle(cx, asid).await?;
+            sync_map(cx, asid).await?;
         }
     }
     Ok(())
@@ -538,7 +543,7 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
 /// Prepares a device for the file being opened.
 async fn start(cx: &Cx, file: u8) -> Result {
     lock_and_enter(cx).await?;
-    let at = "vhost_vdpa.rs: Node::start";
+    let at = "vhost_vdpa.rs: VhostVdpa::start";
     let done = call(cx, at, Op::Reset { clean_map: false }).await;
     if done.is_err() {
         leave(cx);
@@ -562,17 +567,17 @@ async fn start(cx: &Cx, file: u8) -> Result {
 async fn prepare_device(cx: &Cx) -> Result {
     let (nas, default_map) = cx.now(|w| (w.kind.nas, w.kind.default_map));
     if nas > 1 && cx.now(|w| w.state.moved && w.mutant != Mutant::GroupsStay) {
-        let at = "vhost_vdpa.rs: Node::gather_groups";
+        let at = "vhost_vdpa.rs: VhostVdpa::gather_groups";
         still_open(cx, at).await?;
         call(cx, at, Op::SetGroupAsid(0)).await?;
         cx.now(|w| w.state.moved = false);
     }
     let count = if default_map { nas } else { 1 };
-    if mutant(cx, Mutant::OpenWithoutConceal) {
+    if mutant(cx, Mutant::OpenWithIdentityMap) {
         return Ok(());
     }
     for asid in 0..count {
-        still_open(cx, "vhost_vdpa.rs: Node::prepare_device").await?;
+        still_open(cx, "vhost_vdpa.rs: VhostVdpa::prepare_device").await?;
         empty_space(cx, asid).await?;
     }
     Ok(())
@@ -584,7 +589,7 @@ async fn still_open(cx: &Cx, at: &'static str) -> Result {
 
 /// Ends what the file set up when it is closed.
 async fn close(cx: &Cx) {
-    lock(cx, "vhost_vdpa.rs: Node::close", Lock::State).await;
+    lock(cx, "vhost_vdpa.rs: VhostVdpa::close", Lock::State).await;
     let trusts = mutant(cx, Mutant::CloseTrustsRemoval);
     if !trusts {
         cx.now(|w| w.state.mapping = false);
@@ -667,7 +672,7 @@ pub async fn remove(cx: &Cx) {
         lock(cx, at, Lock::Vhost(0)).await;
         unlock(cx, Lock::Vhost(0));
     }
-    let at = "vhost_vdpa.rs: Node::revoke";
+    let at = "vhost_vdpa.rs: VhostVdpa::revoke";
     lock(cx, at, Lock::State).await;
     let nothing_left = cx.now(|w| w.mutant == Mutant::CloseTrustsRemoval && !w.state.mapping);
     if !nothing_left {
@@ -742,7 +747,7 @@ async fn bind_owner(cx: &Cx) -> Result {
         cx.now(|w| w.state.owner = true);
     }
     if cx.now(|w| w.kind.use_va) {
-        let bound = call(cx, "ioctl.rs: Node::bind_owner", Op::BindMm).await;
+        let bound = call(cx, "ioctl.rs: VhostVdpa::bind_owner", Op::BindMm).await;
         if bound.is_err() {
             cx.now(|w| w.persist = false);
             leave(cx);
@@ -758,7 +763,7 @@ async fn bind_owner(cx: &Cx) -> Result {
 }
 
 async fn ack(cx: &Cx) -> Result {
-    user(cx, "ioctl.rs: Node::ack_backend_features").await;
+    user(cx, "ioctl.rs: VhostVdpa::ack_backend_features").await;
     lock_and_enter(cx).await?;
     // Offered where `reset_map` is.
     cx.now(|w| w.persist = w.kind.default_map);
@@ -787,7 +792,7 @@ async fn set_kick(cx: &Cx, file: u8) -> Result {
 }
 
 async fn set_call(cx: &Cx, new: Event) -> Result {
-    let at = "ioctl.rs: Node::set_vring_call";
+    let at = "ioctl.rs: VhostVdpa::set_vring_call";
     user(cx, at).await;
     let put = |w: &mut World| w.events &= !crate::world::bit(new);
     if new != 0 {
@@ -810,7 +815,7 @@ async fn set_call(cx: &Cx, new: Event) -> Result {
 }
 
 async fn get_status(cx: &Cx) -> Result {
-    let at = "ioctl.rs: Node::get_status";
+    let at = "ioctl.rs: VhostVdpa::get_status";
     if mutant(cx, Mutant::GetterWithoutLock) {
         let me = cx.me;
         enter(cx).await?;
@@ -826,17 +831,17 @@ async fn get_status(cx: &Cx) -> Result {
 }
 
 async fn set_status(cx: &Cx, start: bool) -> Result {
-    let at = "ioctl.rs: Node::set_status";
+    let at = "ioctl.rs: VhostVdpa::set_status";
     user(cx, at).await;
     lock_and_enter(cx).await?;
     let was = read(cx, at, |w| w.dev.running).await;
     let done = if start {
-        let concealed = if mutant(cx, Mutant::StartWithoutConceal) {
+        let cleared = if mutant(cx, Mutant::StartWithIdentityMap) {
             Ok(())
         } else {
-            conceal(cx).await
+            clear_identity_map(cx).await
         };
-        match concealed {
+        match cleared {
             Ok(()) => call(cx, at, Op::SetStatus).await,
             failed => failed,
         }
@@ -856,7 +861,7 @@ async fn set_status(cx: &Cx, start: bool) -> Result {
 }
 
 async fn set_group(cx: &Cx) -> Result {
-    let at = "ioctl.rs: Node::set_group_asid";
+    let at = "ioctl.rs: VhostVdpa::set_group_asid";
     user(cx, at).await;
     lock_and_enter(cx).await?;
     let done = set_group_locked(cx, at).await;
@@ -910,24 +915,24 @@ async fn with_space(cx: &Cx, asid: u8, create: u8) -> Result {
 }
 
 async fn ready(cx: &Cx, asid: u8, create: u8) -> Result {
-    if cx.now(|w| w.state.exposed) {
+    if cx.now(|w| w.state.identity_mapped) {
         if !cx.now(|w| w.state.owner) {
             return Err(Perm);
         }
         if asid >= create && cx.now(|w| w.state.spaces[usize::from(asid)].is_none()) {
             return Err(Inval);
         }
-        conceal(cx).await?;
+        clear_identity_map(cx).await?;
     }
     check(cx, asid, create).await
 }
 
 async fn batch_begin(cx: &Cx) -> Result {
-    user(cx, "message.rs: Node::batch_begin").await;
+    user(cx, "message.rs: VhostVdpa::batch_begin").await;
     let nas = cx.now(|w| w.kind.nas);
     with_space(cx, 0, nas).await?;
     if cx.now(|w| w.state.batch.is_none()) {
-        let _ = settle(cx, 0).await;
+        let _ = sync_map(cx, 0).await;
     }
     cx.now(|w| {
         w.state.batch = Some(0);
@@ -938,7 +943,7 @@ async fn batch_begin(cx: &Cx) -> Result {
 }
 
 async fn batch_end(cx: &Cx) -> Result {
-    user(cx, "message.rs: Node::batch_end").await;
+    user(cx, "message.rs: VhostVdpa::batch_end").await;
     with_space(cx, 0, 0).await?;
     let open = cx.now(|w| {
         w.user_batch = false;
@@ -947,14 +952,14 @@ async fn batch_end(cx: &Cx) -> Result {
     let done = if open {
         push(cx, 0).await
     } else {
-        settle(cx, 0).await
+        sync_map(cx, 0).await
     };
     leave(cx);
     done
 }
 
 async fn invalidate(cx: &Cx) -> Result {
-    user(cx, "message.rs: Node::unmap").await;
+    user(cx, "message.rs: VhostVdpa::unmap").await;
     with_space(cx, 0, 0).await?;
     let batch = cx.now(|w| w.state.batch.is_some());
     let done = remove_ranges(cx, 0, batch).await;
@@ -965,15 +970,15 @@ async fn invalidate(cx: &Cx) -> Result {
 /// `AddressSpace::remove`, of everything.
 async fn remove_ranges(cx: &Cx, asid: u8, batch: bool) -> Result {
     if !cx.now(|w| w.kind.style == Style::SetMap) {
-        return withdraw(cx, asid, IOVAS).await;
+        return unmap_range(cx, asid, IOVAS).await;
     }
     bound_held(cx, asid).await?;
     let mark = cx.now(|w| w.space(asid).held.len());
-    hold(cx, asid, IOVAS);
+    defer_unpin(cx, asid, IOVAS);
     cx.now(|w| w.space(asid).dirty = true);
     if !batch {
         if let Err(e) = push(cx, asid).await {
-            // `Table::put_back`.
+            // `Table::restore`.
             cx.now(|w| {
                 let space = w.space(asid);
                 while space.held.len() > mark {
@@ -989,8 +994,8 @@ async fn remove_ranges(cx: &Cx, asid: u8, batch: bool) -> Result {
 }
 
 /// Removes mappings one by one from a device that is told of each.
-async fn withdraw(cx: &Cx, asid: u8, iovas: usize) -> Result {
-    let at = "iotlb.rs: AddressSpace::withdraw";
+async fn unmap_range(cx: &Cx, asid: u8, iovas: usize) -> Result {
+    let at = "iotlb.rs: AddressSpace::unmap_range";
     for iova in 0..iovas {
         let page = cx.now(|w| w.space(asid).table[iova]);
         if page == 0 {
@@ -1012,7 +1017,7 @@ async fn withdraw(cx: &Cx, asid: u8, iovas: usize) -> Result {
 /// Maps the first `n` pages.
 async fn update(user_thread: &User<'_>, n: u8) -> Result {
     let cx = user_thread.cx;
-    user(cx, "message.rs: Node::write").await;
+    user(cx, "message.rs: VhostVdpa::write").await;
     let pages: Vec<Page> = (0..n).map(|iova| user_thread.page(iova)).collect();
     let pinned = pin(cx, &pages).await;
     let nas = cx.now(|w| w.kind.nas);
@@ -1062,18 +1067,18 @@ fn check_mapped(cx: &Cx, pages: &[Page], done: bool) {
 async fn pin(cx: &Cx, pages: &[Page]) -> Result {
     let fault_in = "abstractions/gup.rs: pin";
     if cx.now(|w| w.kind.use_va) {
-        let at = "message.rs: Node::look_up";
+        let at = "message.rs: VhostVdpa::look_up";
         lock(cx, at, Lock::Mmap).await;
         cx.now(|w| pages.iter().for_each(|page| w.pin(*page)));
         unlock(cx, Lock::Mmap);
         return Ok(());
     }
-    // `Node::prepare`.
+    // `VhostVdpa::prepare`.
     lock_and_enter(cx).await?;
     let nas = cx.now(|w| w.kind.nas);
     let mut checked = check(cx, 0, nas).await;
     if checked.is_ok() {
-        checked = admit(cx, pages);
+        checked = check_range(cx, pages);
     }
     if checked.is_err() {
         leave(cx);
@@ -1124,7 +1129,7 @@ async fn flush_held(cx: &Cx) -> Result {
     done
 }
 
-fn admit(cx: &Cx, pages: &[Page]) -> Result {
+fn check_range(cx: &Cx, pages: &[Page]) -> Result {
     let taken = cx.now(|w| {
         w.space(0).table[..pages.len()]
             .iter()
@@ -1139,7 +1144,7 @@ fn admit(cx: &Cx, pages: &[Page]) -> Result {
 /// `AddressSpace::insert`.
 async fn insert(cx: &Cx, pages: &[Page]) -> Result {
     let at = "iotlb.rs: AddressSpace::insert";
-    admit(cx, pages)?;
+    check_range(cx, pages)?;
     if cx.now(|w| w.space(0).len()) + pages.len() > LIMIT {
         return Err(NoSpc);
     }
@@ -1153,7 +1158,7 @@ async fn insert(cx: &Cx, pages: &[Page]) -> Result {
         }
         if let Err(e) = call(cx, at, Op::DmaMap(0, iova as u8, page)).await {
             cx.now(|w| w.space(0).table[iova] = 0);
-            let _ = withdraw(cx, 0, iova).await;
+            let _ = unmap_range(cx, 0, iova).await;
             return Err(e);
         }
     }
@@ -1166,7 +1171,7 @@ async fn insert(cx: &Cx, pages: &[Page]) -> Result {
     }
     let pushed = push(cx, 0).await;
     if pushed.is_err() {
-        hold(cx, 0, pages.len());
+        defer_unpin(cx, 0, pages.len());
         let _ = push(cx, 0).await;
     }
     pushed

@@ -38,7 +38,7 @@ pub enum Lock {
     Device,
     /// Vhost core's mutex, of one file.
     Vhost(u8),
-    /// `Node::state`.
+    /// `VhostVdpa::state`.
     State,
     /// `mmap_lock` of the owner.
     Mmap,
@@ -184,9 +184,9 @@ pub enum Mutant {
     FreedThoughMapped,
     BatchOutlivesReset,
     ResetExposesSilently,
-    ExposedStays,
-    StartWithoutConceal,
-    OpenWithoutConceal,
+    IdentityMapStays,
+    StartWithIdentityMap,
+    OpenWithIdentityMap,
     ForeignForgotten,
     GroupsStay,
     DefaultMapWhileRunning,
@@ -214,9 +214,9 @@ pub const MUTANTS: [(Mutant, usize); 26] = [
     (Mutant::FreedThoughMapped, 2),
     (Mutant::BatchOutlivesReset, 2),
     (Mutant::ResetExposesSilently, 2),
-    (Mutant::ExposedStays, 2),
-    (Mutant::StartWithoutConceal, 2),
-    (Mutant::OpenWithoutConceal, 2),
+    (Mutant::IdentityMapStays, 2),
+    (Mutant::StartWithIdentityMap, 2),
+    (Mutant::OpenWithIdentityMap, 2),
     (Mutant::ForeignForgotten, 2),
     (Mutant::GroupsStay, 2),
     (Mutant::DefaultMapWhileRunning, 2),
@@ -261,7 +261,7 @@ pub struct State {
     pub mm_bound: bool,
     pub spaces: [Option<Space>; SPACES],
     pub batch: Option<u8>,
-    pub exposed: bool,
+    pub identity_mapped: bool,
     pub foreign: [bool; SPACES],
     pub moved: bool,
     pub mapping: bool,

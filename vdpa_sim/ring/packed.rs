@@ -453,7 +453,7 @@ impl PackedQueue {
     }
 
     /// Asks the driver not to kick. It is a hint.
-    pub(super) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
+    pub(super) fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.kicks == Kicks::Event {
             // A place that was passed says the same.
             return Ok(());
@@ -472,7 +472,7 @@ impl PackedQueue {
     }
 
     /// Asks the driver to kick, and returns whether it made something available meanwhile.
-    pub(super) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+    pub(super) fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
         if self.features.event_idx {
             let event = self.features.u16(self.avail.encode());

@@ -272,7 +272,7 @@ impl SplitQueue {
     }
 
     /// Asks the driver not to kick. It is a hint.
-    pub(super) fn suppress_kicks<M: Memory>(&mut self, mem: &M) -> RingResult {
+    pub(super) fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.features.event_idx {
             // An index that was passed says the same.
             return Ok(());
@@ -291,7 +291,7 @@ impl SplitQueue {
     }
 
     /// Asks the driver to kick, and returns whether it made something available meanwhile.
-    pub(super) fn ask_for_kicks<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
+    pub(super) fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
         if self.features.event_idx {
             let offset = 4 + u64::from(self.layout.num) * USED_SIZE as u64;
