@@ -9,13 +9,13 @@
 //! | file | what |
 //! |---|---|
 //! | `vhost_vdpa.rs` | module, [`VhostVdpa`]: probe, open, release, removal, reset |
-//! | `ioctl.rs` | one function per ioctl |
+//! | `ioctl.rs` | the file operations: open, write, mmap, each ioctl |
 //! | `message.rs` | IOTLB messages: pinning, mapping, batches |
-//! | `iotlb.rs` | address spaces and who owns the memory in them |
+//! | `iotlb.rs` | address spaces: what the device is told of maps, and when pages are unpinned |
 //! | `backend_features.rs` | which backend features are offered and may be acked |
 //! | `uapi.rs` | numbers and structures of the ABI |
 //! | `debug.rs` | debugfs |
-//! | `abstractions/vdpa_bus_driver.rs` | the library of safe wrappers; `unsafe` is there only |
+//! | `abstractions/` | the libraries of safe wrappers; `unsafe` is there only |
 //!
 //! # Locking
 //!

@@ -2,7 +2,7 @@
 
 //! Safe abstractions over the kernel facilities that the driver needs and the kernel crate lacks.
 //!
-//! The driver is a crate of its own that forbids `unsafe`. Each file names the C facility it wraps.
+//! The driver is a crate of its own that forbids `unsafe`. A file that wraps a C facility names it.
 
 /// The prefix of log lines: the name of the only module that this crate is part of.
 const __LOG_PREFIX: &[u8] = b"rust_vhost_vdpa\0";

@@ -3,7 +3,7 @@
 //! Safe abstractions for parents of the vDPA bus.
 //!
 //! A parent implements [`parent_ops::VdpaConfigOps`] and [`mgmtdev::Management`] in a crate that
-//! forbids `unsafe`. Each file names the C facility it wraps.
+//! forbids `unsafe`. A file that wraps a C facility names it.
 
 /// The prefix of log lines.
 const __LOG_PREFIX: &[u8] = b"vdpa_parent\0";

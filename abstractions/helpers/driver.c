@@ -2,7 +2,8 @@
 /*
  * The C side of the library vdpa_bus_driver, which is part of rust_vhost_vdpa.ko:
  * static inlines as functions, the callback that parents call, tracepoints, minor
- * numbers, the memory of a map by user address, and the module parameter.
+ * numbers, which pages of a file may be pinned, the memory of a map by user address,
+ * and the module parameter.
  */
 #include <linux/capability.h>
 #include <linux/cdev.h>
