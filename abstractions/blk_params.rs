@@ -8,26 +8,26 @@ use super::bindings;
 #[inline]
 pub fn shared_backend() -> bool {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    unsafe { bindings::rvv_blk_shared_backend() }
+    unsafe { bindings::vdpa_sim_blk_shared_backend() }
 }
 
 /// `capacity`: the number of sectors of 512 bytes.
 #[inline]
 pub fn capacity() -> u64 {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    unsafe { bindings::rvv_blk_capacity() }
+    unsafe { bindings::vdpa_sim_blk_capacity() }
 }
 
 /// `num_queues`: the number of request queues.
 #[inline]
 pub fn num_queues() -> u16 {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    unsafe { bindings::rvv_blk_num_queues() }
+    unsafe { bindings::vdpa_sim_blk_num_queues() }
 }
 
 /// The size of the machine's memory in bytes, more than which no disk can have.
 #[inline]
 pub fn memory_size() -> u64 {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    unsafe { bindings::rvv_blk_memory_size() }
+    unsafe { bindings::vdpa_sim_blk_memory_size() }
 }

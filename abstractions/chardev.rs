@@ -166,7 +166,7 @@ impl Minor {
     /// Takes the lowest free number.
     pub fn new() -> Result<Self> {
         // SAFETY: The function takes no pointers; its IDA is static and has a lock of its own.
-        let minor = unsafe { bindings::rvv_minor_alloc() };
+        let minor = unsafe { bindings::vhost_vdpa_minor_alloc() };
         to_result(minor)?;
         Ok(Self(minor))
     }
@@ -180,7 +180,7 @@ impl Minor {
 impl Drop for Minor {
     fn drop(&mut self) {
         // SAFETY: Ours since `new`.
-        unsafe { bindings::rvv_minor_free(self.0) }
+        unsafe { bindings::vhost_vdpa_minor_free(self.0) }
     }
 }
 
@@ -208,7 +208,7 @@ impl<F: File> Registration<F> {
             minor: number,
         };
         // SAFETY: The function computes with its argument and reads nothing else.
-        let major = unsafe { bindings::rvv_major(region.dev) };
+        let major = unsafe { bindings::vhost_vdpa_major(region.dev) };
         let raw = KBox::into_raw(inner);
         // SAFETY: Just allocated; pinned from here on, because only `release` gets it back.
         let inner = unsafe { NonNull::new_unchecked(raw) };
@@ -224,11 +224,11 @@ impl<F: File> Registration<F> {
         // is there as long as the device is published: `parent` is bound to the driver.
         unsafe { (*dev).parent = core::ptr::from_ref(parent).cast_mut().cast() };
         // SAFETY: `dev` is initialised and not yet published, so nobody else writes to it.
-        unsafe { (*dev).devt = bindings::rvv_mkdev(major, number) };
+        unsafe { (*dev).devt = bindings::vhost_vdpa_mkdev(major, number) };
         // From here on `release_device` frees the memory.
         let guard = DeviceRef(dev);
         // SAFETY: Initialised.
-        to_result(unsafe { bindings::rvv_device_set_name(dev, minor.get()) })?;
+        to_result(unsafe { bindings::vhost_vdpa_device_set_name(dev, minor.get()) })?;
         // SAFETY: Zeroed memory that is ours; the table is static.
         unsafe { bindings::cdev_init(cdev, &Fops::<F>::TABLE.0) };
         // SAFETY: `cdev` is initialised and not yet published, so nobody else writes to it.
@@ -320,11 +320,11 @@ impl<F: File> Fops<F> {
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: `chrdev_open` found the inode's cdev and holds it.
-            let cdev = unsafe { bindings::rvv_inode_cdev(inode) };
+            let cdev = unsafe { bindings::vhost_vdpa_inode_cdev(inode) };
             // SAFETY: The cdev is the first field of an `Inner`, which its reference keeps.
             let inner = unsafe { &*cdev.cast::<Inner<F>>() };
             // SAFETY: The caller gives the inode of the file being opened.
-            let minor = unsafe { bindings::rvv_inode_minor(inode) };
+            let minor = unsafe { bindings::vhost_vdpa_inode_minor(inode) };
             let node = inner.published.find(minor)?;
             // SAFETY: The file is being opened and so valid.
             let mapping = unsafe { Mapping::of_file(file) }?;

@@ -83,7 +83,7 @@ impl NewVma<'_> {
             return Err(EINVAL);
         }
         // SAFETY: Valid by `from_raw`; the table is static.
-        unsafe { bindings::rvv_vma_set_doorbell(self.raw.as_ptr(), &VmOps::<T>::TABLE) };
+        unsafe { bindings::vhost_vdpa_vma_set_doorbell(self.raw.as_ptr(), &VmOps::<T>::TABLE) };
         Ok(())
     }
 }
@@ -122,7 +122,7 @@ impl Fault {
     /// Maps the dummy page.
     pub fn insert_dummy(&self, page: &'_ DummyPage) -> FaultResult {
         // SAFETY: A page that we own.
-        self.insert(unsafe { bindings::rvv_page_to_pfn(page.0.as_ptr()) } as u64)
+        self.insert(unsafe { bindings::vhost_vdpa_page_to_pfn(page.0.as_ptr()) } as u64)
     }
 }
 
@@ -159,7 +159,8 @@ impl Mapping {
     /// `file` must be valid.
     pub(super) unsafe fn of_file(file: *mut bindings::file) -> Result<Self> {
         // SAFETY: The caller vouches for the file.
-        let mapping = NonNull::new(unsafe { bindings::rvv_file_mapping(file) }).ok_or(EINVAL)?;
+        let mapping =
+            NonNull::new(unsafe { bindings::vhost_vdpa_file_mapping(file) }).ok_or(EINVAL)?;
         // SAFETY: An open file's mapping has an inode, which the file holds.
         // INVARIANT: Now we hold it too.
         unsafe { bindings::ihold((*mapping.as_ptr()).host) };

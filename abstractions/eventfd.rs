@@ -55,7 +55,7 @@ impl EventFd {
     /// Adds one to the counter and wakes who waits for it. Any context but NMI.
     pub fn signal(&self) {
         // SAFETY: Valid by the invariant.
-        unsafe { bindings::rvv_eventfd_signal(self.0.as_ptr()) }
+        unsafe { bindings::vhost_vdpa_eventfd_signal(self.0.as_ptr()) }
     }
 
     /// What irq bypass matches producers and consumers by. Compared, never followed.
@@ -150,7 +150,7 @@ impl CallSlot {
         let old = core::mem::replace(&mut *self.ctx.lock(), new);
         let mut cb = bindings::vdpa_callback::default();
         // SAFETY: Only fills in `cb`.
-        unsafe { bindings::rvv_call_slot_callback(&mut cb, callback, private, trigger) };
+        unsafe { bindings::vhost_vdpa_call_slot_callback(&mut cb, callback, private, trigger) };
         match self.source {
             // SAFETY: The slot is pinned and outlives the registration; `ctx` holds the trigger
             // until the next `install`, which replaces the parent's copy before it is put.
@@ -204,7 +204,7 @@ pub fn wait_for_callbacks() {
 ///
 /// `slot` must be a [`CallSlot`] that is installed.
 #[no_mangle]
-unsafe extern "C" fn rvv_call_slot_signal(slot: *mut c_void) {
+unsafe extern "C" fn vhost_vdpa_call_slot_signal(slot: *mut c_void) {
     // SAFETY: The private pointer of a registered callback is a pinned slot, by `install`.
     unsafe { &*slot.cast::<CallSlot>() }.signal();
 }

@@ -62,7 +62,8 @@ impl Found {
     unsafe fn new(folio: *mut bindings::folio) -> Option<Self> {
         let (mut index, mut pfn) = (0, 0);
         // SAFETY: The caller vouches for the folio; the others are locals.
-        let npages = unsafe { bindings::rvv_folio_usable(folio, &mut index, &mut pfn) } as u64;
+        let npages =
+            unsafe { bindings::vhost_vdpa_folio_usable(folio, &mut index, &mut pfn) } as u64;
         (npages >= MIN_FOLIO).then_some(Self {
             index: index as u64,
             pfn: pfn as u64,
@@ -100,7 +101,7 @@ impl Part {
                 // SAFETY: The function above took a reference to each.
                 let found = unsafe { Found::new(folio) };
                 // SAFETY: The reference is ours, and the folio is not used again.
-                unsafe { bindings::rvv_folio_put(folio) };
+                unsafe { bindings::vhost_vdpa_folio_put(folio) };
                 match found.and_then(|f| f.from(self.index.wrapping_add(good))) {
                     Some((npages, _)) if !ended => good = good.wrapping_add(npages),
                     _ => ended = true,
@@ -161,7 +162,7 @@ impl Part {
             let npages = npages.min(left);
             // One pin for each page, as by address: it is by pages that they are given back.
             // SAFETY: The folio is pinned.
-            if unsafe { bindings::rvv_folio_pin_pages(folio, npages as c_uint) } != 0 {
+            if unsafe { bindings::vhost_vdpa_folio_pin_pages(folio, npages as c_uint) } != 0 {
                 // SAFETY: The pins on the rest are ours, one on this folio, too.
                 unsafe { unpin(raw.get(at..).unwrap_or_default()) };
                 return Err(ENOMEM);
@@ -248,7 +249,13 @@ fn part_of(vma: &VmaRef, addr: u64, npages: u64, write: bool) -> Option<Part> {
     let (mut index, mut pages) = (0, 0);
     // SAFETY: A `VmaRef` is valid and its lock held; the others are locals.
     let file = unsafe {
-        bindings::rvv_vma_file_at(vma.as_ptr(), addr as c_ulong, write, &mut index, &mut pages)
+        bindings::vhost_vdpa_vma_file_at(
+            vma.as_ptr(),
+            addr as c_ulong,
+            write,
+            &mut index,
+            &mut pages,
+        )
     };
     (!file.is_null()).then_some(Part {
         file,

@@ -59,7 +59,7 @@ impl Gate {
         try_pin_init!(Self {
             srcu <- Opaque::try_ffi_init(|slot| {
                 // SAFETY: The slot is ours to initialise, and pinned.
-                to_result(unsafe { bindings::rvv_srcu_init(slot) })
+                to_result(unsafe { bindings::vhost_vdpa_srcu_init(slot) })
             }),
             dev: NonNull::new(dev).ok_or(EINVAL)?,
             open: Atomic::new(false),
@@ -82,7 +82,7 @@ impl Gate {
     fn enter(&self) -> Result<Inside<'_>> {
         let (srcu, open, mut counter) = (self.srcu.get(), self.open.as_ptr(), 0);
         // SAFETY: `srcu` is initialised by the invariant, `open` ours, and `counter` a local.
-        if !unsafe { bindings::rvv_gate_enter(srcu, open, &mut counter) } {
+        if !unsafe { bindings::vhost_vdpa_gate_enter(srcu, open, &mut counter) } {
             return Err(ENODEV);
         }
         // INVARIANT: We entered.
@@ -112,7 +112,7 @@ impl Gate {
 impl PinnedDrop for Gate {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: Initialised by the invariant, and nobody can be inside: guards borrow the gate.
-        unsafe { bindings::rvv_srcu_cleanup(self.srcu.get()) }
+        unsafe { bindings::vhost_vdpa_srcu_cleanup(self.srcu.get()) }
     }
 }
 
@@ -141,7 +141,7 @@ impl Inside<'_> {
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         // SAFETY: By the invariant.
-        unsafe { bindings::rvv_gate_leave(self.gate.srcu.get(), self.counter) }
+        unsafe { bindings::vhost_vdpa_gate_leave(self.gate.srcu.get(), self.counter) }
     }
 }
 
@@ -266,5 +266,5 @@ impl Bells<'_> {
 /// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
 pub fn clamp_index(idx: u32, len: u32) -> u32 {
     // SAFETY: The function computes with its arguments and reads nothing else.
-    unsafe { bindings::rvv_array_index_nospec(idx, len) }
+    unsafe { bindings::vhost_vdpa_array_index_nospec(idx, len) }
 }

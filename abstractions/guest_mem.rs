@@ -133,7 +133,7 @@ pub struct GuestMemory<'a> {
 fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
     let len = usize::try_from(len).map_err(|_| EFAULT)?;
     // SAFETY: Any address may be asked for; the answer is null where there is no RAM.
-    NonNull::new(unsafe { bindings::rvv_guest_ram(pa, len) }.cast()).ok_or(EFAULT)
+    NonNull::new(unsafe { bindings::vdpa_parent_guest_ram(pa, len) }.cast()).ok_or(EFAULT)
 }
 
 impl<'a> GuestMemory<'a> {

@@ -14,7 +14,7 @@ use kernel::{
 /// The physical address of a page.
 fn phys(page: &Page) -> u64 {
     // SAFETY: The page is allocated.
-    unsafe { bindings::rvv_page_to_phys(page.as_ptr()) }
+    unsafe { bindings::vdpa_parent_page_to_phys(page.as_ptr()) }
 }
 
 /// Ranges, the first of which counts.

@@ -23,7 +23,7 @@ use kernel::{
 /// The address space of the calling process; `None` in a kernel thread.
 pub fn current_mm() -> Option<ARef<Mm>> {
     // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
-    let mm = NonNull::new(unsafe { bindings::rvv_current_mm() })?;
+    let mm = NonNull::new(unsafe { bindings::vhost_vdpa_current_mm() })?;
     // SAFETY: `current->mm` is valid for the duration of the call.
     Some(ARef::from(unsafe { Mm::from_raw(mm.as_ptr()) }))
 }
@@ -31,7 +31,7 @@ pub fn current_mm() -> Option<ARef<Mm>> {
 /// Whether the calling process owns `mm`.
 pub fn is_current_mm(mm: &Mm) -> bool {
     // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
-    mm.as_raw() == unsafe { bindings::rvv_current_mm() }
+    mm.as_raw() == unsafe { bindings::vhost_vdpa_current_mm() }
 }
 
 /// Pages counted as pinned by an address space; given back when dropped.
@@ -52,11 +52,11 @@ impl Charge {
     pub fn new(mm: ARef<Mm>, pages: u64) -> Result<Self> {
         let signed = i64::try_from(pages)?;
         // SAFETY: `mm` is valid.
-        let sum = unsafe { bindings::rvv_mm_pinned_add(mm.as_raw(), signed) };
+        let sum = unsafe { bindings::vhost_vdpa_mm_pinned_add(mm.as_raw(), signed) };
         // INVARIANT: Just counted.
         let charge = Self { mm, pages };
         // SAFETY: Reads a limit of `current`, which has its `signal_struct` for as long as it runs.
-        let limit = unsafe { bindings::rvv_rlimit_memlock() } >> PAGE_SHIFT;
+        let limit = unsafe { bindings::vhost_vdpa_rlimit_memlock() } >> PAGE_SHIFT;
         if u64::try_from(sum).map_or(true, |sum| sum > limit as u64)
             // SAFETY: `capable()` wants a capability that exists, and looks at `current` only.
             && !unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
@@ -91,7 +91,9 @@ impl Charge {
         // INVARIANT: They are counted no more, see below.
         self.pages = self.pages.wrapping_sub(pages);
         // SAFETY: `mm` is valid.
-        unsafe { bindings::rvv_mm_pinned_add(self.mm.as_raw(), (pages as i64).wrapping_neg()) };
+        unsafe {
+            bindings::vhost_vdpa_mm_pinned_add(self.mm.as_raw(), (pages as i64).wrapping_neg())
+        };
     }
 
     /// Splits off `pages` of the charge, at most all of it.
@@ -172,7 +174,11 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: By the invariant, one pin on each of them is ours to give up.
         unsafe {
-            bindings::rvv_unpin_pages(self.pfn as c_ulong, self.npages as c_ulong, self.write)
+            bindings::vhost_vdpa_unpin_pages(
+                self.pfn as c_ulong,
+                self.npages as c_ulong,
+                self.write,
+            )
         }
     }
 }
@@ -246,7 +252,7 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Resu
 /// Lets others run between two steps. Errors: `EINTR` when the process is being killed.
 fn give_way() -> Result {
     // SAFETY: Who pins pages may sleep.
-    if unsafe { bindings::rvv_killed_or_resched() } {
+    if unsafe { bindings::vhost_vdpa_killed_or_resched() } {
         return Err(EINTR);
     }
     Ok(())
@@ -288,8 +294,9 @@ where
             let first = unsafe { list.add(at as usize) };
             let mut pfn = 0;
             // SAFETY: GUP wrote `got - at` pointers from `first` on, to pages that it pinned.
-            let n =
-                unsafe { bindings::rvv_contiguous_pages(first, got.wrapping_sub(at), &mut pfn) };
+            let n = unsafe {
+                bindings::vhost_vdpa_contiguous_pages(first, got.wrapping_sub(at), &mut pfn)
+            };
             // INVARIANT: These pins were taken by the call above.
             let found = Pages {
                 pfn: pfn as u64,

@@ -35,18 +35,18 @@ impl Domain {
     /// Errors: `ENOTSUPP` (524, as in C) where the IOMMU does not keep caches coherent.
     pub fn attach(parent: &vdpa::Device) -> Result<Self> {
         // SAFETY: By the invariant of `vdpa::Device`.
-        let dma_dev = unsafe { bindings::rvv_vdpa_dma_dev(parent.as_raw()) };
+        let dma_dev = unsafe { bindings::vhost_vdpa_dma_dev(parent.as_raw()) };
         if dma_dev.is_null() {
             return Err(ENODEV);
         }
         // SAFETY: The DMA device lives as long as the vDPA device; from here on we hold it too.
         let dev = unsafe { kernel::device::Device::get_device(dma_dev) };
         // SAFETY: `dma_dev` is valid.
-        if !unsafe { bindings::rvv_iommu_cache_coherent(dma_dev) } {
+        if !unsafe { bindings::vhost_vdpa_iommu_cache_coherent(dma_dev) } {
             return Err(ENOTSUPP);
         }
         // SAFETY: `dma_dev` is valid.
-        let domain = from_err_ptr(unsafe { bindings::rvv_iommu_domain_alloc(dma_dev) })?;
+        let domain = from_err_ptr(unsafe { bindings::vhost_vdpa_iommu_domain_alloc(dma_dev) })?;
         let domain = NonNull::new(domain).ok_or(ENOMEM)?;
         // SAFETY: Both are valid.
         let attached = unsafe { bindings::iommu_attach_device(domain.as_ptr(), dma_dev) };
@@ -64,7 +64,11 @@ impl Domain {
         let mut range = IovaRange::ALL;
         // SAFETY: Valid by the invariant.
         unsafe {
-            bindings::rvv_iommu_aperture(self.domain.as_ptr(), &mut range.first, &mut range.last)
+            bindings::vhost_vdpa_iommu_aperture(
+                self.domain.as_ptr(),
+                &mut range.first,
+                &mut range.last,
+            )
         }
         .then_some(range)
     }
@@ -72,7 +76,9 @@ impl Domain {
     /// Maps `size` bytes of physical memory for the device.
     pub fn map(&self, iova: u64, pa: u64, size: u64, perm: u32) -> Result {
         // SAFETY: Valid by the invariant; the caller answers for what it lets the device reach.
-        to_result(unsafe { bindings::rvv_iommu_map(self.domain.as_ptr(), iova, pa, size, perm) })
+        to_result(unsafe {
+            bindings::vhost_vdpa_iommu_map(self.domain.as_ptr(), iova, pa, size, perm)
+        })
     }
 
     /// Unmaps all of what one `map` mapped. `EIO` if some of it is still mapped.

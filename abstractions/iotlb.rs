@@ -200,7 +200,7 @@ impl Taking<'_> {
         // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
         // SAFETY: By the invariant a node of this IOTLB, of which we are the only user.
-        unsafe { bindings::rvv_iotlb_detach(self.iotlb.as_raw(), found.as_ptr()) };
+        unsafe { bindings::vdpa_common_iotlb_detach(self.iotlb.as_raw(), found.as_ptr()) };
         // INVARIANT: It is in no IOTLB now.
         Some(Detached(found))
     }
@@ -370,7 +370,7 @@ impl OwnedIotlb {
         let (n, iotlb) = (self.len() as usize, self.as_raw());
         // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; `head` is
         // as it should be by the invariant of `to`.
-        if !unsafe { bindings::rvv_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
+        if !unsafe { bindings::vdpa_common_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
             return false;
         }
         // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
@@ -383,7 +383,7 @@ impl OwnedIotlb {
         let node = range.into_raw();
         // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; nobody else
         // uses the node.
-        unsafe { bindings::rvv_iotlb_attach(self.as_raw(), node) }
+        unsafe { bindings::vdpa_common_iotlb_attach(self.as_raw(), node) }
     }
 
     /// Removes every range that intersects `[start, last]`, whole.

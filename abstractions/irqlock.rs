@@ -30,18 +30,18 @@ unsafe impl Backend for IrqSpinLockBackend {
 
     unsafe fn lock(ptr: *mut Self::State) -> Self::GuardState {
         // SAFETY: The caller vouches that the lock is initialised.
-        unsafe { bindings::rvv_spin_lock_irqsave(ptr) }
+        unsafe { bindings::vdpa_common_spin_lock_irqsave(ptr) }
     }
 
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<Self::GuardState> {
         let mut flags = 0;
         // SAFETY: The caller vouches that the lock is initialised; `flags` is a local.
-        unsafe { bindings::rvv_spin_trylock_irqsave(ptr, &mut flags) }.then_some(flags)
+        unsafe { bindings::vdpa_common_spin_trylock_irqsave(ptr, &mut flags) }.then_some(flags)
     }
 
     unsafe fn unlock(ptr: *mut Self::State, flags: &Self::GuardState) {
         // SAFETY: The caller owns the lock, and these are the flags its lock call returned.
-        unsafe { bindings::rvv_spin_unlock_irqrestore(ptr, *flags) }
+        unsafe { bindings::vdpa_common_spin_unlock_irqrestore(ptr, *flags) }
     }
 
     unsafe fn assert_is_held(ptr: *mut Self::State) {

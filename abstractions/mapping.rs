@@ -291,7 +291,7 @@ impl Table {
             if self.held.len() % RESCHED == 0 {
                 // SAFETY: A table is changed where sleeping is allowed: what it gives back is unpinned
                 // under folio locks.
-                unsafe { bindings::rvv_resched() };
+                unsafe { bindings::vhost_vdpa_resched() };
             }
         }
         self.trim();

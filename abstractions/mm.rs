@@ -42,11 +42,11 @@ pub struct UserAccess<'a> {
     _thread: NotThreadSafe,
 }
 
-/// Ends what `rvv_use_mm()` began.
+/// Ends what `vdpa_parent_use_mm()` began.
 ///
 /// # Invariants
 ///
-/// `rvv_use_mm()` succeeded for this address space on the current thread, once.
+/// `vdpa_parent_use_mm()` succeeded for this address space on the current thread, once.
 struct InUse<'a> {
     mm: &'a MmWithUser,
     _thread: NotThreadSafe,
@@ -56,7 +56,7 @@ impl<'a> InUse<'a> {
     /// Makes the current thread use an address space; `None` if it cannot, see [`BoundMm::with`].
     fn new(mm: &'a MmWithUser) -> Option<Self> {
         // SAFETY: The address space has users for `'a`, and this is undone on drop.
-        let used = unsafe { bindings::rvv_use_mm(mm.as_raw()) };
+        let used = unsafe { bindings::vdpa_parent_use_mm(mm.as_raw()) };
         // INVARIANT: Just done.
         used.then_some(Self {
             mm,
@@ -106,7 +106,8 @@ impl UserAccess<'_> {
     /// Errors: `EFAULT` when not all of it can be read; `into` is then changed in part.
     pub fn read(&self, from: u64, into: &mut [u8]) -> Result {
         // SAFETY: The buffer is ours to write. Any user address may be given.
-        let left = unsafe { bindings::rvv_user_read(into.as_mut_ptr().cast(), from, into.len()) };
+        let left =
+            unsafe { bindings::vdpa_parent_user_read(into.as_mut_ptr().cast(), from, into.len()) };
         if left == 0 {
             Ok(())
         } else {
@@ -119,7 +120,8 @@ impl UserAccess<'_> {
     /// Errors: `EFAULT` when not all of it can be written; it is then written in part.
     pub fn write(&self, to: u64, from: &[u8]) -> Result {
         // SAFETY: The buffer is ours to read. Any user address may be given.
-        let left = unsafe { bindings::rvv_user_write(to, from.as_ptr().cast(), from.len()) };
+        let left =
+            unsafe { bindings::vdpa_parent_user_write(to, from.as_ptr().cast(), from.len()) };
         if left == 0 {
             Ok(())
         } else {
@@ -131,13 +133,13 @@ impl UserAccess<'_> {
     pub fn load_u16(&self, from: u64) -> Result<u16> {
         let mut value = 0;
         // SAFETY: `value` is a local. Any user address may be given.
-        to_result(unsafe { bindings::rvv_user_load_u16(&mut value, from) })?;
+        to_result(unsafe { bindings::vdpa_parent_user_load_u16(&mut value, from) })?;
         Ok(value)
     }
 
     /// Stores an aligned `u16` in one access. Errors: `EFAULT`.
     pub fn store_u16(&self, to: u64, value: u16) -> Result {
         // SAFETY: Any user address may be given.
-        to_result(unsafe { bindings::rvv_user_store_u16(to, value) })
+        to_result(unsafe { bindings::vdpa_parent_user_store_u16(to, value) })
     }
 }

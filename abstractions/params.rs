@@ -7,5 +7,5 @@ use super::bindings;
 /// `max_iotlb_entries`: how many ranges one address space may hold; 0 or less means none.
 pub fn max_iotlb_entries() -> u32 {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    u32::try_from(unsafe { bindings::rvv_max_iotlb_entries() }).unwrap_or(0)
+    u32::try_from(unsafe { bindings::vhost_vdpa_max_iotlb_entries() }).unwrap_or(0)
 }

@@ -180,7 +180,7 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
 
         // The bus refuses such a name too, but only when everything that goes by it is made.
         // SAFETY: The device is allocated, and by the invariant the lock of the bus is held.
-        if unsafe { bindings::rvv_vdpa_name_taken(vdev, self.name.as_char_ptr()) } {
+        if unsafe { bindings::vdpa_parent_name_taken(vdev, self.name.as_char_ptr()) } {
             return Err(EEXIST);
         }
         let init = make(self.name)?;

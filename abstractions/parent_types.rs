@@ -69,7 +69,7 @@ impl Callback {
     /// Calls it. The caller must be in process context and hold no spin lock.
     pub fn call(&self) {
         // SAFETY: Allowed by the invariant.
-        unsafe { bindings::rvv_callback_call(&self.0) }
+        unsafe { bindings::vdpa_parent_callback_call(&self.0) }
     }
 }
 
@@ -204,7 +204,7 @@ impl Stats<'_> {
     /// Errors: `EMSGSIZE` when the message is full.
     pub fn put(&mut self, name: &CStr, value: u64) -> Result {
         // SAFETY: The message is ours to append to; the name is copied.
-        to_result(unsafe { bindings::rvv_vq_stat(self.msg, name.as_char_ptr(), value) })
+        to_result(unsafe { bindings::vdpa_parent_vq_stat(self.msg, name.as_char_ptr(), value) })
     }
 }
 

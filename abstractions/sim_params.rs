@@ -23,7 +23,7 @@ pub struct SimParams {
 
 impl SimParams {
     #[inline]
-    fn from_raw(raw: bindings::rvv_sim_params) -> Self {
+    fn from_raw(raw: bindings::vdpa_sim_params) -> Self {
         Self {
             use_va: raw.use_va,
             batch_mapping: raw.batch_mapping,
@@ -37,19 +37,19 @@ impl SimParams {
 #[inline]
 pub fn net() -> SimParams {
     // SAFETY: The function reads variables that change only while the module is loaded.
-    SimParams::from_raw(unsafe { bindings::rvv_net_sim_params() })
+    SimParams::from_raw(unsafe { bindings::vdpa_sim_net_params() })
 }
 
 /// Returns the parameters of `rust_vdpa_sim_blk` that all simulators have.
 #[inline]
 pub fn blk() -> SimParams {
     // SAFETY: The function reads variables that change only while the module is loaded.
-    SimParams::from_raw(unsafe { bindings::rvv_blk_sim_params() })
+    SimParams::from_raw(unsafe { bindings::vdpa_sim_blk_params() })
 }
 
 /// Returns `max_iotlb_entries` of `rust_mlx5_compat`; 0 if there is no room.
 #[inline]
 pub fn mlx5_max_iotlb_entries() -> u32 {
     // SAFETY: The function reads a variable that changes only while the module is loaded.
-    u32::try_from(unsafe { bindings::rvv_mlx5_max_iotlb_entries() }).unwrap_or(0)
+    u32::try_from(unsafe { bindings::mlx5_compat_max_iotlb_entries() }).unwrap_or(0)
 }

@@ -18,7 +18,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The pointer came from `rvv_map_file_new()`, and it is ours.
+/// The pointer came from `vhost_vdpa_map_file_new()`, and it is ours.
 pub struct MapFile(NonNull<bindings::vdpa_map_file>);
 
 // SAFETY: A `struct file` is reference counted and not tied to a thread.
@@ -52,7 +52,7 @@ impl MapFile {
     /// `vma` must be a mapping of a file.
     unsafe fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
         // SAFETY: The VMA is valid and locked, and the caller vouches for the file.
-        let map = unsafe { bindings::rvv_map_file_new(vma.as_ptr(), uaddr) };
+        let map = unsafe { bindings::vhost_vdpa_map_file_new(vma.as_ptr(), uaddr) };
         // INVARIANT: Just made.
         Ok(Self(NonNull::new(map).ok_or(ENOMEM)?))
     }
@@ -61,7 +61,7 @@ impl MapFile {
 impl Drop for MapFile {
     fn drop(&mut self) {
         // SAFETY: Ours by the invariant.
-        unsafe { bindings::rvv_map_file_free(self.0.as_ptr()) }
+        unsafe { bindings::vhost_vdpa_map_file_free(self.0.as_ptr()) }
     }
 }
 

@@ -319,7 +319,7 @@ impl Device {
     /// Negotiates features, under the core's config lock.
     pub fn set_features(&self, features: u64) -> Result {
         // SAFETY: By the invariant of `Device`.
-        to_result(unsafe { bindings::rvv_vdpa_set_features(self.as_raw(), features) })
+        to_result(unsafe { bindings::vhost_vdpa_set_features(self.as_raw(), features) })
     }
 
     /// Returns the virtio device id.
@@ -347,7 +347,7 @@ impl Device {
             0
         };
         // SAFETY: By the invariant of `Device`.
-        to_result(unsafe { bindings::rvv_vdpa_reset(self.as_raw(), flags) })
+        to_result(unsafe { bindings::vhost_vdpa_reset(self.as_raw(), flags) })
     }
 
     /// Stops the device; its state can be read and it can be resumed.

@@ -153,7 +153,7 @@ impl<T: Driver> Registration<T> {
                 return Err(e);
             }
             // SAFETY: The driver data of a device that we are bound to is ours.
-            unsafe { bindings::rvv_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
+            unsafe { bindings::vhost_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
             Ok(0)
         })
     }
@@ -165,14 +165,14 @@ impl<T: Driver> Registration<T> {
     /// `raw` must be a device that `probe` has bound.
     unsafe extern "C" fn remove(raw: *mut bindings::vdpa_device) {
         // SAFETY: The driver data of a device that we are bound to is what `probe` set.
-        let bound = unsafe { bindings::rvv_vdpa_get_drvdata(raw) };
+        let bound = unsafe { bindings::vhost_vdpa_get_drvdata(raw) };
         // SAFETY: `probe` made the pointer of a box. The bus calls `remove` once for each device that was
         // bound, and this is the only place that takes it back.
         let bound: KBox<Bound<T>> = unsafe { KBox::from_raw(bound.cast()) };
         // SAFETY: The bus calls this with the device that we were bound to.
         bound.remove(unsafe { vdpa::Device::from_raw(raw) });
         // SAFETY: The driver data of a device is ours until the bus has unbound it, after this call.
-        unsafe { bindings::rvv_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
+        unsafe { bindings::vhost_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
     }
 }
 

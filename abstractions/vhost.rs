@@ -148,7 +148,7 @@ impl<T: Backend> Dev<T> {
         // SAFETY: `raw` is initialised.
         let lock = unsafe { &raw mut (*self.raw.get()).mutex };
         // SAFETY: `vhost_dev_init()` initialised the mutex, which lives as long as `self`.
-        unsafe { bindings::rvv_mutex_lock(lock) };
+        unsafe { bindings::vhost_vdpa_mutex_lock(lock) };
         DevGuard(lock)
     }
 
@@ -206,6 +206,6 @@ struct DevGuard(*mut bindings::mutex);
 impl Drop for DevGuard {
     fn drop(&mut self) {
         // SAFETY: Locked by `Dev::lock`, whose result does not outlive the device.
-        unsafe { bindings::rvv_mutex_unlock(self.0) }
+        unsafe { bindings::vhost_vdpa_mutex_unlock(self.0) }
     }
 }

@@ -10,7 +10,7 @@
 #include "../bindings.h"
 #include "version.h"
 
-unsigned long rvv_spin_lock_irqsave(spinlock_t *lock)
+unsigned long vdpa_common_spin_lock_irqsave(spinlock_t *lock)
 {
 	unsigned long flags;
 
@@ -18,7 +18,7 @@ unsigned long rvv_spin_lock_irqsave(spinlock_t *lock)
 	return flags;
 }
 
-bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+bool vdpa_common_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
 {
 	unsigned long irqflags;
 
@@ -28,20 +28,20 @@ bool rvv_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
 	return true;
 }
 
-void rvv_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+void vdpa_common_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
 {
 	spin_unlock_irqrestore(lock, flags);
 }
 
 /* As in drivers/vhost/iotlb.c, which takes ranges out of its tree only to free them. */
-#define RVV_START(map)	((map)->start)
-#define RVV_LAST(map)	((map)->last)
+#define START(map)	((map)->start)
+#define LAST(map)	((map)->last)
 INTERVAL_TREE_DEFINE(struct vhost_iotlb_map, rb, __u64, __subtree_last,
-		     RVV_START, RVV_LAST, static __maybe_unused inline, rvv_itree);
+		     START, LAST, static __maybe_unused inline, vdpa_common_itree);
 
-void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
+void vdpa_common_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
 {
-	rvv_itree_remove(map, &iotlb->root);
+	vdpa_common_itree_remove(map, &iotlb->root);
 	list_del(&map->link);
 	iotlb->nmaps--;
 }
@@ -50,8 +50,8 @@ void rvv_iotlb_detach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
  * Takes out all ranges at once if they all intersect [start, last]. Their links lead
  * from one to the next, and on to *head, which becomes the first of them.
  */
-bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
-			  struct list_head **head)
+bool vdpa_common_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
+				  struct list_head **head)
 {
 	struct rb_node *left = rb_first_cached(&iotlb->root);
 	struct rb_node *right = rb_last(&iotlb->root.rb_root);
@@ -68,9 +68,9 @@ bool rvv_iotlb_detach_all(struct vhost_iotlb *iotlb, u64 start, u64 last,
 	return true;
 }
 
-void rvv_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
+void vdpa_common_iotlb_attach(struct vhost_iotlb *iotlb, struct vhost_iotlb_map *map)
 {
 	iotlb->nmaps++;
-	rvv_itree_insert(map, &iotlb->root);
+	vdpa_common_itree_insert(map, &iotlb->root);
 	list_add_tail(&map->link, &iotlb->list);
 }

@@ -30,33 +30,33 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-void rvv_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
-		   u64 entries, int ret)
+void vhost_vdpa_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
+			  u64 entries, int ret)
 {
 	trace_vhost_vdpa_map(minor, asid, iova, size, uaddr, perm, entries, ret);
 }
 
-void rvv_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries, int ret)
+void vhost_vdpa_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries, int ret)
 {
 	trace_vhost_vdpa_unmap(minor, asid, iova, size, entries, ret);
 }
 
-void rvv_trace_set_map(u32 asid, u32 entries, int ret)
+void vhost_vdpa_trace_set_map(u32 asid, u32 entries, int ret)
 {
 	trace_vhost_vdpa_set_map(asid, entries, ret);
 }
 
-void rvv_trace_reset(int minor, bool clean_map, int ret)
+void vhost_vdpa_trace_reset(int minor, bool clean_map, int ret)
 {
 	trace_vhost_vdpa_reset(minor, clean_map, ret);
 }
 
-void rvv_trace_backend_features(int minor, u64 offered, u64 acked, int ret)
+void vhost_vdpa_trace_backend_features(int minor, u64 offered, u64 acked, int ret)
 {
 	trace_vhost_vdpa_backend_features(minor, offered, acked, ret);
 }
 
-void rvv_trace_remove(int minor, bool was_open)
+void vhost_vdpa_trace_remove(int minor, bool was_open)
 {
 	trace_vhost_vdpa_remove(minor, was_open);
 }
@@ -67,7 +67,7 @@ module_param(max_iotlb_entries, int, 0444);
 MODULE_PARM_DESC(max_iotlb_entries,
 		 "Maximum number of iotlb entries per address space. (default: 2048)");
 
-int rvv_max_iotlb_entries(void)
+int vhost_vdpa_max_iotlb_entries(void)
 {
 	return max_iotlb_entries;
 }
@@ -76,56 +76,56 @@ int rvv_max_iotlb_entries(void)
  * irqreturn_t callbacks are defined in C because clang and rustc disagree about
  * their KCFI type.
  */
-static irqreturn_t rvv_call_slot_cb(void *private)
+static irqreturn_t vhost_vdpa_call_slot_cb(void *private)
 {
-	rvv_call_slot_signal(private);
+	vhost_vdpa_call_slot_signal(private);
 	return IRQ_HANDLED;
 }
 
-void rvv_call_slot_callback(struct vdpa_callback *cb, bool callback, void *private,
-			    struct eventfd_ctx *trigger)
+void vhost_vdpa_call_slot_callback(struct vdpa_callback *cb, bool callback, void *private,
+				   struct eventfd_ctx *trigger)
 {
-	cb->callback = callback ? rvv_call_slot_cb : NULL;
+	cb->callback = callback ? vhost_vdpa_call_slot_cb : NULL;
 	cb->private = private;
 	cb->trigger = trigger;
 }
 
-int rvv_vdpa_reset(struct vdpa_device *vdev, u32 flags)
+int vhost_vdpa_reset(struct vdpa_device *vdev, u32 flags)
 {
 	return vdpa_reset(vdev, flags);
 }
 
-int rvv_vdpa_set_features(struct vdpa_device *vdev, u64 features)
+int vhost_vdpa_set_features(struct vdpa_device *vdev, u64 features)
 {
 	return vdpa_set_features(vdev, features);
 }
 
-void *rvv_vdpa_get_drvdata(const struct vdpa_device *vdev)
+void *vhost_vdpa_get_drvdata(const struct vdpa_device *vdev)
 {
 	return vdpa_get_drvdata(vdev);
 }
 
-void rvv_vdpa_set_drvdata(struct vdpa_device *vdev, void *data)
+void vhost_vdpa_set_drvdata(struct vdpa_device *vdev, void *data)
 {
 	vdpa_set_drvdata(vdev, data);
 }
 
-struct device *rvv_vdpa_dma_dev(struct vdpa_device *vdev)
+struct device *vhost_vdpa_dma_dev(struct vdpa_device *vdev)
 {
 	return vdpa_get_map(vdev).dma_dev;
 }
 
-struct iommu_domain *rvv_iommu_domain_alloc(struct device *dev)
+struct iommu_domain *vhost_vdpa_iommu_domain_alloc(struct device *dev)
 {
 	return iommu_paging_domain_alloc(dev);
 }
 
-bool rvv_iommu_cache_coherent(struct device *dev)
+bool vhost_vdpa_iommu_cache_coherent(struct device *dev)
 {
 	return device_iommu_capable(dev, IOMMU_CAP_CACHE_COHERENCY);
 }
 
-bool rvv_iommu_aperture(struct iommu_domain *domain, u64 *first, u64 *last)
+bool vhost_vdpa_iommu_aperture(struct iommu_domain *domain, u64 *first, u64 *last)
 {
 	if (!domain->geometry.force_aperture)
 		return false;
@@ -134,7 +134,7 @@ bool rvv_iommu_aperture(struct iommu_domain *domain, u64 *first, u64 *last)
 	return true;
 }
 
-int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 perm)
+int vhost_vdpa_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 perm)
 {
 	int prot = IOMMU_CACHE;
 
@@ -145,23 +145,23 @@ int rvv_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size, u32 p
 	return iommu_map(domain, iova, pa, size, prot, GFP_KERNEL_ACCOUNT);
 }
 
-void rvv_eventfd_signal(struct eventfd_ctx *ctx)
+void vhost_vdpa_eventfd_signal(struct eventfd_ctx *ctx)
 {
 	eventfd_signal(ctx);
 }
 
-int rvv_srcu_init(struct srcu_struct *ssp)
+int vhost_vdpa_srcu_init(struct srcu_struct *ssp)
 {
 	return init_srcu_struct_fast(ssp);
 }
 
-void rvv_srcu_cleanup(struct srcu_struct *ssp)
+void vhost_vdpa_srcu_cleanup(struct srcu_struct *ssp)
 {
 	cleanup_srcu_struct(ssp);
 }
 
 /* Every call into a device passes here: without memory barriers, and in one call from Rust. */
-bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter)
+bool vhost_vdpa_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter)
 {
 	struct srcu_ctr __percpu *ctr = srcu_read_lock_fast(ssp);
 
@@ -173,12 +173,12 @@ bool rvv_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *co
 	return false;
 }
 
-void rvv_gate_leave(struct srcu_struct *ssp, unsigned long counter)
+void vhost_vdpa_gate_leave(struct srcu_struct *ssp, unsigned long counter)
 {
 	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)counter);
 }
 
-unsigned long rvv_page_to_pfn(const struct page *page)
+unsigned long vhost_vdpa_page_to_pfn(const struct page *page)
 {
 	return page_to_pfn(page);
 }
@@ -187,7 +187,7 @@ unsigned long rvv_page_to_pfn(const struct page *page)
  * How many pages from the start of the list are physically contiguous, and where. Called for
  * each page of scattered memory: one call for both.
  */
-int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
+int vhost_vdpa_contiguous_pages(struct page **pages, int n, unsigned long *first)
 {
 	*first = page_to_pfn(pages[0]);
 	return num_pages_contiguous(pages, n);
@@ -198,8 +198,8 @@ int rvv_contiguous_pages(struct page **pages, int n, unsigned long *first)
  * if what is there is not the file's or the file not one that memfd_pin_folios() takes, if its owner must see
  * each fault, or if the access is not allowed.
  */
-struct file *rvv_vma_file_at(struct vm_area_struct *vma, unsigned long addr, bool write,
-			     pgoff_t *index, pgoff_t *pages)
+struct file *vhost_vdpa_vma_file_at(struct vm_area_struct *vma, unsigned long addr, bool write,
+				    pgoff_t *index, pgoff_t *pages)
 {
 	vm_flags_t need = VM_SHARED | (write ? VM_WRITE : VM_READ);
 	struct file *file = vma->vm_file;
@@ -221,7 +221,7 @@ struct file *rvv_vma_file_at(struct vm_area_struct *vma, unsigned long addr, boo
  * How many pages a folio of a file has, the index of the first and its frame; 0 if it is not to be pinned by
  * file: its contents are not to be had, or it has to move first, which a fault does in smaller steps.
  */
-unsigned long rvv_folio_usable(struct folio *folio, pgoff_t *index, unsigned long *pfn)
+unsigned long vhost_vdpa_folio_usable(struct folio *folio, pgoff_t *index, unsigned long *pfn)
 {
 	if (!folio_test_uptodate(folio) || folio_contain_hwpoisoned_page(folio) ||
 	    folio_is_zone_movable(folio))
@@ -231,19 +231,19 @@ unsigned long rvv_folio_usable(struct folio *folio, pgoff_t *index, unsigned lon
 	return folio_nr_pages(folio);
 }
 
-void rvv_folio_put(struct folio *folio)
+void vhost_vdpa_folio_put(struct folio *folio)
 {
 	folio_put(folio);
 }
 
 /* Makes one pin on a folio one for each of its pages in use, as by address. */
-int rvv_folio_pin_pages(struct folio *folio, unsigned int n)
+int vhost_vdpa_folio_pin_pages(struct folio *folio, unsigned int n)
 {
 	return n > 1 ? folio_add_pins(folio, n - 1) : 0;
 }
 
 /* In steps of 1 GiB, between which others can run. */
-void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
+void vhost_vdpa_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
 {
 	while (n) {
 		unsigned long step = min(n, SZ_1G >> PAGE_SHIFT);
@@ -256,73 +256,73 @@ void rvv_unpin_pages(unsigned long pfn, unsigned long n, bool dirty)
 	}
 }
 
-static DEFINE_IDA(rvv_minors);
+static DEFINE_IDA(vhost_vdpa_minors);
 
-int rvv_minor_alloc(void)
+int vhost_vdpa_minor_alloc(void)
 {
-	return ida_alloc_max(&rvv_minors, MINORMASK, GFP_KERNEL);
+	return ida_alloc_max(&vhost_vdpa_minors, MINORMASK, GFP_KERNEL);
 }
 
-void rvv_minor_free(int minor)
+void vhost_vdpa_minor_free(int minor)
 {
-	ida_free(&rvv_minors, minor);
+	ida_free(&vhost_vdpa_minors, minor);
 }
 
-dev_t rvv_mkdev(unsigned int major, unsigned int minor)
+dev_t vhost_vdpa_mkdev(unsigned int major, unsigned int minor)
 {
 	return MKDEV(major, minor);
 }
 
-unsigned int rvv_major(dev_t dev)
+unsigned int vhost_vdpa_major(dev_t dev)
 {
 	return MAJOR(dev);
 }
 
-int rvv_device_set_name(struct device *dev, int minor)
+int vhost_vdpa_device_set_name(struct device *dev, int minor)
 {
 	return dev_set_name(dev, "vhost-vdpa-%u", minor);
 }
 
-struct address_space *rvv_file_mapping(struct file *file)
+struct address_space *vhost_vdpa_file_mapping(struct file *file)
 {
 	return file->f_mapping;
 }
 
-struct cdev *rvv_inode_cdev(struct inode *inode)
+struct cdev *vhost_vdpa_inode_cdev(struct inode *inode)
 {
 	return inode->i_cdev;
 }
 
-unsigned int rvv_inode_minor(const struct inode *inode)
+unsigned int vhost_vdpa_inode_minor(const struct inode *inode)
 {
 	return iminor(inode);
 }
 
 /* In a long loop: lets others run. */
-void rvv_resched(void)
+void vhost_vdpa_resched(void)
 {
 	cond_resched();
 }
 
-/* As rvv_resched(), and tells whether going on is pointless. */
-bool rvv_killed_or_resched(void)
+/* As vhost_vdpa_resched(), and tells whether going on is pointless. */
+bool vhost_vdpa_killed_or_resched(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
 }
 
-unsigned long rvv_rlimit_memlock(void)
+unsigned long vhost_vdpa_rlimit_memlock(void)
 {
 	return rlimit(RLIMIT_MEMLOCK);
 }
 
-s64 rvv_mm_pinned_add(struct mm_struct *mm, s64 pages)
+s64 vhost_vdpa_mm_pinned_add(struct mm_struct *mm, s64 pages)
 {
 	return atomic64_add_return(pages, &mm->pinned_vm);
 }
 
 /* Here and not in a KBox, which needs twice the instructions, for each map by user address. */
-struct vdpa_map_file *rvv_map_file_new(const struct vm_area_struct *vma, u64 uaddr)
+struct vdpa_map_file *vhost_vdpa_map_file_new(const struct vm_area_struct *vma, u64 uaddr)
 {
 	struct vdpa_map_file *map = kmalloc_obj(*map);
 
@@ -333,36 +333,36 @@ struct vdpa_map_file *rvv_map_file_new(const struct vm_area_struct *vma, u64 uad
 	return map;
 }
 
-void rvv_map_file_free(struct vdpa_map_file *map)
+void vhost_vdpa_map_file_free(struct vdpa_map_file *map)
 {
 	fput(map->file);
 	kfree(map);
 }
 
-void rvv_vma_set_doorbell(struct vm_area_struct *vma,
-			  const struct vm_operations_struct *ops)
+void vhost_vdpa_vma_set_doorbell(struct vm_area_struct *vma,
+				 const struct vm_operations_struct *ops)
 {
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_ops = ops;
 }
 
-u32 rvv_array_index_nospec(u32 idx, u32 len)
+u32 vhost_vdpa_array_index_nospec(u32 idx, u32 len)
 {
 	return array_index_nospec(idx, len);
 }
 
-struct mm_struct *rvv_current_mm(void)
+struct mm_struct *vhost_vdpa_current_mm(void)
 {
 	return current->mm;
 }
 
-void rvv_mutex_lock(struct mutex *lock)
+void vhost_vdpa_mutex_lock(struct mutex *lock)
 {
 	mutex_lock(lock);
 }
 
-void rvv_mutex_unlock(struct mutex *lock)
+void vhost_vdpa_mutex_unlock(struct mutex *lock)
 {
 	mutex_unlock(lock);
 }

@@ -9,7 +9,7 @@ module_param(max_iotlb_entries, int, 0444);
 MODULE_PARM_DESC(max_iotlb_entries,
 		 "Maximum number of iotlb entries for each address space (default: 2048)");
 
-int rvv_mlx5_max_iotlb_entries(void)
+int mlx5_compat_max_iotlb_entries(void)
 {
 	return max_iotlb_entries;
 }

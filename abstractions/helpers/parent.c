@@ -19,7 +19,7 @@
 
 #include "../bindings.h"
 
-bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name)
+bool vdpa_parent_name_taken(struct vdpa_device *vdev, const char *name)
 {
 	struct device *dev = bus_find_device_by_name(vdev->dev.bus, NULL, name);
 
@@ -31,7 +31,7 @@ bool rvv_vdpa_name_taken(struct vdpa_device *vdev, const char *name)
  * The driver above may schedule NAPI: with bottom halves off here, the softirq
  * runs when they come back on and not at the next interrupt.
  */
-void rvv_callback_call(const struct vdpa_callback *cb)
+void vdpa_parent_callback_call(const struct vdpa_callback *cb)
 {
 	if (!cb->callback)
 		return;
@@ -45,7 +45,7 @@ void rvv_callback_call(const struct vdpa_callback *cb)
  * kernel's image, with two exceptions that userspace can have pinned: the zero
  * page and device memory that has a place in the direct map.
  */
-static bool rvv_is_guest_ram(unsigned long pfn)
+static bool vdpa_parent_is_guest_ram(unsigned long pfn)
 {
 	struct page *page;
 
@@ -61,7 +61,7 @@ static bool rvv_is_guest_ram(unsigned long pfn)
  * The address in the direct map of len bytes at a physical address that a guest
  * gave; NULL if not all of them are RAM.
  */
-void *rvv_guest_ram(phys_addr_t pa, size_t len)
+void *vdpa_parent_guest_ram(phys_addr_t pa, size_t len)
 {
 	unsigned long pfn = PHYS_PFN(pa), last;
 	phys_addr_t end;
@@ -70,20 +70,20 @@ void *rvv_guest_ram(phys_addr_t pa, size_t len)
 	    PFN_PHYS((phys_addr_t)PHYS_PFN(end)) + offset_in_page(end) != end)
 		return NULL;
 	for (last = PHYS_PFN(end); pfn <= last; pfn++)
-		if (!rvv_is_guest_ram(pfn))
+		if (!vdpa_parent_is_guest_ram(pfn))
 			return NULL;
 	return page_address(pfn_to_page(PHYS_PFN(pa))) + offset_in_page(pa);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)
-phys_addr_t rvv_page_to_phys(const struct page *page)
+phys_addr_t vdpa_parent_page_to_phys(const struct page *page)
 {
 	return page_to_phys(page);
 }
 #endif
 
 /* Only a kernel thread that uses no address space can take one. */
-bool rvv_use_mm(struct mm_struct *mm)
+bool vdpa_parent_use_mm(struct mm_struct *mm)
 {
 	if (!(current->flags & PF_KTHREAD) || current->mm)
 		return false;
@@ -92,40 +92,40 @@ bool rvv_use_mm(struct mm_struct *mm)
 }
 
 /* User addresses come from guests as numbers; what does not fit is out of reach. */
-static bool rvv_user_fits(u64 addr, size_t len)
+static bool vdpa_parent_user_fits(u64 addr, size_t len)
 {
 	return addr <= ULONG_MAX && len <= ULONG_MAX - (unsigned long)addr;
 }
 
-size_t rvv_user_read(void *to, u64 from, size_t len)
+size_t vdpa_parent_user_read(void *to, u64 from, size_t len)
 {
-	if (!rvv_user_fits(from, len))
+	if (!vdpa_parent_user_fits(from, len))
 		return len;
 	return copy_from_user(to, (const void __user *)(unsigned long)from, len);
 }
 
-size_t rvv_user_write(u64 to, const void *from, size_t len)
+size_t vdpa_parent_user_write(u64 to, const void *from, size_t len)
 {
-	if (!rvv_user_fits(to, len))
+	if (!vdpa_parent_user_fits(to, len))
 		return len;
 	return copy_to_user((void __user *)(unsigned long)to, from, len);
 }
 
-int rvv_user_load_u16(u16 *value, u64 from)
+int vdpa_parent_user_load_u16(u16 *value, u64 from)
 {
-	if (!rvv_user_fits(from, sizeof(*value)))
+	if (!vdpa_parent_user_fits(from, sizeof(*value)))
 		return -EFAULT;
 	return get_user(*value, (u16 __user *)(unsigned long)from);
 }
 
-int rvv_user_store_u16(u64 to, u16 value)
+int vdpa_parent_user_store_u16(u64 to, u16 value)
 {
-	if (!rvv_user_fits(to, sizeof(value)))
+	if (!vdpa_parent_user_fits(to, sizeof(value)))
 		return -EFAULT;
 	return put_user(value, (u16 __user *)(unsigned long)to);
 }
 
-int rvv_vq_stat(struct sk_buff *msg, const char *name, u64 value)
+int vdpa_parent_vq_stat(struct sk_buff *msg, const char *name, u64 value)
 {
 	int err = nla_put_string(msg, VDPA_ATTR_DEV_VENDOR_ATTR_NAME, name);
 

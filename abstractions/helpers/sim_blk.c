@@ -16,27 +16,27 @@ static ushort num_queues = 1;
 module_param(num_queues, ushort, 0444);
 MODULE_PARM_DESC(num_queues, "Number of request queues of a disk, 1 to 64 (default: 1)");
 
-bool rvv_blk_shared_backend(void)
+bool vdpa_sim_blk_shared_backend(void)
 {
 	return shared_backend;
 }
 
-u64 rvv_blk_capacity(void)
+u64 vdpa_sim_blk_capacity(void)
 {
 	return capacity;
 }
 
-u16 rvv_blk_num_queues(void)
+u16 vdpa_sim_blk_num_queues(void)
 {
 	return num_queues;
 }
 
-u64 rvv_blk_memory_size(void)
+u64 vdpa_sim_blk_memory_size(void)
 {
 	return (u64)totalram_pages() << PAGE_SHIFT;
 }
 
-struct rvv_sim_params rvv_blk_sim_params(void)
+struct vdpa_sim_params vdpa_sim_blk_params(void)
 {
 	return sim_params();
 }

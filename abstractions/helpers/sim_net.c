@@ -2,7 +2,7 @@
 /* C side of rust_vdpa_sim_net.ko. */
 #include "sim_params.h"
 
-struct rvv_sim_params rvv_net_sim_params(void)
+struct vdpa_sim_params vdpa_sim_net_params(void)
 {
 	return sim_params();
 }

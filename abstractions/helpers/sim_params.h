@@ -25,9 +25,9 @@ module_param(queue_size, ushort, 0444);
 MODULE_PARM_DESC(queue_size,
 		 "Largest size of a queue, a power of two from 4 to 32768 (default: 256)");
 
-static struct rvv_sim_params sim_params(void)
+static struct vdpa_sim_params sim_params(void)
 {
-	return (struct rvv_sim_params){
+	return (struct vdpa_sim_params){
 		.use_va = use_va,
 		.batch_mapping = batch_mapping,
 		.max_iotlb_entries = max_iotlb_entries,

@@ -8,8 +8,8 @@
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM rust_vhost_vdpa
 
-#if !defined(RVV_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
-#define RVV_TRACE_H
+#if !defined(VHOST_VDPA_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define VHOST_VDPA_TRACE_H
 
 #include <linux/tracepoint.h>
 
@@ -133,7 +133,7 @@ TRACE_EVENT(vhost_vdpa_remove,
 	TP_printk("minor=%d was_open=%d", __entry->minor, __entry->was_open)
 );
 
-#endif /* RVV_TRACE_H */
+#endif /* VHOST_VDPA_TRACE_H */
 
 #undef TRACE_INCLUDE_PATH
 #define TRACE_INCLUDE_PATH .
