@@ -24,10 +24,9 @@ pub struct Domain {
     dev: kernel::sync::aref::ARef<kernel::device::Device>,
 }
 
-// SAFETY: Domains have locks of their own and are not tied to threads.
+// SAFETY: Domains are not tied to threads. This is not `Sync`: `iommu_map()` and `iommu_unmap()` want
+// the range that they work on for themselves, which they have while one thread at a time has a domain.
 unsafe impl Send for Domain {}
-// SAFETY: As above.
-unsafe impl Sync for Domain {}
 
 impl Domain {
     /// Allocates a domain and attaches the device that does the parent's DMA.
@@ -75,7 +74,8 @@ impl Domain {
 
     /// Maps `size` bytes of physical memory for the device.
     pub fn map(&self, iova: u64, pa: u64, size: u64, perm: u32) -> Result {
-        // SAFETY: Valid by the invariant; the caller answers for what it lets the device reach.
+        // SAFETY: Valid by the invariant, and nobody else has the range, because a domain is not `Sync`. The
+        // caller answers for what it lets the device reach.
         to_result(unsafe {
             bindings::vhost_vdpa_iommu_map(self.domain.as_ptr(), iova, pa, size, perm)
         })
@@ -84,7 +84,7 @@ impl Domain {
     /// Unmaps all of what one `map` mapped. `EIO` if some of it is still mapped.
     pub fn unmap(&self, iova: u64, size: u64) -> Result {
         let size = usize::try_from(size)?;
-        // SAFETY: Valid by the invariant.
+        // SAFETY: Valid by the invariant, and nobody else has the range, because a domain is not `Sync`.
         let done = unsafe { bindings::iommu_unmap(self.domain.as_ptr(), iova as usize, size) };
         if done == size {
             Ok(())
