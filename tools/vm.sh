@@ -16,7 +16,7 @@
 # SCRIPT's output is streamed; its exit status is ours, except that a run with a
 # kernel splat, a taint for one, or no status at all fails (status 70), as does
 # one that takes longer than -t (default 900 s, status 124). What is left behind in
-# $CACHE/runs/NAME: output, console, dmesg, tainted, status.
+# $CACHE/runs/NAME: output, times (the same with seconds), console, dmesg, tainted, status.
 #
 # VM_KERNEL=debug boots the debug kernel (tools/setup.sh debug) with the modules
 # that tools/build.sh debug built for it, instead of the distribution's kernel.
@@ -97,19 +97,32 @@ fi
 	printf '\n'
 } >"$run/start"
 
-# What vng's init waits for takes minutes on the debug kernel: see udevd.sh.
-unneeded=()
-[ "$release" != debug ] || unneeded=(/usr/lib/systemd/systemd-udevd /usr/bin/udevadm /usr/bin/systemd-tmpfiles)
+# vng's own init takes minutes under emulation: see tools/vm/init. Nor does it let the VM cache files of
+# the root, which nobody changes meanwhile.
+guest_init=/usr/lib/python3/dist-packages/virtme/guest/virtme-init
+
+# timed FILE: pass lines on, and keep in FILE how many seconds after the start each one came.
+timed() {
+	local line start=$SECONDS
+	while IFS= read -r line || [ -n "$line" ]; do
+		printf '%s\n' "$line"
+		printf '%d %s\n' $((SECONDS - start)) "$line" >&5
+	done 5>"$1"
+}
 
 # QEMU opens its output anew: it gets pipes, never files.
 rc=0
 in_root bash -c '
-	t=$1 run=$2 unneeded=$3; shift 3
-	for f in $unneeded; do mount --bind /src/tools/vm/udevd.sh "$f"; done
+	t=$1 run=$2 init=$3; shift 3
+	mount --bind /src/tools/vm/init "$init"
+	for f in mkinitramfs.py commands/run.py; do
+		sed s/version=9p2000.L,trans=virtio,access=any/\&,cache=loose/ "${init%/guest/*}/$f" >"$run/${f##*/}"
+		mount --bind "$run/${f##*/}" "${init%/guest/*}/$f"
+	done
 	timeout -k 10 "$t" "$@" --exec "bash $run/start" \
 		> >(cat) 2> >(cat >"$run/console")' \
-	vm "$timeout" "/cache/runs/$name" "${unneeded[*]}" "${vng[@]}" --append "$append" </dev/null |
-	sed -u 's/\r//g' | tee "$run/output" || rc=$?
+	vm "$timeout" "/cache/runs/$name" "$guest_init" "${vng[@]}" --append "$append" </dev/null |
+	sed -u 's/\r//g' | tee "$run/output" | timed "$run/times" || rc=$?
 
 fail() { printf 'vm: %s (see %s)\n' "$1" "$run" >&2; rc=$2; }
 

@@ -187,7 +187,7 @@ class VpNic:
 def peer():
     """The interface at the other end."""
     bind(VP_PEER, "virtio-pci")
-    run("udevadm", "settle")
+    run("modprobe", "virtio_net")
     return wait_for("the peer's interface", 30, lambda: next(
         (n for d in os.listdir(f"/sys/bus/pci/devices/{VP_PEER}") if d.startswith("virtio")
          for n in os.listdir(f"/sys/bus/pci/devices/{VP_PEER}/{d}/net")), None))
