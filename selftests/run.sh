@@ -148,7 +148,7 @@ done | awk "${interactive[@]}" -v totals="$out/totals" '
 		planned = -1; seen = 0
 	}
 	BEGIN { planned = -1 }
-	/^# ==== end/ { finish_one(); next }
+	/^# ==== end( |$)/ { finish_one(); next }
 	/^# ==== / { test = $3; print; next }
 	/^TAP version/ || /^# Totals:/ || /^#  +(RUN|OK) / { next }
 	/^1\.\./ { planned = substr($0, 4) + 0; next }

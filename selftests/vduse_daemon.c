@@ -13,7 +13,7 @@
 #define NAME		"selftest_vduse"
 #define IOVA		0x10000000UL
 #define PROMPT		10000	/* ms, for what waits for nobody */
-#define BIG		(64UL << 20)
+#define BIG		(16UL << 20)
 #define BIG_KIB		((long)(BIG >> 10))
 /* What others may take or give of shared memory meanwhile. */
 #define SLACK_KIB	4096

@@ -49,7 +49,7 @@ same_kernel() {
 load_driver() {
 	# Tests that fill a table one message at a time are quadratic, and a debug kernel is slow.
 	[ "${VM_KERNEL:-stock}" != debug ] || [[ $* == *max_iotlb_entries* ]] ||
-		set -- "$@" max_iotlb_entries=512
+		set -- "$@" max_iotlb_entries=256
 	rmmod virtio_vdpa 2>/dev/null
 	case $MODULES in
 	rust)
