@@ -159,8 +159,8 @@ impl Mapping {
     /// `file` must be valid.
     pub(super) unsafe fn of_file(file: *mut bindings::file) -> Result<Self> {
         // SAFETY: The caller vouches for the file.
-        let mapping =
-            NonNull::new(unsafe { bindings::vhost_vdpa_file_mapping(file) }).ok_or(EINVAL)?;
+        let mapping = unsafe { bindings::vhost_vdpa_file_mapping(file) };
+        let mapping = NonNull::new(mapping).ok_or(EINVAL)?;
         // SAFETY: An open file's mapping has an inode, which the file holds.
         // INVARIANT: Now we hold it too.
         unsafe { bindings::ihold((*mapping.as_ptr()).host) };

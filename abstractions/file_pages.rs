@@ -62,8 +62,8 @@ impl Found {
     unsafe fn new(folio: *mut bindings::folio) -> Option<Self> {
         let (mut index, mut pfn) = (0, 0);
         // SAFETY: The caller vouches for the folio; the others are locals.
-        let npages =
-            unsafe { bindings::vhost_vdpa_folio_usable(folio, &mut index, &mut pfn) } as u64;
+        let npages = unsafe { bindings::vhost_vdpa_folio_usable(folio, &mut index, &mut pfn) };
+        let npages = npages as u64;
         (npages >= MIN_FOLIO).then_some(Self {
             index: index as u64,
             pfn: pfn as u64,
