@@ -15,7 +15,7 @@ use kernel::{
         Arc,
     },
 };
-use vdpa_bus_driver::{params, vdpa::Device};
+use vdpa_bus_driver::{eventfd::Source, params, vdpa::Device};
 
 /// Counters of a device.
 #[derive(Default)]
@@ -231,7 +231,7 @@ fn show(node: &Arc<VhostVdpa>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "as{asid}_pinned_pages {}", mapped.pinned)?;
         writeln!(f, "as{asid}_held {}", space.held())?;
     }
-    let calls: u64 = node.calls.iter().map(|call| call.signalled()).sum();
+    let calls: u64 = node.calls.queues().map(|call| call.signalled()).sum();
     let bypass = state.producers.iter().flatten().count();
     let (mapped, peak) = state.mapped();
     // Of the file that is open, or of the last one.
@@ -250,6 +250,10 @@ fn show(node: &Arc<VhostVdpa>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let kicks: u64 = node.kicks.iter().map(|kicks| kicks.0.get()).sum();
     writeln!(f, "kicks {kicks}")?;
     writeln!(f, "queue_calls {calls}")?;
-    writeln!(f, "config_calls {}", node.config_call.signalled())?;
+    let config = node
+        .calls
+        .get(Source::Config)
+        .map_or(0, |call| call.signalled());
+    writeln!(f, "config_calls {config}")?;
     writeln!(f, "irq_bypass_producers {bypass}")
 }

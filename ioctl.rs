@@ -24,8 +24,8 @@ use kernel::{
 };
 use vdpa_bus_driver::{
     chardev::{self, Written},
-    doorbell::{Doorbells, Fault, FaultResult, Mapping, NewVma},
-    eventfd::EventFd,
+    doorbell::{DoorbellMaps, Doorbells, Fault, FaultResult, NewVma},
+    eventfd::{EventFd, Source},
     gate, gup,
     irqbypass::Producer,
     trace,
@@ -43,7 +43,7 @@ impl chardev::File for OpenFile {
 
     type Node = VhostVdpa;
 
-    fn open(node: Arc<VhostVdpa>, mapping: Mapping) -> Result<Pin<KBox<Self>>> {
+    fn open(node: Arc<VhostVdpa>, maps: DoorbellMaps) -> Result<Pin<KBox<Self>>> {
         node.present()?;
         if node.opened.xchg(true, Full) {
             return Err(EBUSY);
@@ -51,9 +51,14 @@ impl chardev::File for OpenFile {
         let undo = ScopeGuard::new_with_data(node.clone(), |node| {
             node.opened.store(false, Release);
         });
+        let maps = Arc::new(maps, GFP_KERNEL)?;
+        let mapping = maps.clone();
         let session = Session { node: node.clone() };
         let vhost = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session));
-        let file = KBox::try_pin_init(try_pin_init!(Self { vhost <- vhost }? Error), GFP_KERNEL)?;
+        let file = KBox::try_pin_init(
+            try_pin_init!(Self { vhost <- vhost, maps }? Error),
+            GFP_KERNEL,
+        )?;
         node.start(mapping)?;
         node.stats.opened();
         undo.dismiss();
@@ -134,7 +139,7 @@ impl Doorbells for OpenFile {
     fn fault(&self, fault: &Fault) -> FaultResult {
         let node = &self.node;
         let Ok(bells) = node.state.bells() else {
-            return fault.insert_dummy(&node.dummy);
+            return fault.insert_dummy(&self.maps);
         };
         match node.doorbell_index(fault.pgoff()) {
             Ok(idx) => match bells.get_vq_notification(idx) {
@@ -290,7 +295,7 @@ impl VhostVdpa {
     /// Offers a queue's interrupt for bypass, if it has an eventfd and the device an interrupt.
     fn offer_irq(&self, state: &mut State, dev: &Device, idx: u16) {
         let (Some(call), Some(place)) = (
-            self.calls.get(usize::from(idx)),
+            self.calls.get(Source::Queue(idx)),
             state.producers.get_mut(usize::from(idx)),
         ) else {
             return;
@@ -370,8 +375,7 @@ impl VhostVdpa {
         let mut locked = self.state.lock();
         let (_state, dev) = locked.enter()?;
         let running = driver_ok(&dev);
-        self.config_call.as_ref().install(&dev, ctx, running);
-        Ok(())
+        self.calls.install(&dev, Source::Config, ctx, running)
     }
 
     fn get_backend_features(&self, user: Arg) -> Result {
@@ -513,13 +517,15 @@ impl VhostVdpa {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
-        let call = self.calls.get(usize::from(idx)).ok_or(enobufs())?;
+        if self.calls.get(Source::Queue(idx)).is_none() {
+            return Err(enobufs());
+        }
         // The producer is known by the old eventfd: it goes before that does.
         if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
             *producer = None;
         }
         let running = driver_ok(&dev);
-        call.as_ref().install(&dev, ctx, running);
+        self.calls.install(&dev, Source::Queue(idx), ctx, running)?;
         if running {
             self.offer_irq(state, &dev, idx);
         }

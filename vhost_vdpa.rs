@@ -28,7 +28,7 @@
 //!    user copies or page faults, so that removal, which takes it, waits for parents only.
 //! 4. The gate ([`vdpa_bus_driver::gate`]): SRCU; inside it the device is there.
 //! 5. The parent's own locks.
-//! 6. [`CallSlot`]'s lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
+//! 6. [`CallSlots`]' lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
 //! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks enter
 //! the gate and take none of our locks.
@@ -65,8 +65,8 @@ use kernel::{
 use uapi::eopnotsupp;
 use vdpa_bus_driver::{
     chardev::{self, Minor, Region},
-    doorbell::{DummyPage, Mapping},
-    eventfd::{self, CallSlot, EventFd, Source},
+    doorbell::DoorbellMaps,
+    eventfd::{CallSlots, EventFd, Source},
     gate::{Gated, Passage},
     iommu::Domain,
     iotlb::OwnedIotlb,
@@ -131,6 +131,8 @@ type Mutexed<T> = Pin<KBox<Mutex<T>>>;
 struct OpenFile {
     #[pin]
     vhost: vhost::Dev<Session>,
+    /// Its doorbells, and what they turn into on removal.
+    maps: Arc<DoorbellMaps>,
 }
 
 impl Deref for OpenFile {
@@ -160,13 +162,9 @@ pub(crate) struct VhostVdpa {
     opened: Atomic<bool>,
     /// The backend features that were acked last. Written with the state locked.
     backend_features: Atomic<u64>,
-    /// Where parents' queue callbacks go. Lives as long as the node: a parent that calls late finds
+    /// Where parents' callbacks go. Lives as long as the node: a parent that calls late finds
     /// an empty slot.
-    calls: KVec<Pin<KBox<CallSlot>>>,
-    /// Where parents' config callbacks go.
-    config_call: Pin<KBox<CallSlot>>,
-    /// What doorbells turn into on removal.
-    dummy: DummyPage,
+    calls: CallSlots,
     pub(crate) stats: debug::Stats,
     /// Kicks of each queue.
     kicks: KVVec<debug::Kicks>,
@@ -214,7 +212,7 @@ struct State {
     /// For each group: it may be in another address space than 0.
     moved: KVVec<bool>,
     /// The maps of the file that is open, to be taken away on removal.
-    mapping: Option<Mapping>,
+    mapping: Option<Arc<DoorbellMaps>>,
 }
 
 impl State {
@@ -332,7 +330,7 @@ impl Driver for Published {
         drop(chardev);
         self.node.revoke(dev);
         // The slots may go with the node; a parent's interrupt handler may still be in one.
-        eventfd::wait_for_callbacks();
+        self.node.calls.wait_for_callbacks();
         let files = self.debugfs.lock().take();
         drop(files);
     }
@@ -341,15 +339,11 @@ impl Driver for Published {
 impl VhostVdpa {
     fn new(dev: &Device, minor: i32, passage: Passage) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
-        let mut calls = KVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         let mut kicks = KVVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
-        for idx in 0..nvqs {
-            let slot = CallSlot::new(Source::Queue(idx as u16));
-            calls.push(KBox::pin_init(slot, GFP_KERNEL)?, GFP_KERNEL)?;
+        for _ in 0..nvqs {
             kicks.push(debug::Kicks::default(), GFP_KERNEL)?;
         }
-        let config_call = KBox::pin_init(CallSlot::new(Source::Config), GFP_KERNEL)?;
-        let dummy = DummyPage::new()?;
+        let calls = CallSlots::new(dev)?;
         let state = State::new(nvqs, dev.ngroups(), dev.nas())?;
         Arc::pin_init(
             try_pin_init!(Self {
@@ -361,8 +355,6 @@ impl VhostVdpa {
                 opened: Atomic::new(false),
                 backend_features: Atomic::new(0),
                 calls,
-                config_call,
-                dummy,
                 stats: debug::Stats::default(),
                 kicks,
                 told: debug::Told::default(),
@@ -385,7 +377,7 @@ impl VhostVdpa {
     }
 
     /// Prepares a device for the file being opened.
-    fn start(&self, mapping: Mapping) -> Result {
+    fn start(&self, mapping: Arc<DoorbellMaps>) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         // No acks yet, hence no cleaning of maps either.
@@ -490,10 +482,7 @@ impl VhostVdpa {
         self.reset_device(dev, clean)?;
         state.suspended = false;
         state.batch = None;
-        self.config_call.as_ref().unregister_callback(dev);
-        for call in &self.calls {
-            call.as_ref().unregister_callback(dev);
-        }
+        self.calls.unregister_unset(dev);
         state.vq_num_max = dev.get_vq_num_max();
         // With an IOMMU of the platform, the map is in our domain, and no parent cleans that.
         if clean && dev.has_compat_reset() && dev.map_style() != MapStyle::Platform {
@@ -532,10 +521,7 @@ impl VhostVdpa {
         if state.mm_bound {
             dev.unbind_mm();
         }
-        self.config_call.as_ref().install(dev, None, false);
-        for call in &self.calls {
-            call.as_ref().install(dev, None, false);
-        }
+        self.calls.unregister_all(dev);
         self.stats.closed(state.mapped().1);
         let mut spaces = core::mem::replace(&mut state.spaces, RBTree::new());
         let target = Target::new(dev, state.domain.as_ref(), state.range);
@@ -583,7 +569,9 @@ impl VhostVdpa {
         for error in state.errors.iter().flatten() {
             error.signal();
         }
-        self.config_call.signal();
+        if let Some(config) = self.calls.get(Source::Config) {
+            config.signal();
+        }
         // The gate is shut and nobody is inside, so the device is ours alone. What there is to end leaves
         // the lock: callers find the gate shut, and must not wait for the parent.
         match State::new(0, 0, 0) {

@@ -7,7 +7,7 @@
 
 use super::{
     bindings,
-    doorbell::{Doorbells, Mapping, NewVma}, //
+    doorbell::{DoorbellMaps, Doorbells, NewVma}, //
 };
 use core::{
     marker::PhantomData,
@@ -36,7 +36,7 @@ pub trait File: Doorbells + Sized + Send + Sync + 'static {
     type Node: Send + Sync + 'static;
 
     /// Opens a file; `mapping` is where its maps are found.
-    fn open(node: Arc<Self::Node>, mapping: Mapping) -> Result<Pin<KBox<Self>>>;
+    fn open(node: Arc<Self::Node>, mapping: DoorbellMaps) -> Result<Pin<KBox<Self>>>;
 
     /// Closes it: no other call is running or will come.
     fn release(self: Pin<KBox<Self>>);
@@ -327,7 +327,7 @@ impl<F: File> Fops<F> {
             let minor = unsafe { bindings::vhost_vdpa_inode_minor(inode) };
             let node = inner.published.find(minor)?;
             // SAFETY: The file is being opened and so valid.
-            let mapping = unsafe { Mapping::of_file(file) }?;
+            let mapping = unsafe { DoorbellMaps::of_file(file) }?;
             let this = F::open(node, mapping)?;
             // SAFETY: Pinned until `release` makes a box of it again.
             let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });

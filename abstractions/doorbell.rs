@@ -10,9 +10,11 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::flags::__GFP_ZERO,
     mm::virt::{flags, VmaRef},
     page::{Page, PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
+    sync::atomic::{Atomic, Relaxed},
     types::NotThreadSafe, //
 };
 
@@ -119,65 +121,78 @@ impl Fault {
         self.insert(bell.addr() >> PAGE_SHIFT)
     }
 
-    /// Maps the dummy page.
-    pub fn insert_dummy(&self, page: &'_ DummyPage) -> FaultResult {
-        // SAFETY: A page that we own.
-        self.insert(unsafe { bindings::vhost_vdpa_page_to_pfn(page.0.as_ptr()) } as u64)
+    /// Maps the dummy page of the file's maps; `SIGBUS` if they are another file's.
+    pub fn insert_dummy(&self, maps: &DoorbellMaps) -> FaultResult {
+        // SAFETY: Valid for the duration of the fault.
+        let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
+        // SAFETY: The VMA is locked for the duration of the fault, and holds its file.
+        let mapping = unsafe { bindings::vhost_vdpa_file_mapping((*vma).vm_file) };
+        if mapping != maps.mapping.as_ptr() {
+            return FaultResult::SIGBUS;
+        }
+        maps.inserted.store(true, Relaxed);
+        // SAFETY: A page that `maps` owns.
+        self.insert(unsafe { bindings::vhost_vdpa_page_to_pfn(maps.dummy.as_ptr()) } as u64)
     }
 }
 
-/// A page of memory that stands in for the doorbells of a device that is gone, so that a guest
-/// which still rings them is not killed. It must live as long as the file.
-pub struct DummyPage(Page);
-
-impl DummyPage {
-    /// Allocates the page, zeroed.
-    pub fn new() -> Result<Self> {
-        Ok(Self(Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?))
-    }
-}
-
-use kernel::alloc::flags::__GFP_ZERO;
-
-/// All maps of one device file.
+/// All maps of one device file, and a page of memory that stands in for the doorbells of a device
+/// that is gone, so that a guest which still rings them is not killed.
 ///
 /// # Invariants
 ///
-/// `mapping` belongs to an inode to which we hold a reference.
-pub struct Mapping(NonNull<bindings::address_space>);
+/// `mapping` belongs to an inode to which we hold a reference. The frame of `dummy` is in no maps but
+/// those of `mapping`, so that it is in none once [`DoorbellMaps::zap`] was the last to change them.
+pub struct DoorbellMaps {
+    mapping: NonNull<bindings::address_space>,
+    dummy: Page,
+    /// The dummy page may be in a map.
+    inserted: Atomic<bool>,
+}
 
-// SAFETY: An address space has locks of its own and is not tied to a thread.
-unsafe impl Send for Mapping {}
-// SAFETY: A shared reference allows `zap`, and `unmap_mapping_range()` takes the mapping's own lock.
-unsafe impl Sync for Mapping {}
+// SAFETY: An address space has locks of its own and is not tied to a thread; a page is `Send`.
+unsafe impl Send for DoorbellMaps {}
+// SAFETY: A shared reference allows `zap`, and `unmap_mapping_range()` takes the mapping's own lock; the
+// page is only mapped.
+unsafe impl Sync for DoorbellMaps {}
 
-impl Mapping {
-    /// The maps of an open file.
+impl DoorbellMaps {
+    /// The maps of an open file, with a dummy page of zeroes. `ENOMEM` without memory for that.
     ///
     /// # Safety
     ///
     /// `file` must be valid.
     pub(super) unsafe fn of_file(file: *mut bindings::file) -> Result<Self> {
+        let dummy = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
         // SAFETY: The caller vouches for the file.
         let mapping = unsafe { bindings::vhost_vdpa_file_mapping(file) };
         let mapping = NonNull::new(mapping).ok_or(EINVAL)?;
         // SAFETY: An open file's mapping has an inode, which the file holds.
-        // INVARIANT: Now we hold it too.
+        // INVARIANT: Now we hold it too; the page is new.
         unsafe { bindings::ihold((*mapping.as_ptr()).host) };
-        Ok(Self(mapping))
+        Ok(Self {
+            mapping,
+            dummy,
+            inserted: Atomic::new(false),
+        })
     }
 
     /// Takes every page out of every map; the next access faults.
     pub fn zap(&self) {
         // SAFETY: Valid by the invariant. Offset 0 and size 0 mean all of it.
-        unsafe { bindings::unmap_mapping_range(self.0.as_ptr(), 0, 0, 1) }
+        unsafe { bindings::unmap_mapping_range(self.mapping.as_ptr(), 0, 0, 1) }
     }
 }
 
-impl Drop for Mapping {
+impl Drop for DoorbellMaps {
     fn drop(&mut self) {
+        // Nobody can insert the page any more, and it goes after this. A second open that is refused
+        // ends here, too: it is to leave the maps of the first alone.
+        if self.inserted.load(Relaxed) {
+            self.zap();
+        }
         // SAFETY: Gives up the reference of the invariant.
-        unsafe { bindings::iput((*self.0.as_ptr()).host) }
+        unsafe { bindings::iput((*self.mapping.as_ptr()).host) }
     }
 }
 
