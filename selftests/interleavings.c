@@ -519,6 +519,50 @@ TEST_F(va, refused_owner_leaves_no_features)
 	EXPECT_EQ(1, TOLD("ranges0"));
 }
 
+/* Two acks beside each other: what is known afterwards is what one of them said, and all of it. */
+TEST_F(va, acks_are_whole)
+{
+	uint64_t acks[] = {
+		BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_BATCH),
+		BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID),
+	};
+	char path[128], line[128], *last = strrchr(self->node, '/') + 1;
+	unsigned long long known;
+	uint8_t status = STATUS_ACK;
+	struct call held, ack[2];
+	int i, j;
+
+	if (on_c_driver())
+		SKIP(return, "C's debugfs does not tell");
+	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vhost_vdpa/%s/state", last);
+	OWN();
+	for (i = 0; i < 20; i++) {
+		FILE *f;
+
+		/* Both wait for the call that the parent is in. */
+		HOLD("set_status");
+		START_IOCTL(held, VHOST_VDPA_SET_STATUS, &status);
+		AWAIT("set_status");
+		for (j = 0; j < 2; j++)
+			START_IOCTL(ack[j], VHOST_SET_BACKEND_FEATURES, &acks[(i + j) % 2]);
+		usleep(SETTLE_US / 10);
+		EXPECT_FALSE(is_done(&ack[0]) || is_done(&ack[1]));
+		GO("set_status");
+		EXPECT_EQ(0, finish(&held));
+		EXPECT_EQ(0, finish(&ack[0]));
+		EXPECT_EQ(0, finish(&ack[1]));
+		known = 0;
+		f = fopen(path, "r");
+		ASSERT_NE(NULL, f);
+		while (fgets(line, sizeof(line), f))
+			sscanf(line, "backend_features %llx", &known);
+		fclose(f);
+		EXPECT_TRUE(known == acks[0] || known == acks[1]) {
+			TH_LOG("%#llx", known);
+		}
+	}
+}
+
 /*
  * A parent may have one register that selects a queue: no op may run while another
  * does, whichever calls they are of. Kicks and doorbells may.
