@@ -185,7 +185,7 @@ worker() {
 	local name
 	while name=$(next_suite) && [ -n "$name" ]; do suite "$name"; done
 }
-echo "# ${#suites[@]} suites, two at a time; a VM boots in about half a minute under emulation, a debug one in two"
+echo "# ${#suites[@]} suites, two at a time; under emulation a VM boots in about half a minute, a debug one in one and a half"
 worker &
 lanes+=($!)
 worker &
