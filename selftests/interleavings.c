@@ -187,6 +187,22 @@ FIXTURE_TEARDOWN(va) { TEAR_DOWN(); }
 FIXTURE_SETUP(table) { SET_UP(variant->style); }
 FIXTURE_TEARDOWN(table) { TEAR_DOWN(); }
 
+/* Wait until removal has shut the device for who opens it: till then a second open is EBUSY. */
+static bool removal_begins(const char *node)
+{
+	int i, fd;
+
+	for (i = 0; i < 2000; i++) {
+		fd = open(node, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			close(fd);
+		else if (errno != EBUSY)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
 #define NOT_ON_C() do {							\
 	if (on_c_driver())						\
 		SKIP(return, "C waits for the close");		\
@@ -279,7 +295,7 @@ TEST_F_TIMEOUT(interleave, last_close_beside_the_removal, 300)
 		      .arg = b->what == CALL_UPDATE ? self->mem : arg);
 		AWAIT(op);
 		START(removal, .what = CALL_UNBIND);
-		usleep(SETTLE_US);
+		ASSERT_TRUE(removal_begins(self->node));
 		EXPECT_FALSE(is_done(&removal));
 		/* The call has the file: this is not the last. */
 		CLOSE_NODE();
@@ -336,7 +352,7 @@ TEST_F(interleave, removal_while_the_close_resets)
 	START(closing, .what = CALL_CLOSE, .fd = self->fd);
 	AWAIT("reset");
 	START(removal, .what = CALL_UNBIND);
-	usleep(SETTLE_US);
+	ASSERT_TRUE(removal_begins(self->node));
 	EXPECT_FALSE(is_done(&removal));
 	GO("reset");
 	EXPECT_EQ(0, finish(&closing));
@@ -360,7 +376,7 @@ TEST_F(interleave, failing_reset_beside_the_removal)
 	START_IOCTL(a, VHOST_VDPA_GET_STATUS, &status);
 	AWAIT("get_status");
 	START(removal, .what = CALL_UNBIND);
-	usleep(SETTLE_US);
+	ASSERT_TRUE(removal_begins(self->node));
 	CLOSE_NODE();
 	GO("get_status");
 	EXPECT_NE(-ETIMEDOUT, finish(&a));
@@ -401,7 +417,7 @@ TEST_F(interleave, open_beside_the_removal)
 		START(opening, .what = CALL_OPEN, .path = self->node);
 		AWAIT(op);
 		START(removal, .what = CALL_UNBIND);
-		usleep(SETTLE_US);
+		ASSERT_TRUE(removal_begins(self->node));
 		EXPECT_FALSE(is_done(&removal));
 		GO(op);
 		EXPECT_NE(-ETIMEDOUT, finish(&opening));
@@ -434,7 +450,7 @@ TEST_F(one_parent, removal_does_not_wait_for_the_whole_open)
 	START(opening, .what = CALL_OPEN, .path = self->node);
 	AWAIT("set_map");
 	START(removal, .what = CALL_UNBIND);
-	usleep(SETTLE_US);
+	ASSERT_TRUE(removal_begins(self->node));
 	GO("set_map");
 	EXPECT_EQ(-ENODEV, finish(&opening));
 	EXPECT_EQ(0, finish(&removal));
@@ -488,7 +504,7 @@ TEST_F(va, set_owner_beside_the_removal)
 	usleep(SETTLE_US);
 	START_IOCTL(kick, VHOST_SET_VRING_KICK, &file);
 	START(removal, .what = CALL_UNBIND);
-	usleep(SETTLE_US);
+	ASSERT_TRUE(removal_begins(self->node));
 	GO("set_status");
 	EXPECT_NE(-ETIMEDOUT, finish(&a));
 	EXPECT_EQ(0, finish(&removal));
