@@ -6,7 +6,7 @@
 //! only once the device can no longer reach them: the device's map goes first, the pins last.
 //!
 //! The interval tree that parents walk in `set_map` is the kernel's `struct vhost_iotlb`; its ranges
-//! own the mappings (`abstractions/mapping.rs`).
+//! own the mappings (`abstractions/bus_driver/memory/mapping.rs`).
 //!
 //! # When a parent's `set_map` fails
 //!

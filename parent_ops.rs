@@ -2,7 +2,7 @@
 
 //! What a vDPA parent implements: the ops of `struct vdpa_config_ops`, as a safe trait.
 //!
-//! The C op table is generated from the implementation (`abstractions/parent_ops_raw.rs`), so a
+//! The C op table is generated from the implementation (`abstractions/parent/ops/parent_ops_raw.rs`), so a
 //! parent works under every driver of the vDPA bus. Combinations of ops that the bus or the
 //! drivers would misunderstand do not compile.
 

@@ -7,7 +7,7 @@
 #include <linux/spinlock.h>
 #include <linux/vhost_iotlb.h>
 
-#include "../bindings.h"
+#include "../common/bindings.h"
 #include "version.h"
 
 unsigned long vdpa_common_spin_lock_irqsave(spinlock_t *lock)

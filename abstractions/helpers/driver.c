@@ -25,7 +25,7 @@
 #include <linux/srcu.h>
 #include <linux/userfaultfd_k.h>
 
-#include "../bindings.h"
+#include "../common/bindings.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

@@ -2,7 +2,7 @@
 /* C side of rust_mlx5_compat.ko. */
 #include <linux/module.h>
 
-#include "../bindings.h"
+#include "../common/bindings.h"
 
 static int max_iotlb_entries = 2048;
 module_param(max_iotlb_entries, int, 0444);

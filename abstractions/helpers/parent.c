@@ -17,7 +17,7 @@
 #include <net/netlink.h>
 #include <uapi/linux/vdpa.h>
 
-#include "../bindings.h"
+#include "../common/bindings.h"
 
 bool vdpa_parent_name_taken(struct vdpa_device *vdev, const char *name)
 {

@@ -5,7 +5,7 @@
  */
 #include <linux/module.h>
 
-#include "../bindings.h"
+#include "../common/bindings.h"
 
 static bool use_va = true;
 module_param(use_va, bool, 0444);

@@ -122,15 +122,22 @@ async fn user(cx: &Cx, at: &'static str) {
 async fn enter(cx: &Cx) -> Result {
     let me = cx.me;
     if cx.now(|w| w.mutant == Mutant::GateLooksFirst) {
-        if !cx.at("abstractions/gate.rs: Gate::enter", |w| w.open).await {
+        if !cx
+            .at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
+                w.open
+            })
+            .await
+        {
             return Err(NoDev);
         }
-        cx.at("abstractions/gate.rs: Gate::enter", |w| w.enter(me))
-            .await;
+        cx.at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
+            w.enter(me)
+        })
+        .await;
         return Ok(());
     }
     // A reader that has not looked yet only delays the grace period.
-    let open = cx.at("abstractions/gate.rs: Gate::enter", |w| {
+    let open = cx.at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
         if w.open {
             w.enter(me);
         }
@@ -144,7 +151,7 @@ async fn lock_and_enter(cx: &Cx) -> Result {
     let me = cx.me;
     // Both in one step: who has the lock only waits here, whatever the gate does meanwhile.
     let open = cx.when(
-        "abstractions/gate.rs: Locked::enter",
+        "abstractions/bus_driver/bus/gate.rs: Locked::enter",
         Wait::Lock(Lock::State),
         |w, _| {
             if w.open {
@@ -216,7 +223,7 @@ fn mutant(cx: &Cx, mutant: Mutant) -> bool {
 
 /// Replaces the eventfd of the call slot and tells the parent.
 async fn tell(cx: &Cx, new: Event, callback: bool) {
-    let at = "abstractions/eventfd.rs: CallSlot::tell";
+    let at = "abstractions/bus_driver/events/eventfd.rs: CallSlot::tell";
     let old = cx.at(at, |w| std::mem::replace(&mut w.call, new)).await;
     let put = |w: &mut World| {
         if old != 0 {
@@ -511,7 +518,7 @@ async fn reset(cx: &Cx) -> Result {
 
 /// Opens the node as file number `file`.
 pub async fn open(cx: &Cx, file: u8) -> Result {
-    let at = "abstractions/chardev.rs: Published::find";
+    let at = "abstractions/bus_driver/file/chardev.rs: Published::find";
     let gone = cx.now(|w| w.removed);
     cx.at(at, |w| w.published)
         .await
@@ -642,7 +649,7 @@ async fn free_vhost(cx: &Cx, file: u8) {
         cx.now(|w| w.polled = None);
         unlock(cx, Lock::WaitQueue);
     }
-    cx.at("abstractions/vhost.rs: Dev::drop", |w| {
+    cx.at("abstractions/bus_driver/file/vhost.rs: Dev::drop", |w| {
         w.files[usize::from(file)] = Default::default();
     })
     .await;
@@ -660,7 +667,7 @@ pub async fn remove(cx: &Cx) {
     if zaps_first {
         zap(cx).await;
     }
-    let at = "abstractions/gate.rs: Gate::shut";
+    let at = "abstractions/bus_driver/bus/gate.rs: Gate::shut";
     cx.at(at, |w| w.open = false).await;
     if !mutant(cx, Mutant::ShutDoesNotWait) {
         cx.at(at, |w| w.grace = w.inside).await;
@@ -683,25 +690,31 @@ pub async fn remove(cx: &Cx) {
     }
     unlock(cx, Lock::State);
     if !mutant(cx, Mutant::CallbackNotAwaited) {
-        let at = "abstractions/eventfd.rs: wait_for_callbacks";
+        let at = "abstractions/bus_driver/events/eventfd.rs: wait_for_callbacks";
         cx.at(at, |w| w.awaited = w.in_callback).await;
         cx.when(at, Wait::Callbacks, |_, _| ()).await;
     }
-    cx.at("abstractions/vdpa_driver.rs: Registration::remove", |w| {
-        w.removed = true;
-        w.check_at_rest();
-        if w.in_callback {
-            w.fault("a callback still runs when remove returns, and the node may go");
-        }
-    })
+    cx.at(
+        "abstractions/bus_driver/bus/vdpa_driver.rs: Registration::remove",
+        |w| {
+            w.removed = true;
+            w.check_at_rest();
+            if w.in_callback {
+                w.fault("a callback still runs when remove returns, and the node may go");
+            }
+        },
+    )
     .await;
     unlock(cx, Lock::Device);
 }
 
 async fn zap(cx: &Cx) {
-    cx.at("abstractions/doorbell.rs: Mapping::zap", |w| {
-        w.doorbell = Doorbell::Nothing;
-    })
+    cx.at(
+        "abstractions/bus_driver/file/doorbell.rs: Mapping::zap",
+        |w| {
+            w.doorbell = Doorbell::Nothing;
+        },
+    )
     .await;
 }
 
@@ -713,7 +726,7 @@ async fn present(cx: &Cx, at: &'static str) -> Result {
 
 async fn set_owner(cx: &Cx, file: u8) -> Result {
     present(cx, "ioctl.rs: FileIoctls::become_owner").await?;
-    let at = "abstractions/vhost.rs: Dev::set_owner";
+    let at = "abstractions/bus_driver/file/vhost.rs: Dev::set_owner";
     let vhost = Lock::Vhost(file);
     let this = usize::from(file);
     lock(cx, at, vhost).await;
@@ -773,7 +786,7 @@ async fn ack(cx: &Cx) -> Result {
 
 async fn set_kick(cx: &Cx, file: u8) -> Result {
     present(cx, "ioctl.rs: FileIoctls::other").await?;
-    let at = "abstractions/vhost.rs: Dev::vring_ioctl";
+    let at = "abstractions/bus_driver/file/vhost.rs: Dev::vring_ioctl";
     let (vhost, this) = (Lock::Vhost(file), usize::from(file));
     lock(cx, at, vhost).await;
     if !cx.now(|w| w.files[this].owner) {
@@ -1065,7 +1078,7 @@ fn check_mapped(cx: &Cx, pages: &[Page], done: bool) {
 
 /// Pins the memory of an update, or looks up its files.
 async fn pin(cx: &Cx, pages: &[Page]) -> Result {
-    let fault_in = "abstractions/gup.rs: pin";
+    let fault_in = "abstractions/bus_driver/memory/gup.rs: pin";
     if cx.now(|w| w.kind.use_va) {
         let at = "message.rs: VhostVdpa::look_up";
         lock(cx, at, Lock::Mmap).await;
@@ -1098,7 +1111,7 @@ async fn pin(cx: &Cx, pages: &[Page]) -> Result {
         }
         answer == 0
     };
-    let at = "abstractions/gup.rs: Charge::new";
+    let at = "abstractions/bus_driver/memory/gup.rs: Charge::new";
     if !cx.when(at, Wait::Short, charge).await {
         cx.note(|| "above the limit".to_owned());
         if under_lock {
@@ -1278,7 +1291,7 @@ pub async fn fault(cx: &Cx) {
 
 /// The device calls back.
 pub async fn interrupt(cx: &Cx) {
-    let at = "abstractions/eventfd.rs: CallSlot::signal";
+    let at = "abstractions/bus_driver/events/eventfd.rs: CallSlot::signal";
     let called = cx.at("parent: looks at the callback", |w| {
         w.in_callback = w.dev.callback;
         w.in_callback

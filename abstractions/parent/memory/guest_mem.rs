@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guest memory, as a device in software reaches it: an IOVA, translated to a physical address in
+//! the kernel's direct map, or to a user virtual address.
+//!
+//! The guest changes this memory at any time. It is therefore only copied, never borrowed.
+
+use crate::{
+    bindings,
+    iotlb::Iotlb,
+    mm::UserAccess, //
+};
+use core::{cell::Cell, mem::MaybeUninit, ptr::NonNull};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// The device may read what is there.
+pub const READ: u32 = bindings::VHOST_MAP_RO;
+/// The device may write what is there.
+pub const WRITE: u32 = bindings::VHOST_MAP_WO;
+
+/// What lies behind a range of IOVAs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Memory: its first IOVA translates to this address.
+    Address(u64),
+    /// Nothing: it reads as zeroes and forgets what is written.
+    Null,
+}
+
+/// A range of IOVAs that translates as one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first IOVA.
+    pub start: u64,
+    /// The last IOVA, inclusive.
+    pub last: u64,
+    /// What it translates to.
+    pub to: To,
+    /// What is permitted: [`READ`], [`WRITE`] or both.
+    pub perm: u32,
+}
+
+/// Who knows what the IOVAs of an address space translate to.
+pub trait Translate {
+    /// A range that contains `iova`, the larger the better: it is remembered.
+    fn find(&self, iova: u64) -> Option<Range>;
+}
+
+impl Translate for Iotlb {
+    fn find(&self, iova: u64) -> Option<Range> {
+        let map = self.first(iova, iova)?;
+        Some(Range {
+            start: map.start,
+            last: map.last,
+            to: To::Address(map.addr),
+            perm: map.perm,
+        })
+    }
+}
+
+/// What an address space translates with.
+#[derive(Clone, Copy)]
+pub enum Translation<'a> {
+    /// IOVAs are physical addresses.
+    Identity,
+    /// Only what the IOTLB has can be reached; its addresses are physical.
+    Iotlb(&'a Iotlb),
+    /// As somebody else says; the addresses are physical.
+    By(&'a dyn Translate),
+    /// As somebody says; the addresses are user virtual ones.
+    User(&'a dyn Translate, &'a UserAccess<'a>),
+}
+
+/// How many ranges are remembered: the three areas of a ring or two, and buffers.
+const SLOTS: usize = 8;
+
+/// What lies behind the first IOVA of a slot.
+#[derive(Clone, Copy)]
+enum At {
+    /// Memory in the direct map, as far as the slot reaches.
+    Kernel(NonNull<u8>),
+    /// A user address.
+    User(u64),
+    /// See [`To::Null`].
+    Null,
+}
+
+/// A range that was found, in the form in which it is used.
+#[derive(Clone, Copy)]
+struct Slot {
+    start: u64,
+    last: u64,
+    perm: u32,
+    at: At,
+}
+
+/// Where the first bytes of an access lie.
+enum Place<'a> {
+    /// In the direct map.
+    Kernel(NonNull<u8>),
+    /// At a user address.
+    User(&'a UserAccess<'a>, u64),
+    /// Nowhere.
+    Null,
+}
+
+/// The memory of one address space. Whoever has it keeps the translation from changing, and the
+/// memory behind it from going away.
+///
+/// It remembers what was found, so it is made for a run of work, and not for each access.
+///
+/// # Invariants
+///
+/// The first `filled` slots are initialised. The pointer of such a slot is valid for reads and
+/// writes of as many bytes as the slot has IOVAs. The guest does the same at the same time.
+pub struct GuestMemory<'a> {
+    translation: Translation<'a>,
+    slots: [Cell<MaybeUninit<Slot>>; SLOTS],
+    /// The number of slots with a range.
+    filled: Cell<usize>,
+    /// The slots that were used since the hand passed them, as bits.
+    used: Cell<u32>,
+    /// Where the search for a slot to replace goes on.
+    hand: Cell<usize>,
+}
+
+/// The kernel's address of `len` bytes (not 0) of physical memory.
+///
+/// Errors: `EFAULT` when not all of them are RAM that a driver may name.
+fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
+    let len = usize::try_from(len).map_err(|_| EFAULT)?;
+    // SAFETY: Any address may be asked for; the answer is null where there is no RAM.
+    NonNull::new(unsafe { bindings::vdpa_parent_guest_ram(pa, len) }.cast()).ok_or(EFAULT)
+}
+
+impl<'a> GuestMemory<'a> {
+    /// The memory seen through a translation.
+    #[inline(always)]
+    pub fn new(translation: Translation<'a>) -> Self {
+        // INVARIANT: There are no slots yet.
+        Self {
+            translation,
+            slots: [const { Cell::new(MaybeUninit::uninit()) }; SLOTS],
+            filled: Cell::new(0),
+            used: Cell::new(0),
+            hand: Cell::new(0),
+        }
+    }
+
+    /// Asks for the range around `iova`.
+    fn find(&self, iova: u64) -> Result<Range> {
+        let range = match self.translation {
+            Translation::Identity => Some(Range {
+                start: 0,
+                last: u64::MAX,
+                to: To::Address(0),
+                perm: READ | WRITE,
+            }),
+            Translation::Iotlb(iotlb) => iotlb.find(iova),
+            Translation::By(by) | Translation::User(by, _) => by.find(iova),
+        };
+        range
+            .filter(|range| range.start <= iova && iova <= range.last)
+            .ok_or(EFAULT)
+    }
+
+    /// Makes a slot for the first of `len` bytes (not 0) at `iova`.
+    ///
+    /// Of physical memory that is the pages that these bytes lie in and the range has: more would
+    /// have to be looked at, page by page, for holes.
+    #[cold]
+    fn fill(&self, iova: u64, len: usize) -> Result<Slot> {
+        let range = self.find(iova)?;
+        let addr = match range.to {
+            To::Address(addr) => addr,
+            To::Null => {
+                return Ok(Slot {
+                    start: range.start,
+                    last: range.last,
+                    perm: range.perm,
+                    at: At::Null,
+                })
+            }
+        };
+        if let Translation::User(..) = self.translation {
+            return Ok(Slot {
+                start: range.start,
+                last: range.last,
+                perm: range.perm,
+                at: At::User(addr),
+            });
+        }
+        let in_page = PAGE_SIZE as u64 - 1;
+        let before = iova - range.start;
+        let after = range.last - iova;
+        let pa = addr.checked_add(before).ok_or(EFAULT)?;
+        let before = before.min(pa & in_page);
+        let wanted = (len as u64 - 1).min(after);
+        let end = pa.checked_add(wanted).ok_or(EFAULT)?;
+        let after = after.min(wanted + (in_page - (end & in_page)));
+        let ptr = direct_map(pa - before, before + after + 1)?;
+        Ok(Slot {
+            start: iova - before,
+            last: iova + after,
+            perm: range.perm,
+            at: At::Kernel(ptr),
+        })
+    }
+
+    /// The slot to fill: a free one, or the next one that was not used since the last time round.
+    fn victim(&self) -> usize {
+        let filled = self.filled.get();
+        if filled < SLOTS {
+            return filled;
+        }
+        let mut hand = self.hand.get();
+        let mut used = self.used.get();
+        while used & (1 << hand) != 0 {
+            used &= !(1 << hand);
+            hand = (hand + 1) % SLOTS;
+        }
+        self.used.set(used);
+        self.hand.set((hand + 1) % SLOTS);
+        hand
+    }
+
+    /// The slot at a place, if it is filled.
+    #[inline]
+    fn slot(&self, at: usize) -> Option<Slot> {
+        let slot = self.slots.get(at).filter(|_| at < self.filled.get())?;
+        // SAFETY: It is one of the first `filled`, which are initialised by the invariant.
+        Some(unsafe { slot.get().assume_init() })
+    }
+
+    /// The slot that contains `iova`, if there is one.
+    #[inline]
+    fn known(&self, iova: u64) -> Option<Slot> {
+        // The loop is short: every access to guest memory goes through it.
+        let mut at = 0;
+        loop {
+            let slot = self.slot(at)?;
+            if iova.wrapping_sub(slot.start) <= slot.last.wrapping_sub(slot.start) {
+                self.used.set(self.used.get() | 1 << at);
+                return Some(slot);
+            }
+            at += 1;
+        }
+    }
+
+    /// Puts what [`Self::fill`] found into a slot.
+    fn remember(&self, slot: Slot) -> Slot {
+        let at = self.victim();
+        if let Some(place) = self.slots.get(at) {
+            // INVARIANT: That is what `fill` vouches for. It is one of the first `filled` slots,
+            // or the one behind them.
+            place.set(MaybeUninit::new(slot));
+            self.filled.set(self.filled.get().max(at + 1));
+        }
+        slot
+    }
+
+    /// Says where the first of `len` bytes (not 0) at `iova` lie, and how many they are.
+    ///
+    /// Errors: `EFAULT` when nothing is mapped there with this permission.
+    fn locate(&self, iova: u64, len: usize, perm: u32) -> Result<(Place<'a>, usize)> {
+        let slot = match self.known(iova) {
+            Some(slot) => slot,
+            None => self.remember(self.fill(iova, len)?),
+        };
+        if slot.perm & perm != perm {
+            return Err(EFAULT);
+        }
+        // The slot contains `iova`.
+        let offset = iova - slot.start;
+        let room = usize::try_from(slot.last - iova).map_or(usize::MAX, |n| n.saturating_add(1));
+        let place = match slot.at {
+            // SAFETY: By the invariant, the offset lies in the slot's memory.
+            At::Kernel(ptr) => Place::Kernel(unsafe { ptr.add(offset as usize) }),
+            At::User(addr) => {
+                let Translation::User(_, user) = self.translation else {
+                    return Err(EFAULT);
+                };
+                Place::User(user, addr.checked_add(offset).ok_or(EFAULT)?)
+            }
+            At::Null => Place::Null,
+        };
+        Ok((place, len.min(room)))
+    }
+
+    /// Copies from guest memory.
+    ///
+    /// Errors: `EFAULT` when not all of it is mapped for reading; `into` is then changed in part.
+    pub fn read(&self, mut iova: u64, mut into: &mut [u8]) -> Result {
+        while !into.is_empty() {
+            let (place, len) = self.locate(iova, into.len(), READ)?;
+            let (now, rest) = into.split_at_mut_checked(len).ok_or(EFAULT)?;
+            match place {
+                // SAFETY: `locate` gives `len` bytes there. `memcpy()` is C's, to which races with
+                // the guest do no harm.
+                Place::Kernel(ptr) => unsafe {
+                    bindings::memcpy(now.as_mut_ptr().cast(), ptr.as_ptr().cast(), len);
+                },
+                Place::User(user, addr) => user.read(addr, now)?,
+                Place::Null => now.fill(0),
+            }
+            into = rest;
+            if !into.is_empty() {
+                iova = iova.checked_add(len as u64).ok_or(EFAULT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies to guest memory.
+    ///
+    /// Errors: `EFAULT` when not all of it is mapped for writing; it is then written in part.
+    pub fn write(&self, mut iova: u64, mut from: &[u8]) -> Result {
+        while !from.is_empty() {
+            let (place, len) = self.locate(iova, from.len(), WRITE)?;
+            let (now, rest) = from.split_at_checked(len).ok_or(EFAULT)?;
+            match place {
+                // SAFETY: By the invariant `locate` gives memory that is valid for writes of `len` bytes, and
+                // `now` has `len`. `memcpy()` is C's, to which races with the guest do no harm.
+                Place::Kernel(ptr) => unsafe {
+                    bindings::memcpy(ptr.as_ptr().cast(), now.as_ptr().cast(), len);
+                },
+                Place::User(user, addr) => user.write(addr, now)?,
+                Place::Null => {}
+            }
+            from = rest;
+            if !from.is_empty() {
+                iova = iova.checked_add(len as u64).ok_or(EFAULT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says where an aligned `u16` lies.
+    ///
+    /// Errors: `EFAULT` when it is not mapped with this permission, or not aligned.
+    fn locate_u16(&self, iova: u64, perm: u32) -> Result<Place<'a>> {
+        let (place, len) = self.locate(iova, 2, perm)?;
+        let aligned = match place {
+            Place::Kernel(ptr) => ptr.cast::<u16>().is_aligned(),
+            Place::User(_, addr) => addr & 1 == 0,
+            Place::Null => true,
+        };
+        if aligned && len == 2 {
+            Ok(place)
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Loads a `u16` in one access.
+    ///
+    /// Errors: `EFAULT` when it is not mapped for reading, or not aligned.
+    pub fn load_u16(&self, iova: u64) -> Result<u16> {
+        match self.locate_u16(iova, READ)? {
+            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may change them.
+            Place::Kernel(ptr) => Ok(unsafe { ptr.cast::<u16>().read_volatile() }),
+            Place::User(user, addr) => user.load_u16(addr),
+            Place::Null => Ok(0),
+        }
+    }
+
+    /// Stores a `u16` in one access.
+    ///
+    /// Errors: `EFAULT` when it is not mapped for writing, or not aligned.
+    pub fn store_u16(&self, iova: u64, value: u16) -> Result {
+        match self.locate_u16(iova, WRITE)? {
+            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may look at them.
+            Place::Kernel(ptr) => unsafe { ptr.cast::<u16>().write_volatile(value) },
+            Place::User(user, addr) => user.store_u16(addr, value)?,
+            Place::Null => {}
+        }
+        Ok(())
+    }
+}
