@@ -2,7 +2,6 @@
 
 //! Which queues there are, and which of them is the control queue: that depends on the features.
 
-use kernel::prelude::*;
 use vdpa_parent::virtio_ids as ids;
 
 /// The queues of a device.
@@ -39,50 +38,4 @@ impl Queues {
 /// Whether the features of a driver make sense together.
 pub(crate) fn consistent(features: u64) -> bool {
     features & ids::F_NET_MQ == 0 || features & ids::F_NET_CTRL_VQ != 0
-}
-
-#[kunit_tests(rust_mlx5_index)]
-mod tests {
-    use super::*;
-
-    const MQ: u64 = ids::F_NET_MQ | ids::F_NET_CTRL_VQ;
-
-    /// Four pairs.
-    const QUEUES: Queues = Queues::new(4);
-
-    #[test]
-    fn only_data_queues() {
-        assert!(QUEUES.exists(1, 0));
-        assert!(!QUEUES.exists(2, 0));
-        assert!(!QUEUES.exists(8, 0));
-    }
-
-    #[test]
-    fn control_queue_behind_the_first_pair() {
-        assert!(QUEUES.exists(2, ids::F_NET_CTRL_VQ));
-        assert!(QUEUES.is_control(2, ids::F_NET_CTRL_VQ));
-        assert!(!QUEUES.exists(3, ids::F_NET_CTRL_VQ));
-    }
-
-    #[test]
-    fn control_queue_behind_all_pairs() {
-        assert!(QUEUES.exists(8, MQ) && QUEUES.is_control(8, MQ));
-        assert!(QUEUES.exists(2, MQ) && !QUEUES.is_control(2, MQ));
-        assert!(!QUEUES.exists(9, MQ));
-    }
-
-    #[test]
-    fn groups_before_features() {
-        // A driver may ask for the group of the control queue before it says anything.
-        assert!(QUEUES.is_control(2, 0));
-        assert!(!QUEUES.is_control(8, 0));
-    }
-
-    #[test]
-    fn several_pairs_need_the_control_queue() {
-        assert!(consistent(0));
-        assert!(consistent(ids::F_NET_CTRL_VQ));
-        assert!(consistent(MQ));
-        assert!(!consistent(ids::F_NET_MQ));
-    }
 }

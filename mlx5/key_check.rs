@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `key_cases.rs` in userspace, then random tables until time is up, and then
+//! Runs the cases of `tests/key_cases.rs` in userspace, then random tables until time is up, and then
 //! one table with an allocator that fails.
 //!
 //! Usage: `key_check [SECONDS [SEED]]`. A failure prints the seed that shows it again.
 
-mod key_cases;
 mod keys;
+mod tests {
+    pub(crate) mod key_cases;
+}
 
 /// The tables of keys, in memory that can be made to run out.
 mod table {
@@ -61,6 +63,7 @@ use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
+use tests::key_cases;
 
 /// Builds a key with fewer and fewer allocations: only running out of memory may come of it.
 fn starved() -> Result<i64, &'static str> {

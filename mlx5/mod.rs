@@ -5,10 +5,16 @@
 pub(crate) mod command;
 pub(crate) mod device;
 pub(crate) mod index;
-#[cfg(CONFIG_KUNIT = "y")]
-pub(crate) mod key_cases;
 mod keys;
 mod maps;
 pub(crate) mod port;
 mod shown;
 mod table;
+
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests {
+    mod command;
+    mod index;
+    mod key_cases;
+    mod keys;
+}

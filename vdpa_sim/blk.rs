@@ -8,16 +8,23 @@
 
 #![forbid(unsafe_code)]
 
-mod backend;
-mod disk;
-mod request;
-#[cfg(CONFIG_KUNIT = "y")]
-mod request_cases;
+mod blk {
+    pub(crate) mod backend;
+    pub(crate) mod disk;
+    pub(crate) mod request;
+    #[cfg(CONFIG_KUNIT = "y")]
+    mod tests {
+        mod disk;
+        mod request_cases;
+    }
+}
 mod sim;
 
-use backend::Backend;
+use blk::{
+    backend::Backend,
+    disk::{self, Disk}, //
+};
 use core::marker::PhantomData;
-use disk::Disk;
 use kernel::{
     debugfs::Dir,
     prelude::*,
@@ -136,53 +143,5 @@ impl kernel::Module for SimBlk {
         Ok(Self {
             _registered: registered,
         })
-    }
-}
-
-#[kunit_tests(rust_vdpa_sim_blk)]
-mod tests {
-    use super::{request_cases, *};
-
-    /// What the cases work in.
-    fn space() -> Result<KVVec<u8>> {
-        Ok(KVVec::from_elem(0u8, request_cases::SPACE, GFP_KERNEL)?)
-    }
-
-    #[test]
-    fn cases() -> Result {
-        assert_eq!(request_cases::all(&mut space()?), Ok(()));
-        Ok(())
-    }
-
-    #[test]
-    fn hostile_drivers() -> Result {
-        let mut space = space()?;
-        for seed in 1..20 {
-            assert!(request_cases::hostile(&mut space, seed, 20).is_ok());
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn backends() -> Result {
-        use request::Store;
-        assert!(Backend::new(0).is_err());
-        assert!(Backend::new(u64::MAX).is_err());
-        let backend = Backend::new(129)?;
-        assert_eq!(backend.size(), 129 * 512);
-        assert_eq!(
-            backend.piece(0, 1 << 20, |piece| piece.len()),
-            Some(1 << 16)
-        );
-        assert_eq!(backend.piece(65535, 9, |piece| piece.len()), Some(1));
-        assert_eq!(backend.piece(65536, 9, |piece| piece.fill(3)), Some(()));
-        assert_eq!(
-            backend.piece(65530, 9, |piece| piece.iter().all(|b| *b == 0)),
-            Some(true)
-        );
-        assert_eq!(backend.piece(65537, 9000, |piece| piece.len()), Some(511));
-        assert_eq!(backend.piece(129 * 512, 1, |_| ()), None);
-        assert_eq!(backend.piece(u64::MAX, 1, |_| ()), None);
-        Ok(())
     }
 }

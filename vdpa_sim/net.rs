@@ -8,12 +8,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(CONFIG_KUNIT = "y")]
-mod ring_cases;
-#[cfg(CONFIG_KUNIT = "y")]
-mod ring_memory;
-#[cfg(CONFIG_KUNIT = "y")]
-mod ring_model;
 mod sim;
 
 use core::marker::PhantomData;
@@ -34,8 +28,6 @@ use vdpa_parent::{
     parent_ops::{not_supported, Provision},
     sim_params as params,
 };
-#[cfg(CONFIG_KUNIT = "y")]
-use vdpa_sim::ring;
 use vdpa_sim::{
     engine::Class,
     flavour::{Chosen, Flavour, Simulator},
@@ -137,39 +129,5 @@ impl kernel::Module for SimNet {
         Ok(Self {
             _registered: registered,
         })
-    }
-}
-
-#[kunit_tests(rust_vdpa_sim_ring)]
-mod tests {
-    use super::{ring_cases, ring_memory::FakeMemory, ring_model};
-
-    #[test]
-    fn cases() {
-        assert_eq!(ring_cases::all(&FakeMemory::new()), Ok(()));
-    }
-
-    #[test]
-    fn honest_drivers() {
-        let mem = FakeMemory::new();
-        for seed in 1..20 {
-            assert!(ring_model::honest(&mem, seed, 10).is_ok_and(|returned| returned > 0));
-        }
-    }
-
-    #[test]
-    fn flaky_memory() {
-        let mem = FakeMemory::new();
-        for seed in 1..20 {
-            assert!(ring_model::flaky(&mem, seed, 10).is_ok_and(|returned| returned > 0));
-        }
-    }
-
-    #[test]
-    fn hostile_drivers() {
-        let mem = FakeMemory::new();
-        for seed in 1..20 {
-            assert!(ring_cases::hostile(&mem, seed, 20).is_ok_and(|passed| passed > 0));
-        }
     }
 }

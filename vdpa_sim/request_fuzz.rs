@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `request_cases.rs` in userspace, and then hostile drivers until time is up.
+//! Runs the cases of `blk/tests/request_cases.rs` in userspace, and then hostile drivers until time is up.
 //!
 //! Usage: `request_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again.
 
-mod request;
-mod request_cases;
-#[allow(dead_code, reason = "requests need only a part of it")]
-mod ring;
+mod blk {
+    pub(crate) mod request;
 
+    pub(crate) mod tests {
+        pub(crate) mod request_cases;
+    }
+}
+mod engine {
+    #[allow(dead_code, reason = "requests need only a part of it")]
+    pub(crate) mod ring;
+}
+
+use blk::tests::request_cases;
+use engine::ring;
 use std::time::{Duration, Instant};
 
 fn main() {

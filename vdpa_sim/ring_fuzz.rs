@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `ring_cases.rs` and `ring_model.rs` in userspace, and then drivers that do
+//! Runs the cases of `engine/tests/` in userspace, and then drivers that do
 //! everything right and hostile ones, until time is up.
 //!
 //! Usage: `ring_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again. With 0
 //! seconds, a fixed number of seeds is tried.
 
-#[allow(dead_code, reason = "parents use more of it")]
-mod ring;
-mod ring_cases;
-mod ring_memory;
-mod ring_model;
+mod engine {
+    #[allow(dead_code, reason = "parents use more of it")]
+    pub(crate) mod ring;
 
-use ring_memory::{FakeMemory, Outcome};
+    pub(crate) mod tests {
+        pub(crate) mod ring_cases;
+        pub(crate) mod ring_memory;
+        pub(crate) mod ring_model;
+    }
+}
+
+use engine::{
+    ring,
+    tests::{
+        ring_cases,
+        ring_memory::{FakeMemory, Outcome},
+        ring_model,
+    },
+};
 use std::time::{Duration, Instant};
 
 /// How many seeds are tried when there is no time.

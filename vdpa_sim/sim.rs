@@ -2,6 +2,8 @@
 
 //! The ops of the simulators, which are the same for every class of device: those of the engine,
 //! with maps that a driver gives in one of the ways that C's simulators know, and with faults.
+//!
+//! Each simulator's crate has this file: an op table names the module that it is in.
 
 use core::marker::PhantomData;
 use kernel::{

@@ -3,13 +3,10 @@
 //! A driver that does everything right, for the cases of `ring_cases.rs`: it offers buffers in
 //! every form, and expects each back exactly once, with the length that the device said.
 
-use crate::{
-    ring::{PackedPosition, Position, RingError, RingFeatures, Segment, Token, VirtQueue},
-    ring_memory::{
-        ensure, layout, FakeMemory, Outcome, Random, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
-        WRITE,
-    },
+use super::ring_memory::{
+    ensure, layout, FakeMemory, Outcome, Random, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE, WRITE,
 };
+use crate::ring::{PackedPosition, Position, RingError, RingFeatures, Segment, Token, VirtQueue};
 
 /// The largest queue here.
 const NUM_MAX: u16 = 16;

@@ -3,15 +3,13 @@
 //! Cases for [`crate::ring`], without a kernel: KUnit runs them in the module, and the fuzzer in
 //! userspace (`ring_fuzz.rs`) with as many seeds as there is time for.
 
-use crate::{
-    ring::{
-        Chain, Layout, PackedPosition, Position, RingError, RingFeatures, RingResult, Segment,
-        Token, Violation, VirtQueue,
-    },
-    ring_memory::{
-        ensure, layout, FakeMemory, Outcome, Random, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT,
-        TABLE, WRITE,
-    },
+use super::ring_memory::{
+    ensure, layout, FakeMemory, Outcome, Random, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
+    WRITE,
+};
+use crate::ring::{
+    Chain, Layout, PackedPosition, Position, RingError, RingFeatures, RingResult, Segment, Token,
+    Violation, VirtQueue,
 };
 
 /// The size of most queues.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cases for [`crate::request`], without a kernel: KUnit runs them in the module, and the fuzzer in
+//! Cases for [`crate::blk::request`], without a kernel: KUnit runs them in the module, and the fuzzer in
 //! userspace (`request_fuzz.rs`) with as many seeds as there is time for.
 
-use crate::request::{
+use crate::blk::request::{
     Abilities, Disk, Done, Kind, Status, Store, Table, ID, MAX_SECTORS, MAX_SEGMENTS, SECTOR,
 };
 use crate::ring::{

@@ -9,3 +9,9 @@ const __LOG_PREFIX: &[u8] = b"vdpa_nic\0";
 pub mod cvq;
 pub mod nic;
 pub mod peer;
+
+#[cfg(kunit_suites)]
+mod tests {
+    mod cvq;
+    mod peer;
+}

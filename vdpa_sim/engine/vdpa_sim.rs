@@ -18,3 +18,11 @@ pub mod ring;
 pub mod small;
 pub mod space;
 pub mod vq_state;
+
+#[cfg(kunit_suites)]
+mod tests {
+    mod ring;
+    mod ring_cases;
+    mod ring_memory;
+    mod ring_model;
+}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cases for [`super::keys`], without a kernel: KUnit runs them in the module, and `key_check.rs`
+//! Cases for [`super::super::keys`], without a kernel: KUnit runs them in the module, and `key_check.rs`
 //! in userspace with as many seeds as there is time for.
 
-use super::keys::{
+use super::super::keys::{
     Extent, IndirectKey, Key, KeyError, KeySize, Range, Ranges, Target, LOG_MIN_PAGE, MAX_PIECE,
     MAX_PIECES, READ, WRITE,
 };

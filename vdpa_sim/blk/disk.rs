@@ -2,7 +2,7 @@
 
 //! A disk whose sectors are memory. Each request queue is a unit of its own.
 
-use crate::{
+use super::{
     backend::Backend,
     request::{self, Abilities, Done, Kind, Status, Store, Table, SECTOR},
 };

@@ -11,11 +11,8 @@
 //!
 //! virtio 1.3, sections 2.7 and 2.8.
 
-#[path = "ring/chain.rs"]
 mod chain;
-#[path = "ring/packed.rs"]
 mod packed;
-#[path = "ring/split.rs"]
 mod split;
 
 pub use chain::Chain;

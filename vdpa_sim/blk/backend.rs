@@ -2,7 +2,7 @@
 
 //! The memory in which a simulated disk keeps its sectors.
 
-use crate::request::{Store, SECTOR};
+use super::request::{Store, SECTOR};
 use kernel::{
     new_mutex,
     prelude::*,

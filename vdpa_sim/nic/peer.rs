@@ -24,7 +24,7 @@ use vdpa_parent::worker::Waker;
 use vdpa_sim::faults::Files;
 
 /// The size of an inbox in bytes, with four more for each frame.
-const INBOX_SIZE: usize = 256 * 1024;
+pub(crate) const INBOX_SIZE: usize = 256 * 1024;
 
 /// What waits in an inbox: a ring of bytes, in which each frame comes behind its length.
 struct Frames {
@@ -104,7 +104,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// One that takes nothing.
-    fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 frames <- new_mutex!(Frames {
@@ -121,7 +121,7 @@ impl Inbox {
     }
 
     /// Makes room for frames.
-    fn prepare(&self) -> Result {
+    pub(crate) fn prepare(&self) -> Result {
         let ring = KVVec::from_elem(0u8, INBOX_SIZE, GFP_KERNEL)?;
         let mut frames = self.frames.lock();
         if frames.ring.is_empty() {
@@ -140,7 +140,7 @@ impl Inbox {
     }
 
     /// Puts a frame in, if there is room.
-    fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         let mut frames = self.frames.lock();
         if !frames.open {
             return;
@@ -306,7 +306,7 @@ impl Links {
     ///
     /// Errors: `ENODEV` when there is no such port, `EINVAL` when it is the same one, `EBUSY` when
     /// it has a cable to a third one, `ENOMEM`. Then nothing changed.
-    fn connect(&self, port: &Arc<Port>, name: &[u8]) -> Result {
+    pub(crate) fn connect(&self, port: &Arc<Port>, name: &[u8]) -> Result {
         let ports = self.ports.lock();
         if name.is_empty() {
             port.unplug();
@@ -369,120 +369,5 @@ impl Files for NicFiles {
         if let Some(file) = &self.0 {
             dir.read_write_file(c"peer", file);
         }
-    }
-}
-
-#[cfg(kunit_suites)]
-#[kunit_tests(rust_vdpa_sim_peer)]
-mod tests {
-    use super::*;
-
-    /// A frame that differs from those before it.
-    fn frame(number: usize) -> Result<KVVec<u8>> {
-        let len = 1 + number * 613 % 9000;
-        Ok(KVVec::from_elem(number as u8, len, GFP_KERNEL)?)
-    }
-
-    #[test]
-    fn frames_come_out_as_they_went_in() -> Result {
-        let inbox = Inbox::new()?;
-        let mut into = KVVec::from_elem(0u8, 9000, GFP_KERNEL)?;
-        inbox.prepare()?;
-        inbox.set_open(true);
-        // So many that the ring goes round several times, with up to three frames in it.
-        for number in 0..1000 {
-            inbox.send(&frame(number)?);
-            if number < 2 {
-                continue;
-            }
-            let sent = frame(number - 2)?;
-            assert_eq!(inbox.peek(&mut into), Some(sent.len()));
-            assert!(into.get(..sent.len()) == Some(&sent[..]));
-            inbox.forget(sent.len());
-        }
-        assert_eq!(inbox.overruns(), 0);
-        inbox.set_open(false);
-        assert_eq!(inbox.peek(&mut into), None);
-        Ok(())
-    }
-
-    #[test]
-    fn a_full_inbox_loses_frames() -> Result {
-        let inbox = Inbox::new()?;
-        let mut into = KVVec::from_elem(0u8, 1020, GFP_KERNEL)?;
-        let sent = KVVec::from_elem(7u8, 1020, GFP_KERNEL)?;
-        // Without a cable nothing has room, and closed it takes nothing.
-        inbox.set_open(true);
-        inbox.send(&sent);
-        assert_eq!(inbox.overruns(), 1);
-        inbox.prepare()?;
-        inbox.set_open(false);
-        inbox.send(&sent);
-        assert_eq!((inbox.peek(&mut into), inbox.overruns()), (None, 1));
-        inbox.set_open(true);
-        for _ in 0..INBOX_SIZE / 1024 + 3 {
-            inbox.send(&sent);
-        }
-        assert_eq!(inbox.overruns(), 4);
-        for _ in 0..INBOX_SIZE / 1024 {
-            assert_eq!(inbox.peek(&mut into), Some(1020));
-            inbox.forget(1020);
-        }
-        assert_eq!(inbox.peek(&mut into), None);
-        Ok(())
-    }
-
-    #[test]
-    fn long_frames_do_not_block_the_others() -> Result {
-        let inbox = Inbox::new()?;
-        let mut into = KVec::from_elem(0u8, 100, GFP_KERNEL)?;
-        let long = KVec::from_elem(1u8, 101, GFP_KERNEL)?;
-        let short = KVec::from_elem(2u8, 100, GFP_KERNEL)?;
-        inbox.prepare()?;
-        inbox.set_open(true);
-        for _ in 0..3 {
-            inbox.send(&long);
-        }
-        assert_eq!((inbox.peek(&mut into), inbox.oversized()), (None, 3));
-        // So many that the ring goes round.
-        for _ in 0..INBOX_SIZE / 100 {
-            inbox.send(&long);
-            inbox.send(&short);
-            assert_eq!(inbox.peek(&mut into), Some(100));
-            assert!(into.iter().all(|byte| *byte == 2));
-            inbox.forget(100);
-        }
-        assert_eq!(inbox.peek(&mut into), None);
-        assert_eq!(inbox.overruns(), 0);
-        assert_eq!(inbox.oversized(), 3 + (INBOX_SIZE / 100) as u64);
-        Ok(())
-    }
-
-    #[test]
-    fn cables_have_two_ends() -> Result {
-        let links = Links::new()?;
-        let (a, b, c) = (
-            links.add(c"a", 1)?,
-            links.add(c"b", 2)?,
-            links.add(c"c", 1)?,
-        );
-        let peer_is = |port: &Port, other: &Arc<Port>| {
-            port.peer().is_some_and(|peer| Arc::ptr_eq(&peer, other))
-        };
-        assert_eq!(links.connect(&a, b"nobody"), Err(ENODEV));
-        assert_eq!(links.connect(&a, b"a"), Err(EINVAL));
-        links.connect(&a, b"b")?;
-        links.connect(&b, b"a")?;
-        assert!(peer_is(&a, &b) && peer_is(&b, &a));
-        assert_eq!(links.connect(&c, b"b"), Err(EBUSY));
-        links.connect(&a, b"c")?;
-        assert!(peer_is(&a, &c) && peer_is(&c, &a) && b.peer().is_none());
-        links.remove(&c);
-        assert!(a.peer().is_none());
-        assert_eq!(links.connect(&a, b"c"), Err(ENODEV));
-        links.connect(&a, b"b")?;
-        links.connect(&b, b"")?;
-        assert!(a.peer().is_none() && b.peer().is_none());
-        Ok(())
     }
 }
