@@ -6,7 +6,7 @@
 //!
 //! C: `VHOST_GET_BACKEND_FEATURES`, `VHOST_SET_BACKEND_FEATURES`.
 
-use crate::uapi::eopnotsupp;
+use crate::driver::uapi::eopnotsupp;
 use kernel::prelude::*;
 use vdpa_bus_driver::vdpa::{Device, MapStyle};
 

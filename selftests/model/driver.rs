@@ -443,7 +443,7 @@ async fn stop(cx: &Cx) {
     }
     cx.now(|w| w.state.producer = 0);
     let clean_map = cx.now(|w| !w.persist);
-    let at = "vhost_vdpa.rs: VhostVdpa::stop";
+    let at = "driver/device.rs: VhostVdpa::stop";
     let reset = call(cx, at, Op::Reset { clean_map }).await;
     if cx.now(|w| w.state.mm_bound) {
         let _ = call(cx, at, Op::UnbindMm).await;
@@ -487,7 +487,7 @@ async fn reset(cx: &Cx) -> Result {
     let clean_map = cx.now(|w| !w.persist);
     call(
         cx,
-        "vhost_vdpa.rs: VhostVdpa::reset",
+        "driver/device.rs: VhostVdpa::reset",
         Op::Reset { clean_map },
     )
     .await?;
@@ -527,8 +527,8 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
     if gone {
         cx.now(|w| w.fault("a node is found whose device was removed"));
     }
-    present(cx, "ioctl.rs: OpenFile::open").await?;
-    let was = cx.at("ioctl.rs: OpenFile::open", |w| {
+    present(cx, "driver/file.rs: OpenFile::open").await?;
+    let was = cx.at("driver/file.rs: OpenFile::open", |w| {
         let free = w.opened.is_none();
         if free {
             w.opened = Some(file);
@@ -542,7 +542,8 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
     let started = start(cx, file).await;
     if started.is_err() {
         cx.now(|w| w.files[usize::from(file)].alive = false);
-        cx.at("ioctl.rs: OpenFile::open", |w| w.opened = None).await;
+        cx.at("driver/file.rs: OpenFile::open", |w| w.opened = None)
+            .await;
     }
     started
 }
@@ -550,7 +551,7 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
 /// Prepares a device for the file being opened.
 async fn start(cx: &Cx, file: u8) -> Result {
     lock_and_enter(cx).await?;
-    let at = "vhost_vdpa.rs: VhostVdpa::start";
+    let at = "driver/device.rs: VhostVdpa::start";
     let done = call(cx, at, Op::Reset { clean_map: false }).await;
     if done.is_err() {
         leave(cx);
@@ -574,7 +575,7 @@ async fn start(cx: &Cx, file: u8) -> Result {
 async fn prepare_device(cx: &Cx) -> Result {
     let (nas, default_map) = cx.now(|w| (w.kind.nas, w.kind.default_map));
     if nas > 1 && cx.now(|w| w.state.moved && w.mutant != Mutant::GroupsStay) {
-        let at = "vhost_vdpa.rs: VhostVdpa::gather_groups";
+        let at = "driver/device.rs: VhostVdpa::gather_groups";
         still_open(cx, at).await?;
         call(cx, at, Op::SetGroupAsid(0)).await?;
         cx.now(|w| w.state.moved = false);
@@ -584,7 +585,7 @@ async fn prepare_device(cx: &Cx) -> Result {
         return Ok(());
     }
     for asid in 0..count {
-        still_open(cx, "vhost_vdpa.rs: VhostVdpa::prepare_device").await?;
+        still_open(cx, "driver/device.rs: VhostVdpa::prepare_device").await?;
         empty_space(cx, asid).await?;
     }
     Ok(())
@@ -596,7 +597,7 @@ async fn still_open(cx: &Cx, at: &'static str) -> Result {
 
 /// Ends what the file set up when it is closed.
 async fn close(cx: &Cx) {
-    lock(cx, "vhost_vdpa.rs: VhostVdpa::close", Lock::State).await;
+    lock(cx, "driver/device.rs: VhostVdpa::close", Lock::State).await;
     let trusts = mutant(cx, Mutant::CloseTrustsRemoval);
     if !trusts {
         cx.now(|w| w.state.mapping = false);
@@ -630,7 +631,7 @@ async fn put_file(cx: &Cx) {
 /// The last reference to a file is gone.
 pub async fn release(cx: &Cx, file: u8) {
     close(cx).await;
-    let at = "ioctl.rs: OpenFile::release";
+    let at = "driver/file.rs: OpenFile::release";
     let early = mutant(cx, Mutant::OpenedFirst);
     if early {
         cx.at(at, |w| w.opened = None).await;
@@ -679,7 +680,7 @@ pub async fn remove(cx: &Cx) {
         lock(cx, at, Lock::Vhost(0)).await;
         unlock(cx, Lock::Vhost(0));
     }
-    let at = "vhost_vdpa.rs: VhostVdpa::revoke";
+    let at = "driver/device.rs: VhostVdpa::revoke";
     lock(cx, at, Lock::State).await;
     let nothing_left = cx.now(|w| w.mutant == Mutant::CloseTrustsRemoval && !w.state.mapping);
     if !nothing_left {
@@ -725,7 +726,7 @@ async fn present(cx: &Cx, at: &'static str) -> Result {
 }
 
 async fn set_owner(cx: &Cx, file: u8) -> Result {
-    present(cx, "ioctl.rs: FileIoctls::become_owner").await?;
+    present(cx, "driver/file.rs: FileIoctls::become_owner").await?;
     let at = "abstractions/bus_driver/file/vhost.rs: Dev::set_owner";
     let vhost = Lock::Vhost(file);
     let this = usize::from(file);
@@ -760,7 +761,7 @@ async fn bind_owner(cx: &Cx) -> Result {
         cx.now(|w| w.state.owner = true);
     }
     if cx.now(|w| w.kind.use_va) {
-        let bound = call(cx, "ioctl.rs: VhostVdpa::bind_owner", Op::BindMm).await;
+        let bound = call(cx, "driver/ioctl.rs: VhostVdpa::bind_owner", Op::BindMm).await;
         if bound.is_err() {
             cx.now(|w| w.persist = false);
             leave(cx);
@@ -776,7 +777,7 @@ async fn bind_owner(cx: &Cx) -> Result {
 }
 
 async fn ack(cx: &Cx) -> Result {
-    user(cx, "ioctl.rs: VhostVdpa::ack_backend_features").await;
+    user(cx, "driver/ioctl.rs: VhostVdpa::ack_backend_features").await;
     lock_and_enter(cx).await?;
     // Offered where `reset_map` is.
     cx.now(|w| w.persist = w.kind.default_map);
@@ -785,7 +786,7 @@ async fn ack(cx: &Cx) -> Result {
 }
 
 async fn set_kick(cx: &Cx, file: u8) -> Result {
-    present(cx, "ioctl.rs: FileIoctls::other").await?;
+    present(cx, "driver/file.rs: FileIoctls::other").await?;
     let at = "abstractions/bus_driver/file/vhost.rs: Dev::vring_ioctl";
     let (vhost, this) = (Lock::Vhost(file), usize::from(file));
     lock(cx, at, vhost).await;
@@ -805,7 +806,7 @@ async fn set_kick(cx: &Cx, file: u8) -> Result {
 }
 
 async fn set_call(cx: &Cx, new: Event) -> Result {
-    let at = "ioctl.rs: VhostVdpa::set_vring_call";
+    let at = "driver/ioctl.rs: VhostVdpa::set_vring_call";
     user(cx, at).await;
     let put = |w: &mut World| w.events &= !crate::world::bit(new);
     if new != 0 {
@@ -828,7 +829,7 @@ async fn set_call(cx: &Cx, new: Event) -> Result {
 }
 
 async fn get_status(cx: &Cx) -> Result {
-    let at = "ioctl.rs: VhostVdpa::get_status";
+    let at = "driver/ioctl.rs: VhostVdpa::get_status";
     if mutant(cx, Mutant::GetterWithoutLock) {
         let me = cx.me;
         enter(cx).await?;
@@ -844,7 +845,7 @@ async fn get_status(cx: &Cx) -> Result {
 }
 
 async fn set_status(cx: &Cx, start: bool) -> Result {
-    let at = "ioctl.rs: VhostVdpa::set_status";
+    let at = "driver/ioctl.rs: VhostVdpa::set_status";
     user(cx, at).await;
     lock_and_enter(cx).await?;
     let was = read(cx, at, |w| w.dev.running).await;
@@ -874,7 +875,7 @@ async fn set_status(cx: &Cx, start: bool) -> Result {
 }
 
 async fn set_group(cx: &Cx) -> Result {
-    let at = "ioctl.rs: VhostVdpa::set_group_asid";
+    let at = "driver/ioctl.rs: VhostVdpa::set_group_asid";
     user(cx, at).await;
     lock_and_enter(cx).await?;
     let done = set_group_locked(cx, at).await;
@@ -941,7 +942,7 @@ async fn ready(cx: &Cx, asid: u8, create: u8) -> Result {
 }
 
 async fn batch_begin(cx: &Cx) -> Result {
-    user(cx, "message.rs: VhostVdpa::batch_begin").await;
+    user(cx, "driver/message.rs: VhostVdpa::batch_begin").await;
     let nas = cx.now(|w| w.kind.nas);
     with_space(cx, 0, nas).await?;
     if cx.now(|w| w.state.batch.is_none()) {
@@ -956,7 +957,7 @@ async fn batch_begin(cx: &Cx) -> Result {
 }
 
 async fn batch_end(cx: &Cx) -> Result {
-    user(cx, "message.rs: VhostVdpa::batch_end").await;
+    user(cx, "driver/message.rs: VhostVdpa::batch_end").await;
     with_space(cx, 0, 0).await?;
     let open = cx.now(|w| {
         w.user_batch = false;
@@ -972,7 +973,7 @@ async fn batch_end(cx: &Cx) -> Result {
 }
 
 async fn invalidate(cx: &Cx) -> Result {
-    user(cx, "message.rs: VhostVdpa::unmap").await;
+    user(cx, "driver/message.rs: VhostVdpa::unmap").await;
     with_space(cx, 0, 0).await?;
     let batch = cx.now(|w| w.state.batch.is_some());
     let done = remove_ranges(cx, 0, batch).await;
@@ -1030,7 +1031,7 @@ async fn unmap_range(cx: &Cx, asid: u8, iovas: usize) -> Result {
 /// Maps the first `n` pages.
 async fn update(user_thread: &User<'_>, n: u8) -> Result {
     let cx = user_thread.cx;
-    user(cx, "message.rs: VhostVdpa::write").await;
+    user(cx, "driver/message.rs: VhostVdpa::write").await;
     let pages: Vec<Page> = (0..n).map(|iova| user_thread.page(iova)).collect();
     let pinned = pin(cx, &pages).await;
     let nas = cx.now(|w| w.kind.nas);
@@ -1080,7 +1081,7 @@ fn check_mapped(cx: &Cx, pages: &[Page], done: bool) {
 async fn pin(cx: &Cx, pages: &[Page]) -> Result {
     let fault_in = "abstractions/bus_driver/memory/gup.rs: pin";
     if cx.now(|w| w.kind.use_va) {
-        let at = "message.rs: VhostVdpa::look_up";
+        let at = "driver/message.rs: VhostVdpa::look_up";
         lock(cx, at, Lock::Mmap).await;
         cx.now(|w| pages.iter().for_each(|page| w.pin(*page)));
         unlock(cx, Lock::Mmap);
@@ -1257,7 +1258,7 @@ pub async fn kick(cx: &Cx) {
         });
         if enter(cx).await.is_ok() {
             let me = cx.me;
-            bell(cx, "vhost_vdpa.rs: Session::kick").await;
+            bell(cx, "driver/file.rs: Session::kick").await;
             cx.now(|w| w.leave(me));
         }
     }
@@ -1267,7 +1268,7 @@ pub async fn kick(cx: &Cx) {
 /// Somebody touches a doorbell, and then unmaps it. The map holds a reference to the file.
 pub async fn fault(cx: &Cx) {
     let me = cx.me;
-    let at = "ioctl.rs: OpenFile::fault";
+    let at = "driver/file.rs: OpenFile::fault";
     lock(cx, "mm: page fault", Lock::Mmap).await;
     let takes_state = mutant(cx, Mutant::FaultTakesState);
     if takes_state {

@@ -253,7 +253,7 @@ impl Space {
     }
 }
 
-/// `State` of `vhost_vdpa.rs`.
+/// `State` of `driver/device.rs`.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct State {
     pub active: bool,

@@ -3,18 +3,18 @@
 //! IOTLB messages: how userspace maps its memory for the device.
 //!
 //! An `UPDATE` pins (or looks up) all of its memory without
-//! [`VhostVdpa::state`](crate::VhostVdpa), and then adds all of it or nothing. A parent that takes
+//! [`VhostVdpa::state`], and then adds all of it or nothing. A parent that takes
 //! whole tables gets one table a message, or one a batch. As in C, userspace is told `EFAULT` of whatever went wrong
 //! with a message that could be read.
 //!
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
 
-use crate::{
+use super::{
     debug::Counts,
-    iotlb::{AddressSpace, Target},
-    uapi::*,
-    State, VhostVdpa,
+    device::{State, VhostVdpa},
+    uapi::*, //
 };
+use crate::iotlb::{AddressSpace, Target};
 use kernel::{
     mm::Mm,
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -148,7 +148,7 @@ impl VhostVdpa {
     ///
     /// Errors: `EINVAL` for what is no message or cannot be read whole, `EFAULT` where handling it failed.
     #[inline]
-    pub(crate) fn write(&self, asids: bool, from: &mut impl Written) -> Result<usize> {
+    pub(super) fn write(&self, asids: bool, from: &mut impl Written) -> Result<usize> {
         let (asid, msg) = Message::parse(from.words().ok_or(EINVAL)?, asids)?;
         if self.dispatch(asid, &msg).is_err() {
             self.stats.failed_messages.add(1, Relaxed);

@@ -5,7 +5,8 @@
 //! One `key value` pair a line. Counters start with the device; peaks are of the last or current
 //! open of the file, the sums of what each address space had at most.
 
-use crate::{iotlb::Mapped, VhostVdpa};
+use super::device::VhostVdpa;
+use crate::iotlb::Mapped;
 use kernel::{
     debugfs, fmt,
     prelude::*,

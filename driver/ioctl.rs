@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file operations: one function per ioctl, and mmap.
+//! One function per ioctl.
 //!
 //! The order of checks is part of the ABI: what C checks first is checked first here. Arguments are
 //! copied from userspace before [`VhostVdpa::state`] is taken and results after it was dropped; each
@@ -8,198 +8,22 @@
 //!
 //! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
 
-use crate::{
-    backend_features::{self, Capabilities},
-    uapi::*,
-    OpenFile, Session, State, VhostVdpa,
+use super::{
+    device::{State, VhostVdpa},
+    uapi::*, //
 };
+use crate::backend_features::Capabilities;
 use kernel::{
-    page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        atomic::{Full, Relaxed, Release},
-        Arc, //
-    },
-    types::ScopeGuard,
+    sync::atomic::Relaxed, //
 };
 use vdpa_bus_driver::{
-    chardev::{self, Written},
-    doorbell::{DoorbellMaps, Doorbells, Fault, FaultResult, NewVma},
     eventfd::{EventFd, Source},
     gate, gup,
     irqbypass::Producer,
     trace,
     vdpa::{Device, VqState},
-    vhost,
 };
-
-/// What an unknown ioctl returns; the VFS makes `ENOTTY` of it.
-fn is_unknown(e: Error) -> bool {
-    e == ENOIOCTLCMD
-}
-
-impl chardev::File for OpenFile {
-    const MODULE: &'static ThisModule = vdpa_bus_driver::this_module!();
-
-    type Node = VhostVdpa;
-
-    fn open(node: Arc<VhostVdpa>, maps: DoorbellMaps) -> Result<Pin<KBox<Self>>> {
-        node.present()?;
-        if node.opened.xchg(true, Full) {
-            return Err(EBUSY);
-        }
-        let undo = ScopeGuard::new_with_data(node.clone(), |node| {
-            node.opened.store(false, Release);
-        });
-        let maps = Arc::new(maps, GFP_KERNEL)?;
-        let mapping = maps.clone();
-        let session = Session { node: node.clone() };
-        let vhost = vhost::Dev::new(node.nvqs, Ok::<_, Error>(session));
-        let file = KBox::try_pin_init(
-            try_pin_init!(Self { vhost <- vhost, maps }? Error),
-            GFP_KERNEL,
-        )?;
-        node.start(mapping)?;
-        node.stats.opened();
-        undo.dismiss();
-        Ok(file)
-    }
-
-    fn release(self: Pin<KBox<Self>>) {
-        let node = self.node.clone();
-        node.close();
-        // Ends kick polling, so no kick of ours reaches the next owner's device.
-        drop(self);
-        node.opened.store(false, Release);
-    }
-
-    #[inline]
-    fn write(self: Pin<&Self>, from: &mut impl Written) -> Result<usize> {
-        let acked = self.node.backend_features.load(Relaxed);
-        let asids = acked & backend_features::IOTLB_ASID != 0;
-        let written = self.node.write(asids, from);
-        written.map_err(|e| self.node.error_or_gone(e))
-    }
-
-    #[inline]
-    fn ioctl(self: Pin<&Self>, cmd: u32, arg: usize) -> Result<isize> {
-        let node = &*self.node;
-        let user = Arg(arg);
-        let done = match cmd {
-            VHOST_VDPA_GET_DEVICE_ID => node.get_device_id(user),
-            VHOST_VDPA_GET_STATUS => node.get_status(user),
-            VHOST_VDPA_SET_STATUS => node.set_status(user),
-            VHOST_VDPA_GET_CONFIG => node.get_config(user),
-            VHOST_VDPA_SET_CONFIG => node.set_config(user),
-            VHOST_GET_FEATURES => node.get_features(user),
-            VHOST_SET_FEATURES => node.set_features(user),
-            VHOST_VDPA_GET_VRING_NUM => node.get_vring_num(user),
-            VHOST_VDPA_GET_GROUP_NUM => node.answer(user, node.ngroups),
-            VHOST_VDPA_GET_AS_NUM => node.answer(user, node.nas),
-            VHOST_VDPA_GET_VQS_COUNT => node.answer(user, node.nvqs),
-            VHOST_SET_LOG_BASE | VHOST_SET_LOG_FD => Err(ENOIOCTLCMD),
-            VHOST_VDPA_SET_CONFIG_CALL => node.set_config_call(user),
-            VHOST_GET_BACKEND_FEATURES => node.get_backend_features(user),
-            VHOST_SET_BACKEND_FEATURES => node.ack_backend_features(user),
-            VHOST_VDPA_GET_IOVA_RANGE => node.get_iova_range(user),
-            VHOST_VDPA_GET_CONFIG_SIZE => node.get_config_size(user),
-            VHOST_VDPA_SUSPEND => node.suspend(),
-            VHOST_VDPA_RESUME => node.resume(),
-            VHOST_SET_OWNER => self.become_owner(),
-            _ => self.other(cmd, arg),
-        };
-        match done {
-            Ok(()) => Ok(0),
-            Err(e) => Err(node.error_or_gone(e)),
-        }
-    }
-
-    fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result {
-        let bells = self.node.state.bells()?;
-        if vma.size() != PAGE_SIZE || !vma.shared() || vma.readable() {
-            return Err(EINVAL);
-        }
-        if !bells.has_get_vq_notification() {
-            return Err(ENOTSUPP);
-        }
-        let idx = self.node.doorbell_index(vma.pgoff())?;
-        // A doorbell must have a page of its own: what shares it would be writable too.
-        let area = bells.get_vq_notification(idx).ok_or(ENOTSUPP)?;
-        if area.addr() & (PAGE_SIZE as u64 - 1) != 0 {
-            return Err(EINVAL);
-        }
-        if area.size() != PAGE_SIZE as u64 {
-            return Err(ENOTSUPP);
-        }
-        Ok(())
-    }
-}
-
-impl Doorbells for OpenFile {
-    fn fault(&self, fault: &Fault) -> FaultResult {
-        let node = &self.node;
-        let Ok(bells) = node.state.bells() else {
-            return fault.insert_dummy(&self.maps);
-        };
-        match node.doorbell_index(fault.pgoff()) {
-            Ok(idx) => match bells.get_vq_notification(idx) {
-                // Inside the gate, so that removal finds and zaps what is inserted here.
-                Some(area) => fault.insert_device(area),
-                None => FaultResult::SIGBUS,
-            },
-            Err(_) => FaultResult::SIGBUS,
-        }
-    }
-}
-
-/// Ioctls that need vhost core's part of the file.
-trait FileIoctls {
-    fn become_owner(&self) -> Result;
-    fn other(&self, cmd: u32, arg: usize) -> Result;
-    fn vring(&self, cmd: u32, arg: usize) -> Result;
-}
-
-impl FileIoctls for OpenFile {
-    /// Makes the calling process the owner, and gives the parent its address space, in one step.
-    fn become_owner(&self) -> Result {
-        self.node.present()?;
-        self.set_owner(|| self.node.bind_owner())
-    }
-
-    /// Ioctls of vhost core, then those of a queue.
-    fn other(&self, cmd: u32, arg: usize) -> Result {
-        self.node.present()?;
-        match self.dev_ioctl(cmd, arg) {
-            Err(e) if is_unknown(e) => self.vring(cmd, arg),
-            done => done,
-        }
-    }
-
-    fn vring(&self, cmd: u32, arg: usize) -> Result {
-        let node = &*self.node;
-        let user = Arg(arg);
-        if cmd == VHOST_SET_VRING_NUM {
-            // As in C, the one argument that is copied whole before its index is looked at.
-            let arg = TwoWords::read(user)?;
-            return node.set_vring_num(node.queue_index(arg.first)?, arg.second);
-        }
-        let idx = node.queue_index(user.read::<u32>()?)?;
-        match cmd {
-            VHOST_SET_VRING_ADDR => node.set_vring_addr(idx, user),
-            VHOST_SET_VRING_BASE => node.set_vring_base(idx, user),
-            VHOST_GET_VRING_BASE => node.get_vring_base(idx, user),
-            VHOST_SET_VRING_CALL => node.set_vring_call(idx, user),
-            VHOST_SET_VRING_ERR => node.set_vring_err(idx, user),
-            VHOST_VDPA_SET_VRING_ENABLE => node.set_vring_enable(idx, user),
-            VHOST_VDPA_GET_VRING_GROUP => node.get_vring_group(idx, user),
-            VHOST_VDPA_GET_VRING_DESC_GROUP => node.get_vring_desc_group(idx, user),
-            VHOST_VDPA_SET_GROUP_ASID => node.set_group_asid(idx, user),
-            VHOST_VDPA_GET_VRING_SIZE => node.get_vring_size(idx, user),
-            // Kicks, and what has no effect on a vDPA device.
-            _ => self.vring_ioctl(cmd, arg),
-        }
-    }
-}
 
 /// Whether the driver said that it is set up.
 fn driver_ok(dev: &Device) -> bool {
@@ -215,23 +39,23 @@ impl State {
 
 impl VhostVdpa {
     /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
-    fn present(&self) -> Result {
+    pub(super) fn present(&self) -> Result {
         self.state.is_open().then_some(()).ok_or(ENODEV)
     }
 
     /// What a call returns that failed: every call on a file whose device is gone fails with `ENODEV`.
-    fn error_or_gone(&self, e: Error) -> Error {
+    pub(super) fn error_or_gone(&self, e: Error) -> Error {
         self.present().err().unwrap_or(e)
     }
 
     /// Answers with a number that does not change.
-    fn answer(&self, user: Arg, number: u32) -> Result {
+    pub(super) fn answer(&self, user: Arg, number: u32) -> Result {
         self.present()?;
         user.write(&number)
     }
 
     /// Checks a queue index from userspace. `ENOBUFS` beyond the last queue.
-    fn queue_index(&self, idx: u32) -> Result<u16> {
+    pub(super) fn queue_index(&self, idx: u32) -> Result<u16> {
         if idx >= self.nvqs {
             return Err(enobufs());
         }
@@ -239,23 +63,23 @@ impl VhostVdpa {
     }
 
     /// Checks the page offset of a doorbell map, which is a queue index.
-    fn doorbell_index(&self, pgoff: u64) -> Result<u16> {
+    pub(super) fn doorbell_index(&self, pgoff: u64) -> Result<u16> {
         let idx = u32::try_from(pgoff)?;
         self.queue_index(idx).map_err(|_| EINVAL)
     }
 
-    fn get_device_id(&self, user: Arg) -> Result {
+    pub(super) fn get_device_id(&self, user: Arg) -> Result {
         let id = self.ask(Device::get_device_id)?;
         user.write(&id)
     }
 
-    fn get_status(&self, user: Arg) -> Result {
+    pub(super) fn get_status(&self, user: Arg) -> Result {
         let status = self.ask(Device::get_status)?;
         user.write(&status)
     }
 
     /// Sets status bits, or resets with 0. `EINVAL` for removing single bits.
-    fn set_status(&self, user: Arg) -> Result {
+    pub(super) fn set_status(&self, user: Arg) -> Result {
         let status = user.read::<u8>()?;
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
@@ -320,7 +144,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    fn get_config(&self, user: Arg) -> Result {
+    pub(super) fn get_config(&self, user: Arg) -> Result {
         let header = TwoWords::read(user)?;
         self.check_config(&header)?;
         let len = header.second as usize;
@@ -331,7 +155,7 @@ impl VhostVdpa {
             .write_slice(&buf)
     }
 
-    fn set_config(&self, user: Arg) -> Result {
+    pub(super) fn set_config(&self, user: Arg) -> Result {
         let header = TwoWords::read(user)?;
         self.check_config(&header)?;
         let len = header.second as usize;
@@ -340,13 +164,13 @@ impl VhostVdpa {
         self.ask(|dev| dev.set_config(header.first, &buf))
     }
 
-    fn get_features(&self, user: Arg) -> Result {
+    pub(super) fn get_features(&self, user: Arg) -> Result {
         let features = self.ask(Device::get_device_features)?;
         user.write(&features)
     }
 
     /// Negotiates virtio features. `EBUSY` once they are agreed, `EINVAL` if the parent refuses.
-    fn set_features(&self, user: Arg) -> Result {
+    pub(super) fn set_features(&self, user: Arg) -> Result {
         let agreed = |status: u8| status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
         if agreed(self.ask(Device::get_status)?) {
             return Err(EBUSY);
@@ -365,12 +189,12 @@ impl VhostVdpa {
         Ok(())
     }
 
-    fn get_vring_num(&self, user: Arg) -> Result {
+    pub(super) fn get_vring_num(&self, user: Arg) -> Result {
         let num = self.ask(Device::get_vq_num_max)?;
         user.write(&num)
     }
 
-    fn set_config_call(&self, user: Arg) -> Result {
+    pub(super) fn set_config_call(&self, user: Arg) -> Result {
         let ctx = EventFd::from_user(user.read::<i32>()?)?;
         let mut locked = self.state.lock();
         let (_state, dev) = locked.enter()?;
@@ -378,14 +202,14 @@ impl VhostVdpa {
         self.calls.install(&dev, Source::Config, ctx, running)
     }
 
-    fn get_backend_features(&self, user: Arg) -> Result {
+    pub(super) fn get_backend_features(&self, user: Arg) -> Result {
         let features = self.ask(Capabilities::of)?.offered();
         user.write(&features)
     }
 
     /// Takes backend features. They are one word, written under the lock: what was acked together
     /// is seen together. Vhost core has no copy, as nothing of it that is used here asks for one.
-    fn ack_backend_features(&self, user: Arg) -> Result {
+    pub(super) fn ack_backend_features(&self, user: Arg) -> Result {
         let features = user.read::<u64>()?;
         let mut locked = self.state.lock();
         let (_state, dev) = locked.enter()?;
@@ -397,19 +221,19 @@ impl VhostVdpa {
         Ok(())
     }
 
-    fn get_iova_range(&self, user: Arg) -> Result {
+    pub(super) fn get_iova_range(&self, user: Arg) -> Result {
         self.present()?;
         let range = self.state.lock().range;
         user.write(&[range.first, range.last])
     }
 
-    fn get_config_size(&self, user: Arg) -> Result {
+    pub(super) fn get_config_size(&self, user: Arg) -> Result {
         let size = self.ask(Device::get_config_size)? as u32;
         user.write(&size)
     }
 
     /// Suspends a running device; one that does not run is left alone.
-    fn suspend(&self) -> Result {
+    pub(super) fn suspend(&self) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         if !driver_ok(&dev) {
@@ -421,7 +245,7 @@ impl VhostVdpa {
     }
 
     /// Resumes a device; one that does not run is left alone.
-    fn resume(&self) -> Result {
+    pub(super) fn resume(&self) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         if !driver_ok(&dev) {
@@ -433,7 +257,7 @@ impl VhostVdpa {
     }
 
     /// The driver's part of `VHOST_SET_OWNER`. As in C, a failure takes back what was acked before.
-    fn bind_owner(&self) -> Result {
+    pub(super) fn bind_owner(&self) -> Result {
         let mm = gup::current_mm().ok_or(EPERM)?;
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
@@ -448,7 +272,7 @@ impl VhostVdpa {
 
     /// Sets a queue's size. `EBUSY` while it runs (C changes it), `EINVAL` for 0, no power of two,
     /// or more than the device's maximum.
-    fn set_vring_num(&self, idx: u16, num: u32) -> Result {
+    pub(super) fn set_vring_num(&self, idx: u16, num: u32) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         if state.running(&dev) {
@@ -462,7 +286,7 @@ impl VhostVdpa {
     }
 
     /// Sets a queue's areas, in IOVAs. `EINVAL` while it runs.
-    fn set_vring_addr(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn set_vring_addr(&self, idx: u16, user: Arg) -> Result {
         let addr = VringAddr::read(user)?;
         if addr.flags & !VHOST_VRING_F_LOG != 0 {
             return Err(eopnotsupp());
@@ -480,7 +304,7 @@ impl VhostVdpa {
     }
 
     /// Sets where a queue continues. `EINVAL` while it runs.
-    fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
         let num = TwoWords::read(user)?.second;
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
@@ -499,7 +323,7 @@ impl VhostVdpa {
     }
 
     /// Tells where a queue stands.
-    fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
         let packed = state.features & VIRTIO_F_RING_PACKED != 0;
@@ -513,7 +337,7 @@ impl VhostVdpa {
     }
 
     /// Sets the eventfd that tells of used buffers.
-    fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
         let (state, dev) = locked.enter()?;
@@ -533,7 +357,7 @@ impl VhostVdpa {
     }
 
     /// Sets the eventfd that tells of errors: of removal, the only one there is.
-    fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
         let (state, _dev) = locked.enter()?;
@@ -543,7 +367,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    fn set_vring_enable(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn set_vring_enable(&self, idx: u16, user: Arg) -> Result {
         let ready = TwoWords::read(user)?.second != 0;
         let mut locked = self.state.lock();
         let (_state, dev) = locked.enter()?;
@@ -560,19 +384,19 @@ impl VhostVdpa {
         user.write(&[u32::from(idx), group])
     }
 
-    fn get_vring_group(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn get_vring_group(&self, idx: u16, user: Arg) -> Result {
         let group = self.ask(|dev| dev.get_vq_group(idx))?;
         self.answer_group(idx, group, user)
     }
 
-    fn get_vring_desc_group(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn get_vring_desc_group(&self, idx: u16, user: Arg) -> Result {
         let group = self.ask(|dev| dev.get_vq_desc_group(idx))?;
         self.answer_group(idx, group, user)
     }
 
     /// Puts a group into an address space. `EINVAL` for one of the two that does not exist, `EBUSY`
     /// after `DRIVER_OK`.
-    fn set_group_asid(&self, group: u16, user: Arg) -> Result {
+    pub(super) fn set_group_asid(&self, group: u16, user: Arg) -> Result {
         let asid = TwoWords::read(user)?.second;
         let group = u32::from(group);
         let mut locked = self.state.lock();
@@ -597,7 +421,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    fn get_vring_size(&self, idx: u16, user: Arg) -> Result {
+    pub(super) fn get_vring_size(&self, idx: u16, user: Arg) -> Result {
         let size = self.ask(|dev| dev.get_vq_size(idx))?.ok_or(eopnotsupp())?;
         user.write(&[u32::from(idx), u32::from(size)])
     }
