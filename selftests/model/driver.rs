@@ -711,7 +711,7 @@ pub async fn remove(cx: &Cx) {
 
 async fn zap(cx: &Cx) {
     cx.at(
-        "abstractions/bus_driver/file/doorbell.rs: Mapping::zap",
+        "abstractions/bus_driver/file/doorbell.rs: DoorbellMaps::zap",
         |w| {
             w.doorbell = Doorbell::Nothing;
         },
