@@ -133,7 +133,7 @@ run_suite() { # run_suite NAME: prints TAP
 		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
 	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;
 	matrix) vm 2400 tools/vm/matrix.sh ;;
-	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust gone ;;
+	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust doorbell gone ;;
 	mlx5) vm 1800 tools/vm/mlx5-compat.sh provision rust ;;
 	sample) vm 1800 tools/vm/sample.sh ;;
 	# What depends on the kernel; make kernels runs all of it.
