@@ -111,7 +111,9 @@ if [ -z "${BIN:-}" ]; then
 	[ -d $BIN ] || BIN=$here/build
 fi
 if [ $# -eq 0 ]; then
-	set -- file device vring iotlb pin two removal device32 vring32 iotlb32
+	set -- file device vring iotlb pin two removal
+	# Compat calls are the same on the debug kernel.
+	[ "${VM_KERNEL:-stock}" = debug ] || set -- "$@" device32 vring32 iotlb32
 	case ${MGMTDEV:-} in
 	*sim_blk) set -- "$@" blk disk_migration sim_faults ;;
 	*) set -- "$@" datapath legacy migration stress parent interleavings sim_faults ;;

@@ -24,9 +24,7 @@ rc=0
 run() { # run MGMTDEV [TEST...]
 	MGMTDEV=$1 bash -c '. /src/tools/vm/guest.sh; shift; . /src/selftests/run.sh "$@"' selftests "$@" || rc=1
 }
-# Without the 32-bit builds of the same tests, which the stock kernel has.
-run rust_vdpasim_net file device vring iotlb pin two removal datapath legacy migration stress parent \
-	interleavings sim_faults shared_memory vduse_daemon endings
+run rust_vdpasim_net
 run rust_vdpasim_blk blk
 run rust_mlx5_compat mlx5
 # Each allocation and copy fails once; only the errors are of interest then.
