@@ -60,12 +60,12 @@ pub(crate) struct VhostVdpa {
     pub(super) ngroups: u32,
     pub(super) nas: u32,
     pub(super) use_va: bool,
-    /// Whether a file is open. There is one at a time.
+    /// True while a file is open. There is one at a time.
     pub(super) opened: Atomic<bool>,
     /// The backend features that were acked last. Written with the state locked.
     pub(super) backend_features: Atomic<u64>,
-    /// Where parents' callbacks go. Lives as long as the node: a parent that calls late finds
-    /// an empty slot.
+    /// The slots of parents' callbacks. They live as long as the node: a parent that calls late
+    /// finds an empty one.
     pub(crate) calls: CallSlots,
     pub(super) stats: debug::Stats,
     /// Kicks of each queue.
@@ -83,7 +83,7 @@ pub(crate) struct State {
     active: bool,
     /// The process that owns the device.
     pub(super) owner: Option<ARef<Mm>>,
-    /// Whether the parent was given the owner's address space.
+    /// True while the parent has the owner's address space.
     pub(super) mm_bound: bool,
     /// IOVAs that may be mapped.
     pub(super) range: IovaRange,

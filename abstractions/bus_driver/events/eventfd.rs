@@ -62,7 +62,7 @@ impl EventFd {
         unsafe { bindings::vhost_vdpa_eventfd_signal(self.0.as_ptr()) }
     }
 
-    /// What irq bypass matches producers and consumers by. Compared, never followed.
+    /// Returns the token by which irq bypass matches producers and consumers. Compared, never followed.
     pub(super) fn token(&self) -> *mut bindings::eventfd_ctx {
         self.0.as_ptr()
     }
@@ -84,7 +84,7 @@ pub enum Source {
     Config,
 }
 
-/// Where a parent's callback finds the eventfd to signal.
+/// A slot in which a parent's callback finds the eventfd to signal.
 ///
 /// The slot is what the parent is given as the callback's private pointer; parents that signal
 /// eventfds themselves are given the context too, as the trigger. A replaced eventfd is put only
@@ -149,12 +149,12 @@ impl CallSlot {
         drop(old);
     }
 
-    /// Whether there is an eventfd.
+    /// Returns true if there is an eventfd.
     pub fn is_set(&self) -> bool {
         self.ctx.lock().is_some()
     }
 
-    /// The token for irq bypass, null without an eventfd.
+    /// Returns the token for irq bypass, null without an eventfd.
     pub(super) fn token(&self) -> *mut bindings::eventfd_ctx {
         self.ctx
             .lock()
@@ -170,7 +170,7 @@ impl CallSlot {
         }
     }
 
-    /// How often a callback found an eventfd to signal.
+    /// Returns how often a callback found an eventfd to signal.
     pub fn signalled(&self) -> u64 {
         self.signalled.load(Relaxed)
     }
@@ -216,7 +216,7 @@ impl CallSlots {
         })
     }
 
-    /// The slot of config changes, or of a queue, if there is such a one.
+    /// Returns the slot of config changes, or of a queue, if there is such a one.
     pub fn get(&self, source: Source) -> Option<&CallSlot> {
         let i = match source {
             Source::Config => 0,
@@ -225,7 +225,7 @@ impl CallSlots {
         Some(self.slots.get(i)?.as_ref().get_ref())
     }
 
-    /// The slots of the queues.
+    /// Returns the slots of the queues.
     pub fn queues(&self) -> impl Iterator<Item = &CallSlot> {
         self.slots.iter().skip(1).map(|slot| &**slot)
     }
@@ -310,7 +310,7 @@ impl Drop for CallSlots {
     }
 }
 
-/// What the C callback calls.
+/// Signals the eventfd of a slot, for the C callback.
 ///
 /// # Safety
 ///
