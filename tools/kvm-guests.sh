@@ -19,8 +19,7 @@ trap 'rm -f "$image"' EXIT
 truncate -s 8M "$image"
 iommu_machine "$image"
 rc=0
-"$PROJECT/tools/vm.sh" -n "${RUN:-kvm-guests}" -t "${VM_TIMEOUT:-1800}" -m 4G \
-	-e NESTED=kvm -e "GUEST_RELEASE=$(kernel_release)" ${USE_VA:+-e "USE_VA=$USE_VA"} \
+kvm_vm -n "${RUN:-kvm-guests}" -t "${VM_TIMEOUT:-1800}" -m 4G ${USE_VA:+-e "USE_VA=$USE_VA"} \
 	${STOPS:+-e "STOPS=$STOPS"} ${RESETS:+-e "RESETS=$RESETS"} ${PLUGS:+-e "PLUGS=$PLUGS"} \
 	tools/vm/kvm-guests.sh "$@" || rc=$?
 # No KVM in the VM is no fault of the driver's.
