@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Pack the nested guest's initramfs: busybox, our init and programs, and the modules that the
 # stock kernel RELEASE needs for virtio devices and ext4; another kernel has no use for those.
+# Beside FILE it leaves vmlinux, the stock kernel unpacked: under emulation a guest unpacks it in 10 s.
 # Runs inside the build root. Usage: mkinitramfs.sh FILE RELEASE
 set -euo pipefail
 
@@ -35,3 +36,8 @@ rm "$work/depends"
 mknod "$work/dev/console" c 5 1
 ( cd "$work" && find . | cpio --quiet -o -H newc -R 0:0 ) >"$file.part"
 mv "$file.part" "$file"
+
+vmlinux=$(dirname "$file")/vmlinux
+rm -f "$vmlinux"
+/cache/tree/scripts/extract-vmlinux "/boot/vmlinuz-$release" >"$vmlinux.part"
+mv "$vmlinux.part" "$vmlinux"
