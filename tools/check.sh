@@ -91,6 +91,10 @@ vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	tools/vm.sh -n "check-$(basename "$1" .sh)" -t "$limit" "$@"
 }
 
+# small_vm SECONDS SCRIPT [ARG...]: the same with one CPU. Two take half as much of the machine's time
+# again, which only suites with several queues, or with threads beside each other, are worth.
+small_vm() { VM_CPUS=1 vm "$@"; }
+
 # The debug kernel is made by the first suite that needs it, while others run on the stock one.
 debug_built() {
 	local rc=0
@@ -122,20 +126,20 @@ run_suite() { # run_suite NAME: prints TAP
 	compile-fail) tools/compile-fail.sh ;;
 	selftests) tools/vm.sh -n check -t 3000 tools/vm/check.sh ;;
 	fuzz) fuzz_corpus ;;
-	clients) vm 1800 tools/vm/clients-short.sh ;;
-	libblkio) vm 1800 tools/vm/vduse-blkio.sh ;;
-	simulators) vm 1800 tools/vm/sim-net.sh ;;
+	clients) small_vm 1800 tools/vm/clients-short.sh ;;
+	libblkio) small_vm 1800 tools/vm/vduse-blkio.sh ;;
+	simulators) small_vm 1800 tools/vm/sim-net.sh ;;
 	disks) vm 2400 tools/vm/sim-blk.sh management disks sizes requests ;;
 	cables) vm 1800 tools/vm/sim-net-ctrl.sh ;;
-	hostile) vm 1200 tools/vm/sim-net-hostile.sh ;;
+	hostile) small_vm 1200 tools/vm/sim-net-hostile.sh ;;
 	debug) debug_built && VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh ;;
 	vp_vdpa-debug) debug_built && VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
 		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
 	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;
-	matrix) vm 2400 tools/vm/matrix.sh ;;
+	matrix) small_vm 2400 tools/vm/matrix.sh ;;
 	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust doorbell gone ;;
 	mlx5) vm 1800 tools/vm/mlx5-compat.sh provision rust ;;
-	sample) vm 1800 tools/vm/sample.sh ;;
+	sample) small_vm 1800 tools/vm/sample.sh ;;
 	# What depends on the kernel; make kernels runs all of it.
 	kernel-*) tools/kernel-check.sh "${1#kernel-}" file device vring iotlb pin removal datapath parent interleavings ;;
 	*) echo "not ok - no suite has this name"; return 1 ;;

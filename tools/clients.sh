@@ -20,7 +20,7 @@ if [ "${VM_KERNEL:-stock}" = debug ]; then
 else
 	prepare csim
 	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
-	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh"
+	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh" --cached
 	timeout=3000
 fi
 nested_initramfs

@@ -12,7 +12,7 @@ export MODULES=${MODULES:-rust}
 prepare
 if [ "$MODULES" = rust ]; then
 	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
-	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh"
+	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh" --cached
 fi
 nested_initramfs
 say "  ... booting $(kernel_release) in a VM (about a minute under emulation)"
