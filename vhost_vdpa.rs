@@ -41,7 +41,7 @@ use kernel::{
 };
 use vdpa_bus_driver::{
     chardev::{self, Minor, Region},
-    gate::Passage,
+    revocable::AccessToken,
     vdpa::{Device, MapStyle},
     vdpa_driver::{self, Driver},
 };
@@ -100,7 +100,7 @@ impl Driver for Published {
 
     const NAME: &'static CStr = c"vhost_vdpa";
 
-    fn probe(shared: &Shared, dev: &Device, passage: Passage) -> Result<Pin<KBox<Self>>> {
+    fn probe(shared: &Shared, dev: &Device, token: AccessToken) -> Result<Pin<KBox<Self>>> {
         // One IOMMU domain cannot serve several groups or address spaces.
         if dev.map_style() == MapStyle::Platform && (dev.ngroups() > 1 || dev.nas() > 1) {
             return Err(eopnotsupp());
@@ -111,7 +111,7 @@ impl Driver for Published {
             return Err(EINVAL);
         }
         let minor = Minor::new()?;
-        let node = VhostVdpa::new(dev, minor.get(), passage)?;
+        let node = VhostVdpa::new(dev, minor.get(), token)?;
         let files = debug::Files::new(&shared.debugfs, minor.get(), &node)?;
         Ok(KBox::pin(
             Self {

@@ -207,7 +207,7 @@ fn show_device(dev: &Device, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn show(node: &Arc<VhostVdpa>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let stats = &node.stats;
     let mut state = node.state.lock();
-    match state.enter() {
+    match state.try_access() {
         Ok((_state, dev)) => show_device(&dev, f)?,
         Err(_) => writeln!(f, "present 0")?,
     }

@@ -11,18 +11,18 @@
 //!    `VHOST_SET_OWNER`). Removal takes none of them.
 //! 3. [`VhostVdpa::state`]: the only way to the device, so parents see one op at a time; never held over
 //!    user copies or page faults, so that removal, which takes it, waits for parents only.
-//! 4. The gate ([`vdpa_bus_driver::gate`]): SRCU; inside it the device is there.
+//! 4. Access to the device ([`vdpa_bus_driver::revocable`]): SRCU; the device stays as long as a guard is held.
 //! 5. The parent's own locks.
 //! 6. [`CallSlots`]' lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
-//! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks enter
-//! the gate and take none of our locks.
+//! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks access the
+//! device and take none of our locks.
 //!
 //! # Who ends what a file set up
 //!
 //! [`VhostVdpa::stop`], once. [`State::active`] says that there is something to end. `close()` ends it
-//! if it passes the gate; if the gate is shut, removal has ended it or will, because it shuts the
-//! gate before it takes the state's lock.
+//! if it gets access to the device; if access was revoked, removal has ended it or will, because it
+//! revokes access before it takes the state's lock.
 
 use super::debug;
 use crate::{
@@ -42,10 +42,10 @@ use kernel::{
 use vdpa_bus_driver::{
     doorbell::DoorbellMaps,
     eventfd::{CallSlots, EventFd, Source},
-    gate::{Gated, Passage},
     iommu::Domain,
     iotlb::OwnedIotlb,
     irqbypass::Producer,
+    revocable::{AccessToken, DeviceMutex},
     trace,
     vdpa::{Device, IovaRange, MapStyle},
 };
@@ -73,7 +73,7 @@ pub(crate) struct VhostVdpa {
     /// Records what the log was told once.
     pub(super) told: debug::Told,
     #[pin]
-    pub(super) state: Gated<State>,
+    pub(super) state: DeviceMutex<State>,
 }
 
 /// State of the open file. Empty while there is none, but for what is counted, and what is known of
@@ -191,7 +191,7 @@ impl State {
 }
 
 impl VhostVdpa {
-    pub(crate) fn new(dev: &Device, minor: i32, passage: Passage) -> Result<Arc<Self>> {
+    pub(crate) fn new(dev: &Device, minor: i32, token: AccessToken) -> Result<Arc<Self>> {
         let nvqs = dev.nvqs();
         let mut kicks = KVVec::with_capacity(nvqs as usize, GFP_KERNEL)?;
         for _ in 0..nvqs {
@@ -212,7 +212,7 @@ impl VhostVdpa {
                 stats: debug::Stats::default(),
                 kicks,
                 told: debug::Told::default(),
-                state <- Gated::new(passage, state),
+                state <- DeviceMutex::new(token, state),
             }? Error),
             GFP_KERNEL,
         )
@@ -221,7 +221,7 @@ impl VhostVdpa {
     /// Calls one op of the device. `ENODEV` once the device is gone.
     pub(super) fn ask<R>(&self, f: impl FnOnce(&Device) -> R) -> Result<R> {
         let mut locked = self.state.lock();
-        let (_state, dev) = locked.enter()?;
+        let (_state, dev) = locked.try_access()?;
         Ok(f(&dev))
     }
 
@@ -233,7 +233,7 @@ impl VhostVdpa {
     /// Prepares a device for the file being opened.
     pub(super) fn start(&self, mapping: Arc<DoorbellMaps>) -> Result {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         // No acks yet, hence no cleaning of maps either.
         self.reset_device(&dev, false)?;
         state.active = true;
@@ -272,7 +272,7 @@ impl VhostVdpa {
         };
         for asid in 0..count {
             // Removal waits for one op, not for all of them.
-            if !self.state.is_open() {
+            if !self.state.is_accessible() {
                 return Err(ENODEV);
             }
             state.empty_space(dev, asid)?;
@@ -293,7 +293,7 @@ impl VhostVdpa {
         }
         for (group, moved) in (0u32..).zip(state.moved.iter_mut()) {
             if *moved {
-                if !self.state.is_open() {
+                if !self.state.is_accessible() {
                     return Err(ENODEV);
                 }
                 dev.set_group_asid(group, 0)?;
@@ -409,7 +409,7 @@ impl VhostVdpa {
 
     /// Takes the device away from whoever has it open.
     ///
-    /// The gate is shut, so no call of the file reaches the device any more; what the file set up
+    /// Access was revoked, so no call of the file reaches the device any more; what the file set up
     /// is ended here, unless it was closed before. Runs under vdpa core's lock and waits for nothing
     /// but the parent.
     pub(crate) fn revoke(&self, dev: &Device) {
@@ -426,8 +426,8 @@ impl VhostVdpa {
         if let Some(config) = self.calls.get(Source::Config) {
             config.signal();
         }
-        // The gate is shut and nobody is inside, so the device is ours alone. What there is to end leaves
-        // the lock: callers find the gate shut, and must not wait for the parent.
+        // Access was revoked and no guard is left, so the device is ours alone. What there is to end leaves
+        // the lock: callers get `ENODEV`, and must not wait for the parent.
         match State::new(0, 0, 0) {
             Ok(rest) => {
                 let mut ended = core::mem::replace(&mut *state, rest);
@@ -444,7 +444,7 @@ impl VhostVdpa {
     pub(super) fn close(&self) {
         let mut locked = self.state.lock();
         let mapping = locked.mapping.take();
-        if let Ok((state, dev)) = locked.enter() {
+        if let Ok((state, dev)) = locked.try_access() {
             self.stop(state, &dev);
         }
         drop(locked);

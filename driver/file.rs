@@ -50,11 +50,11 @@ pub(crate) struct Session {
 impl vhost::Backend for Session {
     #[inline]
     fn kick(&self, idx: u16) {
-        if let Ok(bells) = self.node.state.bells() {
+        if let Ok(ops) = self.node.state.unserialized() {
             if let Some(kicks) = self.node.kicks.get(usize::from(idx)) {
                 kicks.count();
             }
-            bells.kick_vq(idx);
+            ops.kick_vq(idx);
         }
     }
 }
@@ -141,16 +141,16 @@ impl chardev::File for OpenFile {
     }
 
     fn mmap(self: Pin<&Self>, vma: &NewVma<'_>) -> Result {
-        let bells = self.node.state.bells()?;
+        let ops = self.node.state.unserialized()?;
         if vma.size() != PAGE_SIZE || !vma.shared() || vma.readable() {
             return Err(EINVAL);
         }
-        if !bells.has_get_vq_notification() {
+        if !ops.has_get_vq_notification() {
             return Err(ENOTSUPP);
         }
         let idx = self.node.doorbell_index(vma.pgoff())?;
         // A doorbell must have a page of its own: what shares it would be writable too.
-        let area = bells.get_vq_notification(idx).ok_or(ENOTSUPP)?;
+        let area = ops.get_vq_notification(idx).ok_or(ENOTSUPP)?;
         if area.addr() & (PAGE_SIZE as u64 - 1) != 0 {
             return Err(EINVAL);
         }
@@ -164,12 +164,12 @@ impl chardev::File for OpenFile {
 impl Doorbells for OpenFile {
     fn fault(&self, fault: &Fault) -> FaultResult {
         let node = &self.node;
-        let Ok(bells) = node.state.bells() else {
+        let Ok(ops) = node.state.unserialized() else {
             return fault.insert_dummy(&self.maps);
         };
         match node.doorbell_index(fault.pgoff()) {
-            Ok(idx) => match bells.get_vq_notification(idx) {
-                // Inside the gate, so that removal finds and zaps what is inserted here.
+            Ok(idx) => match ops.get_vq_notification(idx) {
+                // While access is held, so that removal finds and zaps what is inserted here.
                 Some(area) => fault.insert_device(area),
                 None => FaultResult::SIGBUS,
             },

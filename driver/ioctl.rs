@@ -19,9 +19,9 @@ use kernel::{
 };
 use vdpa_bus_driver::{
     eventfd::{EventFd, Source},
-    gate, gup,
+    gup,
     irqbypass::Producer,
-    trace,
+    revocable, trace,
     vdpa::{Device, VqState},
 };
 
@@ -40,7 +40,7 @@ impl State {
 impl VhostVdpa {
     /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
     pub(super) fn present(&self) -> Result {
-        self.state.is_open().then_some(()).ok_or(ENODEV)
+        self.state.is_accessible().then_some(()).ok_or(ENODEV)
     }
 
     /// What a call returns that failed: every call on a file whose device is gone fails with `ENODEV`.
@@ -59,7 +59,7 @@ impl VhostVdpa {
         if idx >= self.nvqs {
             return Err(enobufs());
         }
-        Ok(gate::clamp_index(idx, self.nvqs) as u16)
+        Ok(revocable::clamp_index(idx, self.nvqs) as u16)
     }
 
     /// Checks the page offset of a doorbell map, which is a queue index.
@@ -82,7 +82,7 @@ impl VhostVdpa {
     pub(super) fn set_status(&self, user: Arg) -> Result {
         let status = user.read::<u8>()?;
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         let old = dev.get_status();
         if status != 0 && old & !status != 0 {
             return Err(EINVAL);
@@ -177,7 +177,7 @@ impl VhostVdpa {
         }
         let features = user.read::<u64>()?;
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if agreed(dev.get_status()) {
             return Err(EBUSY);
         }
@@ -197,7 +197,7 @@ impl VhostVdpa {
     pub(super) fn set_config_call(&self, user: Arg) -> Result {
         let ctx = EventFd::from_user(user.read::<i32>()?)?;
         let mut locked = self.state.lock();
-        let (_state, dev) = locked.enter()?;
+        let (_state, dev) = locked.try_access()?;
         let running = driver_ok(&dev);
         self.calls.install(&dev, Source::Config, ctx, running)
     }
@@ -212,7 +212,7 @@ impl VhostVdpa {
     pub(super) fn ack_backend_features(&self, user: Arg) -> Result {
         let features = user.read::<u64>()?;
         let mut locked = self.state.lock();
-        let (_state, dev) = locked.enter()?;
+        let (_state, dev) = locked.try_access()?;
         let caps = Capabilities::of(&dev);
         let checked = caps.check(features);
         trace::backend_features(self.minor, caps.offered(), features, &checked);
@@ -235,7 +235,7 @@ impl VhostVdpa {
     /// Suspends a running device; one that does not run is left alone.
     pub(super) fn suspend(&self) -> Result {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if !driver_ok(&dev) {
             return Ok(());
         }
@@ -247,7 +247,7 @@ impl VhostVdpa {
     /// Resumes a device; one that does not run is left alone.
     pub(super) fn resume(&self) -> Result {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if !driver_ok(&dev) {
             return Ok(());
         }
@@ -260,7 +260,7 @@ impl VhostVdpa {
     pub(super) fn bind_owner(&self) -> Result {
         let mm = gup::current_mm().ok_or(EPERM)?;
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if let Err(e) = dev.bind_mm(&mm) {
             self.backend_features.store(0, Relaxed);
             return Err(e);
@@ -274,7 +274,7 @@ impl VhostVdpa {
     /// or more than the device's maximum.
     pub(super) fn set_vring_num(&self, idx: u16, num: u32) -> Result {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if state.running(&dev) {
             return Err(EBUSY);
         }
@@ -295,7 +295,7 @@ impl VhostVdpa {
             return Err(EINVAL);
         }
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if state.running(&dev) {
             return Err(EINVAL);
         }
@@ -307,7 +307,7 @@ impl VhostVdpa {
     pub(super) fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
         let num = TwoWords::read(user)?.second;
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         let to = if state.features & VIRTIO_F_RING_PACKED != 0 {
             VqState::Packed {
                 avail: num as u16,
@@ -325,7 +325,7 @@ impl VhostVdpa {
     /// Tells where a queue stands.
     pub(super) fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         let packed = state.features & VIRTIO_F_RING_PACKED != 0;
         let num = match dev.get_vq_state(idx, packed)? {
             VqState::Split(avail) => u32::from(avail),
@@ -340,7 +340,7 @@ impl VhostVdpa {
     pub(super) fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if self.calls.get(Source::Queue(idx)).is_none() {
             return Err(enobufs());
         }
@@ -360,7 +360,7 @@ impl VhostVdpa {
     pub(super) fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
-        let (state, _dev) = locked.enter()?;
+        let (state, _dev) = locked.try_access()?;
         let place = state.errors.get_mut(usize::from(idx)).ok_or(enobufs())?;
         let old = core::mem::replace(place, ctx);
         drop(old);
@@ -370,7 +370,7 @@ impl VhostVdpa {
     pub(super) fn set_vring_enable(&self, idx: u16, user: Arg) -> Result {
         let ready = TwoWords::read(user)?.second != 0;
         let mut locked = self.state.lock();
-        let (_state, dev) = locked.enter()?;
+        let (_state, dev) = locked.try_access()?;
         dev.set_vq_ready(idx, ready);
         Ok(())
     }
@@ -400,7 +400,7 @@ impl VhostVdpa {
         let asid = TwoWords::read(user)?.second;
         let group = u32::from(group);
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if group >= self.ngroups || asid >= self.nas {
             return Err(EINVAL);
         }

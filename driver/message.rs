@@ -179,7 +179,7 @@ impl VhostVdpa {
         f: impl FnOnce(Work<'_>) -> Result<R>,
     ) -> Result<R> {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         if state.identity_mapped {
             // What is refused changes nothing.
             state.check_owner()?;
@@ -309,7 +309,7 @@ impl VhostVdpa {
     /// room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
         let mut locked = self.state.lock();
-        let (state, dev) = locked.enter()?;
+        let (state, dev) = locked.try_access()?;
         let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
         space.check_range(&target, (update.iova, update.last))?;
         // The caller is the owner, as was checked.

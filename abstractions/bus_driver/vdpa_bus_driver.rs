@@ -9,7 +9,7 @@ const __LOG_PREFIX: &[u8] = b"rust_vhost_vdpa\0";
 
 /// The bus: its devices, its driver, and access to a device that removal revokes.
 mod bus {
-    pub mod gate;
+    pub mod revocable;
     pub mod vdpa;
     pub mod vdpa_driver;
 }
@@ -36,12 +36,12 @@ mod memory {
     pub mod usermap;
 }
 
-pub mod few;
+pub mod inline_vec;
 pub mod params;
 pub mod trace;
 
 // The folders are for whoever reads the library, and not in the names that its users say.
-pub use bus::{gate, vdpa, vdpa_driver};
+pub use bus::{revocable, vdpa, vdpa_driver};
 pub use events::{eventfd, irqbypass};
 pub use file::{chardev, doorbell, vhost};
 pub use memory::{gup, iommu, mapping, usermap};

@@ -83,8 +83,8 @@ int vhost_vdpa_iommu_map(struct iommu_domain *domain, u64 iova, u64 pa, u64 size
 void vhost_vdpa_eventfd_signal(struct eventfd_ctx *ctx);
 int vhost_vdpa_srcu_init(struct srcu_struct *ssp);
 void vhost_vdpa_srcu_cleanup(struct srcu_struct *ssp);
-bool vhost_vdpa_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter);
-void vhost_vdpa_gate_leave(struct srcu_struct *ssp, unsigned long counter);
+bool vhost_vdpa_try_access(struct srcu_struct *ssp, const bool *accessible, unsigned long *counter);
+void vhost_vdpa_end_access(struct srcu_struct *ssp, unsigned long counter);
 unsigned long vhost_vdpa_page_to_pfn(const struct page *page);
 int vhost_vdpa_contiguous_pages(struct page **pages, int n, unsigned long *first);
 struct file *vhost_vdpa_vma_file_at(struct vm_area_struct *vma, unsigned long addr, bool write,

@@ -160,12 +160,12 @@ void vhost_vdpa_srcu_cleanup(struct srcu_struct *ssp)
 	cleanup_srcu_struct(ssp);
 }
 
-/* Every call into a device passes here: without memory barriers, and in one call from Rust. */
-bool vhost_vdpa_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned long *counter)
+/* Each call into a device begins here: without memory barriers, and in one call from Rust. */
+bool vhost_vdpa_try_access(struct srcu_struct *ssp, const bool *accessible, unsigned long *counter)
 {
 	struct srcu_ctr __percpu *ctr = srcu_read_lock_fast(ssp);
 
-	if (likely(smp_load_acquire(open))) {
+	if (likely(smp_load_acquire(accessible))) {
 		*counter = (unsigned long __force)ctr;
 		return true;
 	}
@@ -173,7 +173,7 @@ bool vhost_vdpa_gate_enter(struct srcu_struct *ssp, const bool *open, unsigned l
 	return false;
 }
 
-void vhost_vdpa_gate_leave(struct srcu_struct *ssp, unsigned long counter)
+void vhost_vdpa_end_access(struct srcu_struct *ssp, unsigned long counter)
 {
 	srcu_read_unlock_fast(ssp, (struct srcu_ctr __percpu __force *)counter);
 }

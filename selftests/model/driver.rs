@@ -88,7 +88,7 @@ impl User<'_> {
     }
 }
 
-// --- locks, the gate, the parent
+// --- locks, access to the device, the parent
 
 async fn lock(cx: &Cx, at: &'static str, lock: Lock) {
     let me = cx.me;
@@ -118,55 +118,60 @@ async fn user(cx: &Cx, at: &'static str) {
     }
 }
 
-/// Passes the gate.
-async fn enter(cx: &Cx) -> Result {
+/// Gets access to the device.
+async fn try_access(cx: &Cx) -> Result {
     let me = cx.me;
-    if cx.now(|w| w.mutant == Mutant::GateLooksFirst) {
+    if cx.now(|w| w.mutant == Mutant::AccessLooksFirst) {
         if !cx
-            .at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
-                w.open
-            })
+            .at(
+                "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::try_access",
+                |w| w.accessible,
+            )
             .await
         {
             return Err(NoDev);
         }
-        cx.at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
-            w.enter(me)
-        })
+        cx.at(
+            "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::try_access",
+            |w| w.begin_access(me),
+        )
         .await;
         return Ok(());
     }
     // A reader that has not looked yet only delays the grace period.
-    let open = cx.at("abstractions/bus_driver/bus/gate.rs: Gate::enter", |w| {
-        if w.open {
-            w.enter(me);
-        }
-        w.open
-    });
-    open.await.then_some(()).ok_or(NoDev)
-}
-
-/// Locks the state and passes the gate; the device is then the caller's alone.
-async fn lock_and_enter(cx: &Cx) -> Result {
-    let me = cx.me;
-    // Both in one step: who has the lock only waits here, whatever the gate does meanwhile.
-    let open = cx.when(
-        "abstractions/bus_driver/bus/gate.rs: Locked::enter",
-        Wait::Lock(Lock::State),
-        |w, _| {
-            if w.open {
-                w.acquire(Lock::State, me);
-                w.enter(me);
+    let open = cx.at(
+        "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::try_access",
+        |w| {
+            if w.accessible {
+                w.begin_access(me);
             }
-            w.open
+            w.accessible
         },
     );
     open.await.then_some(()).ok_or(NoDev)
 }
 
-fn leave(cx: &Cx) {
+/// Locks the state and gets access to the device, which is then the caller's alone.
+async fn lock_and_access(cx: &Cx) -> Result {
     let me = cx.me;
-    cx.now(|w| w.leave(me));
+    // Both in one step: who has the lock only waits here, whether or not access is revoked meanwhile.
+    let open = cx.when(
+        "abstractions/bus_driver/bus/revocable.rs: Locked::try_access",
+        Wait::Lock(Lock::State),
+        |w, _| {
+            if w.accessible {
+                w.acquire(Lock::State, me);
+                w.begin_access(me);
+            }
+            w.accessible
+        },
+    );
+    open.await.then_some(()).ok_or(NoDev)
+}
+
+fn end_access(cx: &Cx) {
+    let me = cx.me;
+    cx.now(|w| w.end_access(me));
     unlock(cx, Lock::State);
 }
 
@@ -550,11 +555,11 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
 
 /// Prepares a device for the file being opened.
 async fn start(cx: &Cx, file: u8) -> Result {
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     let at = "driver/device.rs: VhostVdpa::start";
     let done = call(cx, at, Op::Reset { clean_map: false }).await;
     if done.is_err() {
-        leave(cx);
+        end_access(cx);
         return done;
     }
     cx.now(|w| w.state.active = true);
@@ -568,7 +573,7 @@ async fn start(cx: &Cx, file: u8) -> Result {
             w.check_opened();
         });
     }
-    leave(cx);
+    end_access(cx);
     prepared
 }
 
@@ -592,7 +597,7 @@ async fn prepare_device(cx: &Cx) -> Result {
 }
 
 async fn still_open(cx: &Cx, at: &'static str) -> Result {
-    cx.at(at, |w| w.open).await.then_some(()).ok_or(NoDev)
+    cx.at(at, |w| w.accessible).await.then_some(()).ok_or(NoDev)
 }
 
 /// Ends what the file set up when it is closed.
@@ -602,10 +607,10 @@ async fn close(cx: &Cx) {
     if !trusts {
         cx.now(|w| w.state.mapping = false);
     }
-    match enter(cx).await {
+    match try_access(cx).await {
         Ok(()) => {
             stop(cx).await;
-            leave(cx);
+            end_access(cx);
         }
         Err(_) => {
             if trusts {
@@ -668,8 +673,8 @@ pub async fn remove(cx: &Cx) {
     if zaps_first {
         zap(cx).await;
     }
-    let at = "abstractions/bus_driver/bus/gate.rs: Gate::shut";
-    cx.at(at, |w| w.open = false).await;
+    let at = "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::revoke";
+    cx.at(at, |w| w.accessible = false).await;
     if !mutant(cx, Mutant::ShutDoesNotWait) {
         cx.at(at, |w| w.grace = w.inside).await;
         cx.when(at, Wait::Grace, |_, _| ()).await;
@@ -722,7 +727,7 @@ async fn zap(cx: &Cx) {
 // --- ioctls
 
 async fn present(cx: &Cx, at: &'static str) -> Result {
-    cx.at(at, |w| w.open).await.then_some(()).ok_or(NoDev)
+    cx.at(at, |w| w.accessible).await.then_some(()).ok_or(NoDev)
 }
 
 async fn set_owner(cx: &Cx, file: u8) -> Result {
@@ -756,7 +761,7 @@ async fn set_owner(cx: &Cx, file: u8) -> Result {
 }
 
 async fn bind_owner(cx: &Cx) -> Result {
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     if cx.now(|w| w.mutant == Mutant::OwnerStays) {
         cx.now(|w| w.state.owner = true);
     }
@@ -764,7 +769,7 @@ async fn bind_owner(cx: &Cx) -> Result {
         let bound = call(cx, "driver/ioctl.rs: VhostVdpa::bind_owner", Op::BindMm).await;
         if bound.is_err() {
             cx.now(|w| w.persist = false);
-            leave(cx);
+            end_access(cx);
             return bound;
         }
     }
@@ -772,16 +777,16 @@ async fn bind_owner(cx: &Cx) -> Result {
         w.state.mm_bound = w.kind.use_va;
         w.state.owner = true;
     });
-    leave(cx);
+    end_access(cx);
     Ok(())
 }
 
 async fn ack(cx: &Cx) -> Result {
     user(cx, "driver/ioctl.rs: VhostVdpa::ack_backend_features").await;
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     // Offered where `reset_map` is.
     cx.now(|w| w.persist = w.kind.default_map);
-    leave(cx);
+    end_access(cx);
     Ok(())
 }
 
@@ -812,7 +817,7 @@ async fn set_call(cx: &Cx, new: Event) -> Result {
     if new != 0 {
         cx.now(|w| w.events |= crate::world::bit(new));
     }
-    if let Err(e) = lock_and_enter(cx).await {
+    if let Err(e) = lock_and_access(cx).await {
         if new != 0 {
             cx.now(put);
         }
@@ -824,7 +829,7 @@ async fn set_call(cx: &Cx, new: Event) -> Result {
     if running {
         cx.now(|w| w.state.producer = w.call);
     }
-    leave(cx);
+    end_access(cx);
     Ok(())
 }
 
@@ -832,13 +837,13 @@ async fn get_status(cx: &Cx) -> Result {
     let at = "driver/ioctl.rs: VhostVdpa::get_status";
     if mutant(cx, Mutant::GetterWithoutLock) {
         let me = cx.me;
-        enter(cx).await?;
+        try_access(cx).await?;
         read(cx, at, |w| w.dev.running).await;
-        cx.now(|w| w.leave(me));
+        cx.now(|w| w.end_access(me));
     } else {
-        lock_and_enter(cx).await?;
+        lock_and_access(cx).await?;
         read(cx, at, |w| w.dev.running).await;
-        leave(cx);
+        end_access(cx);
     }
     user(cx, at).await;
     Ok(())
@@ -847,7 +852,7 @@ async fn get_status(cx: &Cx) -> Result {
 async fn set_status(cx: &Cx, start: bool) -> Result {
     let at = "driver/ioctl.rs: VhostVdpa::set_status";
     user(cx, at).await;
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     let was = read(cx, at, |w| w.dev.running).await;
     let done = if start {
         let cleared = if mutant(cx, Mutant::StartWithIdentityMap) {
@@ -870,16 +875,16 @@ async fn set_status(cx: &Cx, start: bool) -> Result {
     if starts || runs_on {
         cx.now(|w| w.state.producer = w.call);
     }
-    leave(cx);
+    end_access(cx);
     done
 }
 
 async fn set_group(cx: &Cx) -> Result {
     let at = "driver/ioctl.rs: VhostVdpa::set_group_asid";
     user(cx, at).await;
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     let done = set_group_locked(cx, at).await;
-    leave(cx);
+    end_access(cx);
     done
 }
 
@@ -920,10 +925,10 @@ async fn check(cx: &Cx, asid: u8, create: u8) -> Result {
 
 /// Locks the state and readies the device and the space for a message.
 async fn with_space(cx: &Cx, asid: u8, create: u8) -> Result {
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     let ready = ready(cx, asid, create).await;
     if ready.is_err() {
-        leave(cx);
+        end_access(cx);
     }
     ready
 }
@@ -952,7 +957,7 @@ async fn batch_begin(cx: &Cx) -> Result {
         w.state.batch = Some(0);
         w.user_batch = true;
     });
-    leave(cx);
+    end_access(cx);
     Ok(())
 }
 
@@ -968,7 +973,7 @@ async fn batch_end(cx: &Cx) -> Result {
     } else {
         sync_map(cx, 0).await
     };
-    leave(cx);
+    end_access(cx);
     done
 }
 
@@ -977,7 +982,7 @@ async fn invalidate(cx: &Cx) -> Result {
     with_space(cx, 0, 0).await?;
     let batch = cx.now(|w| w.state.batch.is_some());
     let done = remove_ranges(cx, 0, batch).await;
-    leave(cx);
+    end_access(cx);
     done
 }
 
@@ -1042,7 +1047,7 @@ async fn update(user_thread: &User<'_>, n: u8) -> Result {
             failed => failed,
         };
         check_mapped(cx, &pages, done.is_ok());
-        leave(cx);
+        end_access(cx);
     }
     // What was not handed over is given back: pins first, then what was counted.
     cx.now(|w| {
@@ -1088,19 +1093,19 @@ async fn pin(cx: &Cx, pages: &[Page]) -> Result {
         return Ok(());
     }
     // `VhostVdpa::prepare`.
-    lock_and_enter(cx).await?;
+    lock_and_access(cx).await?;
     let nas = cx.now(|w| w.kind.nas);
     let mut checked = check(cx, 0, nas).await;
     if checked.is_ok() {
         checked = check_range(cx, pages);
     }
     if checked.is_err() {
-        leave(cx);
+        end_access(cx);
         return checked;
     }
     let under_lock = mutant(cx, Mutant::PinUnderLock);
     if !under_lock {
-        leave(cx);
+        end_access(cx);
     }
     let charge = |w: &mut World, answer: u8| {
         if answer == 0 {
@@ -1116,7 +1121,7 @@ async fn pin(cx: &Cx, pages: &[Page]) -> Result {
     if !cx.when(at, Wait::Short, charge).await {
         cx.note(|| "above the limit".to_owned());
         if under_lock {
-            leave(cx);
+            end_access(cx);
         }
         flush_held(cx).await?;
         if !cx.when(at, Wait::Short, charge).await {
@@ -1128,7 +1133,7 @@ async fn pin(cx: &Cx, pages: &[Page]) -> Result {
     cx.now(|w| pages.iter().for_each(|page| w.pin(*page)));
     unlock(cx, Lock::Mmap);
     if under_lock {
-        leave(cx);
+        end_access(cx);
     }
     Ok(())
 }
@@ -1139,7 +1144,7 @@ async fn flush_held(cx: &Cx) -> Result {
     if cx.now(|w| !w.space(0).held.is_empty()) {
         done = push(cx, 0).await;
     }
-    leave(cx);
+    end_access(cx);
     done
 }
 
@@ -1256,10 +1261,10 @@ pub async fn kick(cx: &Cx) {
                 w.fault("a kick of one owner's eventfd reaches the device of another");
             }
         });
-        if enter(cx).await.is_ok() {
+        if try_access(cx).await.is_ok() {
             let me = cx.me;
             bell(cx, "driver/file.rs: Session::kick").await;
-            cx.now(|w| w.leave(me));
+            cx.now(|w| w.end_access(me));
         }
     }
     unlock(cx, Lock::WaitQueue);
@@ -1274,10 +1279,10 @@ pub async fn fault(cx: &Cx) {
     if takes_state {
         lock(cx, at, Lock::State).await;
     }
-    if enter(cx).await.is_ok() {
+    if try_access(cx).await.is_ok() {
         bell(cx, at).await;
         cx.at(at, |w| w.doorbell = Doorbell::Device).await;
-        cx.now(|w| w.leave(me));
+        cx.now(|w| w.end_access(me));
     } else {
         cx.at(at, |w| w.doorbell = Doorbell::Dummy).await;
     }

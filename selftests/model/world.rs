@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state that the threads of the model share: locks, the gate, the node's state, the open files, the parent
+//! The state that the threads of the model share: locks, access to the device, the node's state, the open files, the parent
 //! and the memory; and the invariants.
 
 /// Address spaces, at most.
@@ -68,7 +68,7 @@ pub enum Wait {
     Either,
     /// Nobody has the lock.
     Lock(Lock),
-    /// All who were inside the gate have left.
+    /// All who had access to the device have ended it.
     Grace,
     /// The callback that was running has returned.
     Callbacks,
@@ -192,7 +192,7 @@ pub enum Mutant {
     DefaultMapWhileRunning,
     ZapBeforeShut,
     ShutDoesNotWait,
-    GateLooksFirst,
+    AccessLooksFirst,
     GetterWithoutLock,
     PinUnderLock,
     RemovalTakesVhost,
@@ -222,7 +222,7 @@ pub const MUTANTS: [(Mutant, usize); 26] = [
     (Mutant::DefaultMapWhileRunning, 2),
     (Mutant::ZapBeforeShut, 3),
     (Mutant::ShutDoesNotWait, 3),
-    (Mutant::GateLooksFirst, 3),
+    (Mutant::AccessLooksFirst, 3),
     (Mutant::GetterWithoutLock, 0),
     (Mutant::PinUnderLock, 2),
     (Mutant::RemovalTakesVhost, 4),
@@ -309,8 +309,8 @@ pub struct World {
     pub mutant: Mutant,
     locks: [Option<u8>; LOCKS],
 
-    // The gate: who is inside, and for whom `shut` waits.
-    pub open: bool,
+    // Access to the device: who has it, and for whom `revoke` waits.
+    pub accessible: bool,
     pub inside: u16,
     pub grace: u16,
 
@@ -374,7 +374,7 @@ impl World {
             kind,
             mutant,
             locks: [None; LOCKS],
-            open: true,
+            accessible: true,
             inside: 0,
             grace: 0,
             published: true,
@@ -475,13 +475,13 @@ impl World {
         self.state.spaces[usize::from(asid)].get_or_insert_with(Space::default)
     }
 
-    // --- the gate
+    // --- access to the device
 
-    pub fn enter(&mut self, me: usize) {
+    pub fn begin_access(&mut self, me: usize) {
         self.inside |= 1 << me;
     }
 
-    pub fn leave(&mut self, me: usize) {
+    pub fn end_access(&mut self, me: usize) {
         self.inside &= !(1 << me);
         self.grace &= !(1 << me);
     }
@@ -495,7 +495,7 @@ impl World {
             || self.inside & 1 << me != 0;
         self.require(
             !blocks_removal,
-            "removal may wait for userspace: a user copy inside the gate or under its lock",
+            "removal may wait for userspace: a user copy with access to the device or under its lock",
         );
     }
 
@@ -552,7 +552,7 @@ impl World {
         let there = !self.removed;
         self.require(there, "an op of the parent after remove returned");
         let allowed = self.inside & 1 << me != 0 || self.holds(Lock::Device, me);
-        self.require(allowed, "an op of the parent outside of the gate");
+        self.require(allowed, "an op of the parent without access to the device");
     }
 
     /// Ends an op; whether the parent did it.

@@ -89,8 +89,8 @@ pub struct Device(Opaque<bindings::vdpa_device>);
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
 // SAFETY: Parents do not serialise their ops, so two threads must not call them through shared
-// references. References are given out by `gate::Gated`, under its lock; to `probe`, before the gate
-// opens; and to `remove`, after it was shut. The ops of `gate::Bells` are those that parents must
+// references. References are given out by `revocable::DeviceMutex`, under its lock; to `probe`, before
+// access is granted; and to `remove`, after it was revoked. The ops of `revocable::UnserializedOps` are those that parents must
 // expect at any time.
 unsafe impl Sync for Device {}
 

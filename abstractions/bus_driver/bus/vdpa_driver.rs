@@ -6,7 +6,7 @@
 
 use crate::{
     bindings,
-    gate::{Gate, Passage},
+    revocable::{AccessToken, RevocableDevice},
     vdpa, //
 };
 use core::{
@@ -29,14 +29,14 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// The driver's name on the bus.
     const NAME: &'static CStr;
 
-    /// A device appeared: prepares what it needs, and shows nobody. What is returned is dropped
+    /// Prepares the driver for a device, without showing the device to others. What is returned is dropped
     /// after `remove`.
     ///
-    /// `passage` is the only way to the device once `probe` has returned, and none before that.
+    /// `token` gives access to the device once `probe` has returned, and not before.
     fn probe(
         shared: &Self::Shared,
         dev: &vdpa::Device,
-        passage: Passage,
+        token: AccessToken,
     ) -> Result<Pin<KBox<Self>>>;
 
     /// Shows the device to others. `dev` is the device as the driver core knows it.
@@ -45,21 +45,21 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// device all the same.
     fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &device::Device) -> Result;
 
-    /// The device goes away: the gate is shut and nobody is inside, and `dev` is the last
+    /// Ends what the driver did with a device. Access was revoked and no guard is left: `dev` is the last
     /// reference to the device. Runs under the core's device lock.
     fn remove(self: Pin<&Self>, dev: &vdpa::Device);
 }
 
 /// What a bound device carries as its driver data.
 struct Bound<T> {
-    gate: Arc<Gate>,
+    revocable: Arc<RevocableDevice>,
     driver: Pin<KBox<T>>,
 }
 
 impl<T: Driver> Bound<T> {
-    /// Keeps everybody from the device, and then lets the driver end what it did with it.
+    /// Revokes access to the device, and then lets the driver end what it did with it.
     fn remove(&self, dev: &vdpa::Device) {
-        self.gate.shut();
+        self.revocable.revoke();
         self.driver.as_ref().remove(dev);
     }
 }
@@ -129,23 +129,23 @@ impl<T: Driver> Registration<T> {
             let offset = offset_of!(Self, raw) + offset_of!(bindings::vdpa_driver, driver);
             // SAFETY: The driver that the device is bound to is the one inside a `Self`.
             let this = unsafe { &*drv.byte_sub(offset).cast::<Self>() };
-            // SAFETY: `shut` is called below on failure, and in `remove` before the device goes.
-            let gate = Arc::pin_init(unsafe { Gate::new(dev) }, GFP_KERNEL)?;
-            // SAFETY: The gate was made above, and nobody else makes a passage through it.
-            let passage = unsafe { Passage::new(gate.clone()) };
-            let bound = T::probe(&this.shared, dev, passage).and_then(|driver| {
+            // SAFETY: `revoke` is called below on failure, and in `remove` before the device goes.
+            let revocable = Arc::pin_init(unsafe { RevocableDevice::new(dev) }, GFP_KERNEL)?;
+            // SAFETY: `revocable` was made above, and this is its only token.
+            let token = unsafe { AccessToken::new(revocable.clone()) };
+            let bound = T::probe(&this.shared, dev, token).and_then(|driver| {
                 Ok(KBox::new(
                     Bound {
-                        gate: gate.clone(),
+                        revocable: revocable.clone(),
                         driver,
                     },
                     GFP_KERNEL,
                 )?)
             });
-            let bound = bound.inspect_err(|_| gate.shut())?;
-            // SAFETY: Nobody shut the gate, and `probe` has returned: `dev` is used again only after
-            // the gate was shut.
-            unsafe { gate.open() };
+            let bound = bound.inspect_err(|_| revocable.revoke())?;
+            // SAFETY: Nobody revoked access, and `probe` has returned: `dev` is used again only after
+            // access was revoked.
+            unsafe { revocable.grant() };
             // SAFETY: The embedded device lives as long as the vdpa device, which the bus has bound.
             let parent = unsafe { device::Device::from_raw(&raw mut (*raw).dev) };
             if let Err(e) = bound.driver.as_ref().publish(&this.shared, parent) {

@@ -8,8 +8,8 @@
 
 use crate::{
     bindings,
-    few::Few,
     gup::{Charge, Pages},
+    inline_vec::InlineVec,
     iotlb::{Detached, DetachedRanges, Iotlb, Map, OwnedIotlb},
     usermap::MapFile,
 };
@@ -70,7 +70,7 @@ impl Drop for Mapping {
 /// Mappings that are to be added together, and what pays for their pins. The pins are dropped
 /// first.
 pub struct Mappings {
-    list: Few<Mapping>,
+    list: InlineVec<Mapping>,
     charge: Option<Charge>,
 }
 
@@ -78,7 +78,7 @@ impl Mappings {
     /// None yet.
     pub const fn new() -> Self {
         Self {
-            list: Few::new(),
+            list: InlineVec::new(),
             charge: None,
         }
     }
@@ -184,7 +184,7 @@ impl Table {
                 none => *none = Some(charge),
             }
         }
-        let added = maps.list.hand_over(|Mapping(map)| {
+        let added = maps.list.drain(|Mapping(map)| {
             self.add_range(map)?;
             if let Err(e) = f(map) {
                 // The mapping is not the range's yet.

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A list that is nearly always one long.
+//! A vector that is nearly always one long.
 
 use kernel::prelude::*;
 
-/// Some values, the first of which needs no memory of its own.
-pub struct Few<T> {
+/// A vector whose first element needs no memory of its own.
+pub struct InlineVec<T> {
     first: Option<T>,
     /// Not there where it would be empty: even that is work to drop.
     rest: Option<KVVec<T>>,
 }
 
-impl<T> Few<T> {
-    /// None.
+impl<T> InlineVec<T> {
+    /// Creates an empty vector.
     pub const fn new() -> Self {
         Self {
             first: None,
@@ -20,18 +20,18 @@ impl<T> Few<T> {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
         rest.wrapping_add(self.first.is_some().into())
     }
 
-    /// Whether there are none.
+    /// Returns true if there is no element.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Adds one behind the others. On an error it is dropped.
+    /// Appends an element. On an error it is dropped.
     #[inline]
     pub fn push(&mut self, value: T) -> Result {
         if self.first.is_some() {
@@ -46,10 +46,10 @@ impl<T> Few<T> {
         Ok(rest.push(value, GFP_KERNEL)?)
     }
 
-    /// Hands each to `f`, in order, up to the first that fails. What `f` returned `Ok` for is its, to
-    /// drop or to keep; what it did not is dropped here.
+    /// Removes all elements, and calls `f` for each, in order, up to the first that fails. An element for which
+    /// `f` returned `Ok` is forgotten, because `f` took it over; the others are dropped.
     #[inline]
-    pub fn hand_over(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
+    pub fn drain(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
         let mut next = self.first.take();
         let mut rest = self.rest.take().map(KVVec::into_iter);
         while let Some(value) = next {
@@ -61,34 +61,34 @@ impl<T> Few<T> {
     }
 }
 
-impl<T> Default for Few<T> {
+impl<T> Default for InlineVec<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-#[kunit_tests(rust_vhost_vdpa_few)]
+#[kunit_tests(rust_vhost_vdpa_inline_vec)]
 mod tests {
     use super::*;
 
     #[test]
     fn keeps_order() -> Result {
         for n in 0..5usize {
-            let mut few = Few::new();
-            assert!(few.is_empty());
+            let mut vec = InlineVec::new();
+            assert!(vec.is_empty());
             for i in 0..n {
-                few.push(i)?;
-                assert_eq!(few.len(), i + 1);
+                vec.push(i)?;
+                assert_eq!(vec.len(), i + 1);
             }
-            assert_eq!(few.is_empty(), n == 0);
+            assert_eq!(vec.is_empty(), n == 0);
             let mut next = 0;
-            few.hand_over(|&i| {
+            vec.drain(|&i| {
                 assert_eq!(i, next);
                 next += 1;
                 Ok(())
             })?;
             assert_eq!(next, n);
-            assert!(few.is_empty());
+            assert!(vec.is_empty());
         }
         Ok(())
     }
@@ -103,16 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn drops_what_was_not_handed_over() -> Result {
+    fn drops_what_was_not_drained() -> Result {
         for n in 0..5usize {
             for fails in 0..=n {
                 let dropped = core::cell::Cell::new(0);
-                let mut few = Few::new();
+                let mut vec = InlineVec::new();
                 for _ in 0..n {
-                    few.push(Dropped(&dropped))?;
+                    vec.push(Dropped(&dropped))?;
                 }
                 let mut calls = 0;
-                let handed = few.hand_over(|_| {
+                let drained = vec.drain(|_| {
                     calls += 1;
                     if calls > fails {
                         Err(EINVAL)
@@ -120,9 +120,9 @@ mod tests {
                         Ok(())
                     }
                 });
-                assert_eq!(handed.is_err(), fails < n);
+                assert_eq!(drained.is_err(), fails < n);
                 assert_eq!(dropped.get(), n - fails);
-                assert!(few.is_empty());
+                assert!(vec.is_empty());
             }
         }
         Ok(())
