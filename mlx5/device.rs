@@ -5,10 +5,10 @@
 //! C: `drivers/vdpa/mlx5/net/mlx5_vnet.c`.
 
 use super::{
+    debugfs::KeyFile,
     index::{consistent, Queues},
     maps::Maps as Table,
     port::{Port, ADDRESS_SPACES, CVQ_GROUP, DATA_GROUP, DESC_GROUP, GROUPS, QUEUE_MAX},
-    shown::Shown,
 };
 use kernel::{
     debugfs::Dir,
@@ -36,7 +36,7 @@ use vdpa_sim::{
 /// A device.
 pub(crate) struct Device {
     engine: Engine<Port, Table>,
-    shown: Arc<Shown>,
+    key_file: Arc<KeyFile>,
     queues: Queues,
     /// What was negotiated, also for kicks, which take no lock.
     features: Atomic<u64>,
@@ -53,13 +53,13 @@ impl Device {
         for asid in 0..ADDRESS_SPACES {
             kinds.push(Table::at_rest(asid).kind(), GFP_KERNEL)?;
         }
-        let shown = Shown::new(kinds)?;
-        let setup = Port::setup(nic, shown.clone())?;
+        let key_file = KeyFile::new(kinds)?;
+        let setup = Port::setup(nic, key_file.clone())?;
         let mut asid = 0..;
         let table = || asid.next().map_or(Table::NONE, Table::at_rest);
         Ok(Self {
             engine: Engine::new(name, dir, setup, table)?,
-            shown,
+            key_file,
             queues,
             features: Atomic::new(0),
             suspended: Atomic::new(false),
@@ -131,7 +131,7 @@ impl Device {
     /// Sets up the queues with new keys, where the firmware cannot tell them of another one.
     fn set_up_again(&self, paused: &Paused<'_, Port, Table>) -> Result {
         if paused.is_to_run() {
-            self.shown.set_up.hit()?;
+            self.key_file.set_up.hit()?;
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Device {
         });
         // Freed without a lock.
         drop(old?);
-        self.shown.exchanged(asid, kind);
+        self.key_file.exchanged(asid, kind);
         Ok(())
     }
 }

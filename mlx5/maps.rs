@@ -3,8 +3,8 @@
 //! What the address spaces of the device translate with: a memory key each, or none.
 
 use super::{
+    debugfs::Kind,
     keys::{Extent, IndirectKey, Key, KeyError, Range, Ranges, Target},
-    shown::Kind,
 };
 use kernel::prelude::*;
 use vdpa_parent::{guest_mem, iotlb::Iotlb};

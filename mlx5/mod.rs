@@ -3,12 +3,12 @@
 //! The NIC of `mlx5_compat.rs`: its queues, its memory keys, and what it shows of them.
 
 pub(crate) mod command;
+mod debugfs;
 pub(crate) mod device;
 pub(crate) mod index;
 mod keys;
 mod maps;
 pub(crate) mod port;
-mod shown;
 mod table;
 
 #[cfg(CONFIG_KUNIT = "y")]

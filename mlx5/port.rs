@@ -3,7 +3,7 @@
 //! What the device is: the simulators' NIC, with the groups, the config space and the link events
 //! of `mlx5_vdpa`.
 
-use super::shown::{KeyFiles, Shown};
+use super::debugfs::{KeyFile, KeyFiles};
 use kernel::{
     prelude::*,
     sync::{
@@ -57,7 +57,7 @@ pub(crate) struct Port {
 
 impl Port {
     /// What a device is made of, around what its NIC is made of.
-    pub(crate) fn setup(nic: Setup<Nic>, shown: Arc<Shown>) -> Result<Setup<Self>> {
+    pub(crate) fn setup(nic: Setup<Nic>, keys: Arc<KeyFile>) -> Result<Setup<Self>> {
         let offered = nic.offered;
         let class = Arc::new(
             Self {
@@ -74,7 +74,7 @@ impl Port {
             groups: GROUPS,
             address_spaces: ADDRESS_SPACES,
             queue_max: nic.queue_max,
-            files: KeyFiles(shown),
+            files: KeyFiles(keys),
         })
     }
 

@@ -18,10 +18,11 @@ use vdpa_parent::{
 };
 use vdpa_sim::{
     engine::{Class, Engine, Io, Setup},
-    engine_ops, maps,
+    engine_ops,
+    engine_ops::ONE_QUEUE,
+    maps,
     queue::Queue,
     ring::{Chain, Memory, RingResult},
-    small::ONE_QUEUE,
 };
 
 /// The features on offer if nobody asks for others.

@@ -647,7 +647,7 @@ TEST_F(sim_faults, delay)
 	EXPECT_OK(DONE());
 }
 
-/* --- Two NICs on a cable: what one may do to the other. */
+/* --- Two linked NICs: what one may do to the other. */
 
 #define PEERS		2
 #define FRAMES		(2 * VQ_AREA)		/* offsets in the memory of each */
@@ -668,18 +668,18 @@ struct end {
 	struct vq q[2];
 };
 
-FIXTURE(cable) {
+FIXTURE(link) {
 	struct end end[PEERS];
 };
 
-FIXTURE_VARIANT(cable) {
+FIXTURE_VARIANT(link) {
 	bool packed;
 };
 
-FIXTURE_VARIANT_ADD(cable, split) { .packed = false };
-FIXTURE_VARIANT_ADD(cable, packed) { .packed = true };
+FIXTURE_VARIANT_ADD(link, split) { .packed = false };
+FIXTURE_VARIANT_ADD(link, packed) { .packed = true };
 
-FIXTURE_SETUP(cable)
+FIXTURE_SETUP(link)
 {
 	const char *parent = getenv("MGMTDEV");
 	char dir[96], cmd[256];
@@ -689,7 +689,7 @@ FIXTURE_SETUP(cable)
 	for (i = 0; i < PEERS; i++)
 		self->end[i].fd = -1;
 	if (!parent || strcmp(parent, "rust_vdpasim_net"))
-		SKIP(return, "no NIC simulator of ours: it has no cables");
+		SKIP(return, "no NIC simulator of ours: it has no links");
 	for (i = 0; i < PEERS; i++) {
 		struct end *e = &self->end[i];
 
@@ -718,7 +718,7 @@ FIXTURE_SETUP(cable)
 	ASSERT_OK(set_knob(dir, "peer", self->end[1].name));
 }
 
-FIXTURE_TEARDOWN(cable)
+FIXTURE_TEARDOWN(link)
 {
 	int i;
 
@@ -821,7 +821,7 @@ static long vstat(const char *name, int idx, const char *key)
 	return value;
 }
 
-TEST_F(cable, long_frames_do_not_silence_the_peer)
+TEST_F(link, long_frames_do_not_silence_the_peer)
 {
 	struct end *a = &self->end[0], *b = &self->end[1];
 	uint32_t len;
@@ -868,7 +868,7 @@ static bool kicks_are_suppressed(struct end *e)
 }
 
 /* Buffers for frames that did not come yet need no kick; the frame that waits for one does. */
-TEST_F(cable, receive_kicks_are_suppressed)
+TEST_F(link, receive_kicks_are_suppressed)
 {
 	struct end *a = &self->end[0], *b = &self->end[1];
 	uint32_t len;

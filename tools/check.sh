@@ -83,7 +83,7 @@ fi
 # Kernels beside the default one, by name.
 mapfile -t others < <(kernel_names check=some | grep -vxF "$KERNEL")
 order=(debug selftests disks simulators matrix kvm-guests fuzz vp_vdpa-debug "${others[@]/#/kernel-}"
-	static libblkio cables clients mlx5 vp_vdpa sample compile-fail hostile)
+	static libblkio links clients mlx5 vp_vdpa sample compile-fail hostile)
 
 vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	local limit=$1
@@ -130,7 +130,7 @@ run_suite() { # run_suite NAME: prints TAP
 	libblkio) small_vm 1800 tools/vm/vduse-blkio.sh ;;
 	simulators) small_vm 1800 tools/vm/sim-net.sh ;;
 	disks) vm 2400 tools/vm/sim-blk.sh management disks sizes requests ;;
-	cables) vm 1800 tools/vm/sim-net-ctrl.sh ;;
+	links) vm 1800 tools/vm/sim-net-ctrl.sh ;;
 	hostile) small_vm 1200 tools/vm/sim-net-hostile.sh ;;
 	debug) debug_built && VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh ;;
 	vp_vdpa-debug) debug_built && VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \

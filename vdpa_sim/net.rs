@@ -45,7 +45,7 @@ module! {
 struct NetManagement<F> {
     /// Their directory in debugfs.
     dir: Dir,
-    /// Their cables.
+    /// Their links.
     links: Arc<Links>,
     _flavour: PhantomData<F>,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# The net simulator's control queue, queue pairs, cables and faults: two NICs under
+# The net simulator's control queue, queue pairs, links and faults: two NICs under
 # virtio_vdpa that ping each other, then one under the driver that MODULES names.
 # Usage: tools/vm.sh tools/vm/sim-net-ctrl.sh
 
@@ -70,10 +70,10 @@ for features in '' 0x738df0028 0x300c30028; do
 	there sysctl -eqw net.ipv6.conf.$B.disable_ipv6=1
 	ip addr add 192.0.2.1/24 dev $A; ip link set $A up
 	there ip addr add 192.0.2.2/24 dev $B; there ip link set $B up
-	[ -z "$ns" ] || check 'no answer without a cable' no ping -c 1 -W 1 192.0.2.2
-	check 'no cable to nobody' no sh -c "echo nobody >$D/a/peer"
+	[ -z "$ns" ] || check 'no answer without a link' no ping -c 1 -W 1 192.0.2.2
+	check 'no link to nobody' no sh -c "echo nobody >$D/a/peer"
 	check 'nor to itself' no sh -c "echo a >$D/a/peer"
-	check 'a cable' sh -c "echo b >$D/a/peer"
+	check 'a link' sh -c "echo b >$D/a/peer"
 	check 'with two ends' test "$(cat $D/a/peer) $(cat $D/b/peer)" = 'b a'
 	[ -z "$ns" ] || check 'an answer with one' answer
 	pings 'ping' -c 3 -i 0.1
@@ -129,7 +129,7 @@ for features in '' 0x738df0028 0x300c30028; do
 	fi
 	check 'the peer goes away under traffic' bash -c "$(declare -f send)
 		while send $A 02000000000b; do :; done 2>/dev/null & sleep 1; vdpa dev del b; kill %1; wait; true"
-	check 'and its cable' test -z "$(cat $D/a/peer)"
+	check 'and its link' test -z "$(cat $D/a/peer)"
 	check 'and its files' no test -e $D/b
 	[ -z "$ns" ] || ip netns del other
 	received=$(($(cat /sys/class/net/$A/statistics/rx_packets) + 10))

@@ -10,12 +10,12 @@ const __LOG_PREFIX: &[u8] = b"vdpa_sim\0";
 pub use vdpa_parent;
 
 pub mod engine;
+pub mod engine_ops;
 pub mod faults;
 pub mod flavour;
 pub mod maps;
 pub mod queue;
 pub mod ring;
-pub mod small;
 pub mod space;
 pub mod vq_state;
 

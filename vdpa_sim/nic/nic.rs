@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A NIC. What it sends arrives at the other end of its cable; without a cable it arrives at the
+//! A NIC. What it sends arrives at the other end of its link; without a link it arrives at the
 //! NIC itself.
 
 use crate::{
     cvq::{execute, Change, Filter, COMMAND_MAX},
-    peer::{Inbox, Links, NicFiles, PeerFile, Port},
+    peer::{Links, NicFiles, PeerFile, Port, RxQueue},
 };
 use core::ops::Deref;
 use kernel::{
@@ -316,19 +316,19 @@ impl NicUnit {
         Received::Done
     }
 
-    /// Receives what waits in the inbox, and returns whether there may be more.
+    /// Receives what waits in the receive queue, and returns whether there may be more.
     fn receive_all(
         &mut self,
         queue: &mut Queue,
         mem: &QueueMemory<'_, '_>,
         now: &Now,
-        inbox: &Inbox,
+        rx_queue: &RxQueue,
     ) -> bool {
         // Only a frame that waits for a buffer makes buffers news.
         queue.ring(|ring| ring.disable_notify(mem.ring));
         for _ in 0..BUDGET {
             let into = self.buffer.get_mut(now.header..).unwrap_or(&mut []);
-            let Some(len) = inbox.peek(into) else {
+            let Some(len) = rx_queue.peek(into) else {
                 return false;
             };
             while self.receive(queue, mem, now, now.header + len) == Received::NoBuffer {
@@ -337,7 +337,7 @@ impl NicUnit {
                     return false;
                 }
             }
-            inbox.forget(len);
+            rx_queue.forget(len);
         }
         true
     }
@@ -396,11 +396,11 @@ impl NicUnit {
 }
 
 impl Nic {
-    /// What a NIC is made of. With `cables` there is a file to connect it.
+    /// What a NIC is made of. With `linkable` there is a file to connect it.
     pub fn setup(
         name: &CStr,
         links: &Arc<Links>,
-        cables: bool,
+        linkable: bool,
         wanted: Wanted,
     ) -> Result<Setup<Self>> {
         let Wanted {
@@ -455,7 +455,7 @@ impl Nic {
             }),
             GFP_KERNEL,
         )?;
-        let file = cables.then(|| PeerFile {
+        let file = linkable.then(|| PeerFile {
             links: links.clone(),
             port,
         });
@@ -639,12 +639,12 @@ impl Class for Nic {
         if unit.number >= now.filter.pairs.into() {
             return Again::No;
         }
-        let Some(inbox) = self.port.inbox(unit.number) else {
+        let Some(rx_queue) = self.port.rx_queue(unit.number) else {
             return Again::No;
         };
         if !unit.open {
             unit.open = true;
-            inbox.set_open(true);
+            rx_queue.set_open(true);
         }
         let [rx, tx, ..] = queues else {
             return Again::No;
@@ -658,7 +658,7 @@ impl Class for Nic {
         let peer = self.port.peer();
         rx_view.with(|rx_mem| {
             tx_view.with(|tx_mem| {
-                let more_received = unit.receive_all(rx, rx_mem, &now, inbox);
+                let more_received = unit.receive_all(rx, rx_mem, &now, rx_queue);
                 let more_to_send =
                     unit.transmit_all((tx, tx_mem), (rx, rx_mem), &now, peer.as_deref());
                 rx.signal(rx_mem.ring);
@@ -674,8 +674,8 @@ impl Class for Nic {
 
     fn reset_unit(&self, unit: &mut NicUnit) {
         unit.open = false;
-        if let Some(inbox) = self.port.inbox(unit.number) {
-            inbox.set_open(false);
+        if let Some(rx_queue) = self.port.rx_queue(unit.number) {
+            rx_queue.set_open(false);
         }
     }
 
@@ -697,9 +697,10 @@ impl Class for Nic {
             stats.put(c"cvq successes", unit.control.successes)?;
             stats.put(c"cvq errors", unit.control.errors)
         } else if idx % 2 == 0 {
-            let inbox = self.port.inbox(unit.number);
-            let (missed, oversized) =
-                inbox.map_or((0, 0), |inbox| (inbox.overruns(), inbox.oversized()));
+            let rx_queue = self.port.rx_queue(unit.number);
+            let (missed, oversized) = rx_queue.map_or((0, 0), |rx_queue| {
+                (rx_queue.overruns(), rx_queue.oversized())
+            });
             stats.put(c"rx packets", unit.rx.packets)?;
             stats.put(c"rx bytes", unit.rx.bytes)?;
             stats.put(c"rx errors", unit.rx.errors + oversized)?;

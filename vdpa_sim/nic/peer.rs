@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cables between NICs: a frame that is sent into one arrives in a bounded inbox at its other end.
+//! Links between NICs: a frame that is sent into one arrives in a bounded receive queue at its other end.
 //!
-//! Lock order: [`Links::ports`], then [`Port::peer`] of one port, then [`Inbox::frames`]. The
+//! Lock order: [`Links::ports`], then [`Port::peer`] of one port, then [`RxQueue::frames`]. The
 //! threads that send and receive hold the lock of their own unit outside of these, and never one
 //! of the peer's.
 
@@ -23,14 +23,14 @@ use kernel::{
 use vdpa_parent::worker::Waker;
 use vdpa_sim::faults::Files;
 
-/// The size of an inbox in bytes, with four more for each frame.
-pub(crate) const INBOX_SIZE: usize = 256 * 1024;
+/// The size of a receive queue in bytes, with four more for each frame.
+pub(crate) const RX_QUEUE_SIZE: usize = 256 * 1024;
 
-/// What waits in an inbox: a ring of bytes, in which each frame comes behind its length.
+/// What waits in a receive queue: a ring of bytes, in which each frame comes behind its length.
 struct Frames {
     /// Whether the device takes frames: it runs, or is suspended.
     open: bool,
-    /// Empty until there is a cable.
+    /// Empty until there is a link.
     ring: KVVec<u8>,
     /// Where the oldest frame begins.
     start: usize,
@@ -93,7 +93,7 @@ impl Frames {
 
 /// Where the frames for one queue pair wait.
 #[pin_data]
-pub struct Inbox {
+pub struct RxQueue {
     #[pin]
     frames: Mutex<Frames>,
     /// The number of frames that found it full.
@@ -102,7 +102,7 @@ pub struct Inbox {
     oversized: Atomic<u64>,
 }
 
-impl Inbox {
+impl RxQueue {
     /// One that takes nothing.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
@@ -122,7 +122,7 @@ impl Inbox {
 
     /// Makes room for frames.
     pub(crate) fn prepare(&self) -> Result {
-        let ring = KVVec::from_elem(0u8, INBOX_SIZE, GFP_KERNEL)?;
+        let ring = KVVec::from_elem(0u8, RX_QUEUE_SIZE, GFP_KERNEL)?;
         let mut frames = self.frames.lock();
         if frames.ring.is_empty() {
             frames.ring = ring;
@@ -187,26 +187,26 @@ impl Inbox {
     }
 }
 
-/// Where a cable ends: a NIC as others see it.
+/// An end of a link: a NIC as others see it.
 #[pin_data]
 pub struct Port {
     /// The name of the NIC.
     name: CString,
     /// One for each queue pair.
-    inboxes: KVec<Arc<Inbox>>,
+    rx_queues: KVec<Arc<RxQueue>>,
     /// The number of queue pairs in use.
     pairs: Atomic<u32>,
     /// The units, once they can be called for.
     wakers: SetOnce<KVec<Waker>>,
-    /// The other end of the cable.
+    /// The other end of the link.
     #[pin]
     peer: Mutex<Option<Arc<Port>>>,
 }
 
 impl Port {
-    /// The inbox of a queue pair.
-    pub fn inbox(&self, pair: usize) -> Option<&Inbox> {
-        self.inboxes.get(pair).map(|inbox| &**inbox)
+    /// Returns the receive queue of a queue pair.
+    pub fn rx_queue(&self, pair: usize) -> Option<&RxQueue> {
+        self.rx_queues.get(pair).map(|rx_queue| &**rx_queue)
     }
 
     /// The number of queue pairs in use changed.
@@ -233,7 +233,7 @@ impl Port {
         }
     }
 
-    /// The other end of the cable.
+    /// The other end of the link.
     pub fn peer(&self) -> Option<Arc<Self>> {
         self.peer.lock().clone()
     }
@@ -245,12 +245,12 @@ impl Port {
 
     /// Sends a frame to a queue pair of this port.
     pub fn send(&self, pair: usize, frame: &[u8]) {
-        if let Some(inbox) = self.inbox(pair) {
-            inbox.send(frame);
+        if let Some(rx_queue) = self.rx_queue(pair) {
+            rx_queue.send(frame);
         }
     }
 
-    /// Takes the cable off at both ends.
+    /// Disconnects both ends.
     fn unplug(&self) {
         let peer = self.peer.lock().take();
         if let Some(peer) = peer {
@@ -276,15 +276,15 @@ impl Links {
 
     /// Makes a port for a NIC with so many queue pairs.
     pub fn add(&self, name: &CStr, pairs: u16) -> Result<Arc<Port>> {
-        let mut inboxes = KVec::new();
+        let mut rx_queues = KVec::new();
         for _ in 0..pairs {
-            inboxes.push(Inbox::new()?, GFP_KERNEL)?;
+            rx_queues.push(RxQueue::new()?, GFP_KERNEL)?;
         }
         let name = CString::try_from(name)?;
         let port = Arc::pin_init(
             pin_init!(Port {
                 name,
-                inboxes,
+                rx_queues,
                 pairs: Atomic::new(1),
                 wakers: SetOnce::new(),
                 peer <- new_mutex!(None),
@@ -295,7 +295,7 @@ impl Links {
         Ok(port)
     }
 
-    /// Forgets a port, whose cable is taken off.
+    /// Forgets a port, whose link is removed.
     pub fn remove(&self, port: &Arc<Port>) {
         let mut ports = self.ports.lock();
         port.unplug();
@@ -305,7 +305,7 @@ impl Links {
     /// Connects a port to the one of that name; to none if the name is empty.
     ///
     /// Errors: `ENODEV` when there is no such port, `EINVAL` when it is the same one, `EBUSY` when
-    /// it has a cable to a third one, `ENOMEM`. Then nothing changed.
+    /// it has a link to a third one, `ENOMEM`. Then nothing changed.
     pub(crate) fn connect(&self, port: &Arc<Port>, name: &[u8]) -> Result {
         let ports = self.ports.lock();
         if name.is_empty() {
@@ -323,7 +323,9 @@ impl Links {
             None => {}
         }
         for end in [port, other] {
-            end.inboxes.iter().try_for_each(|inbox| inbox.prepare())?;
+            end.rx_queues
+                .iter()
+                .try_for_each(|rx_queue| rx_queue.prepare())?;
         }
         port.unplug();
         *port.peer.lock() = Some(other.clone());
@@ -334,8 +336,8 @@ impl Links {
     }
 }
 
-/// The file `peer` of a NIC: the name of the NIC at the other end of its cable, which is written
-/// to connect it; an empty line takes the cable off.
+/// The file `peer` of a NIC: the name of the NIC at the other end of its link, which is written
+/// to connect it; an empty line removes the link.
 pub struct PeerFile {
     /// Where the other NICs are found.
     pub links: Arc<Links>,
@@ -361,7 +363,7 @@ impl Reader for PeerFile {
     }
 }
 
-/// The cable's file, where there can be one.
+/// The link's file, where there can be one.
 pub struct NicFiles(pub Option<PeerFile>);
 
 impl Files for NicFiles {

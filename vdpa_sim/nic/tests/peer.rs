@@ -2,7 +2,7 @@
 
 //! The KUnit suite of [`crate::peer`].
 
-use crate::peer::{Inbox, Links, Port, INBOX_SIZE};
+use crate::peer::{Links, Port, RxQueue, RX_QUEUE_SIZE};
 use kernel::{prelude::*, sync::Arc};
 
 #[kunit_tests(rust_vdpa_sim_peer)]
@@ -17,81 +17,81 @@ mod tests {
 
     #[test]
     fn frames_come_out_as_they_went_in() -> Result {
-        let inbox = Inbox::new()?;
+        let rx_queue = RxQueue::new()?;
         let mut into = KVVec::from_elem(0u8, 9000, GFP_KERNEL)?;
-        inbox.prepare()?;
-        inbox.set_open(true);
+        rx_queue.prepare()?;
+        rx_queue.set_open(true);
         // So many that the ring goes round several times, with up to three frames in it.
         for number in 0..1000 {
-            inbox.send(&frame(number)?);
+            rx_queue.send(&frame(number)?);
             if number < 2 {
                 continue;
             }
             let sent = frame(number - 2)?;
-            assert_eq!(inbox.peek(&mut into), Some(sent.len()));
+            assert_eq!(rx_queue.peek(&mut into), Some(sent.len()));
             assert!(into.get(..sent.len()) == Some(&sent[..]));
-            inbox.forget(sent.len());
+            rx_queue.forget(sent.len());
         }
-        assert_eq!(inbox.overruns(), 0);
-        inbox.set_open(false);
-        assert_eq!(inbox.peek(&mut into), None);
+        assert_eq!(rx_queue.overruns(), 0);
+        rx_queue.set_open(false);
+        assert_eq!(rx_queue.peek(&mut into), None);
         Ok(())
     }
 
     #[test]
-    fn a_full_inbox_loses_frames() -> Result {
-        let inbox = Inbox::new()?;
+    fn a_full_receive_queue_loses_frames() -> Result {
+        let rx_queue = RxQueue::new()?;
         let mut into = KVVec::from_elem(0u8, 1020, GFP_KERNEL)?;
         let sent = KVVec::from_elem(7u8, 1020, GFP_KERNEL)?;
-        // Without a cable nothing has room, and closed it takes nothing.
-        inbox.set_open(true);
-        inbox.send(&sent);
-        assert_eq!(inbox.overruns(), 1);
-        inbox.prepare()?;
-        inbox.set_open(false);
-        inbox.send(&sent);
-        assert_eq!((inbox.peek(&mut into), inbox.overruns()), (None, 1));
-        inbox.set_open(true);
-        for _ in 0..INBOX_SIZE / 1024 + 3 {
-            inbox.send(&sent);
+        // Without a link nothing has room, and closed it takes nothing.
+        rx_queue.set_open(true);
+        rx_queue.send(&sent);
+        assert_eq!(rx_queue.overruns(), 1);
+        rx_queue.prepare()?;
+        rx_queue.set_open(false);
+        rx_queue.send(&sent);
+        assert_eq!((rx_queue.peek(&mut into), rx_queue.overruns()), (None, 1));
+        rx_queue.set_open(true);
+        for _ in 0..RX_QUEUE_SIZE / 1024 + 3 {
+            rx_queue.send(&sent);
         }
-        assert_eq!(inbox.overruns(), 4);
-        for _ in 0..INBOX_SIZE / 1024 {
-            assert_eq!(inbox.peek(&mut into), Some(1020));
-            inbox.forget(1020);
+        assert_eq!(rx_queue.overruns(), 4);
+        for _ in 0..RX_QUEUE_SIZE / 1024 {
+            assert_eq!(rx_queue.peek(&mut into), Some(1020));
+            rx_queue.forget(1020);
         }
-        assert_eq!(inbox.peek(&mut into), None);
+        assert_eq!(rx_queue.peek(&mut into), None);
         Ok(())
     }
 
     #[test]
     fn long_frames_do_not_block_the_others() -> Result {
-        let inbox = Inbox::new()?;
+        let rx_queue = RxQueue::new()?;
         let mut into = KVec::from_elem(0u8, 100, GFP_KERNEL)?;
         let long = KVec::from_elem(1u8, 101, GFP_KERNEL)?;
         let short = KVec::from_elem(2u8, 100, GFP_KERNEL)?;
-        inbox.prepare()?;
-        inbox.set_open(true);
+        rx_queue.prepare()?;
+        rx_queue.set_open(true);
         for _ in 0..3 {
-            inbox.send(&long);
+            rx_queue.send(&long);
         }
-        assert_eq!((inbox.peek(&mut into), inbox.oversized()), (None, 3));
+        assert_eq!((rx_queue.peek(&mut into), rx_queue.oversized()), (None, 3));
         // So many that the ring goes round.
-        for _ in 0..INBOX_SIZE / 100 {
-            inbox.send(&long);
-            inbox.send(&short);
-            assert_eq!(inbox.peek(&mut into), Some(100));
+        for _ in 0..RX_QUEUE_SIZE / 100 {
+            rx_queue.send(&long);
+            rx_queue.send(&short);
+            assert_eq!(rx_queue.peek(&mut into), Some(100));
             assert!(into.iter().all(|byte| *byte == 2));
-            inbox.forget(100);
+            rx_queue.forget(100);
         }
-        assert_eq!(inbox.peek(&mut into), None);
-        assert_eq!(inbox.overruns(), 0);
-        assert_eq!(inbox.oversized(), 3 + (INBOX_SIZE / 100) as u64);
+        assert_eq!(rx_queue.peek(&mut into), None);
+        assert_eq!(rx_queue.overruns(), 0);
+        assert_eq!(rx_queue.oversized(), 3 + (RX_QUEUE_SIZE / 100) as u64);
         Ok(())
     }
 
     #[test]
-    fn cables_have_two_ends() -> Result {
+    fn links_have_two_ends() -> Result {
         let links = Links::new()?;
         let (a, b, c) = (
             links.add(c"a", 1)?,

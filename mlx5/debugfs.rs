@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the administrator can see of the keys, in debugfs.
+//! The file `keys` in debugfs.
 
 use super::keys::KeySize;
 use kernel::{
@@ -33,15 +33,15 @@ struct State {
 
 /// The file `keys` of a device: a line for each address space, and the number of exchanges.
 #[pin_data]
-pub(crate) struct Shown {
+pub(crate) struct KeyFile {
     #[pin]
     state: Mutex<State>,
     /// For setting queues up again with another key.
     pub(crate) set_up: Knob,
 }
 
-impl Shown {
-    /// What is shown of keys at rest.
+impl KeyFile {
+    /// Creates the file's content, before a key was exchanged.
     pub(crate) fn new(kinds: KVec<Kind>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -52,17 +52,17 @@ impl Shown {
         )
     }
 
-    /// An address space has another key.
+    /// Records that an address space has another key.
     pub(crate) fn exchanged(&self, asid: u32, kind: Kind) {
         let mut state = self.state.lock();
         state.exchanges += 1;
-        if let Some(shown) = state.kinds.get_mut(asid as usize) {
-            *shown = kind;
+        if let Some(current) = state.kinds.get_mut(asid as usize) {
+            *current = kind;
         }
     }
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         for (asid, kind) in state.kinds.iter().enumerate() {
@@ -81,7 +81,7 @@ impl fmt::Debug for Shown {
 }
 
 /// The files of a device.
-pub(crate) struct KeyFiles(pub(crate) Arc<Shown>);
+pub(crate) struct KeyFiles(pub(crate) Arc<KeyFile>);
 
 impl Files for KeyFiles {
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {

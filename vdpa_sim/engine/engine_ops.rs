@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What keeps small parents short: devices of one queue, requests one by one, and the ops that a
-//! parent leaves to the engine.
+//! Ops that a parent leaves to the engine, and helpers for parents with one queue.
 
 use crate::{
     engine::{Class, Io, Setup, UnitSetup},
