@@ -121,7 +121,7 @@ selftests() {
 	fi
 	unload_driver
 }
-rust() { selftests rust mlx5 datapath two; }
+rust() { selftests rust mlx5 datapath multi_device; }
 c() { selftests c mlx5 datapath; }
 
 for part; do
