@@ -34,6 +34,28 @@ spdx() {
 	as_root rm -rf "$CACHE/spdx"
 	return $rc
 }
+# Warnings and errors of shellcheck. Excluded are names that only who sources the file uses (SC2034), lists that are split
+# on purpose (SC2046), cd under errexit (SC2164), "a= b=" (SC1007), "[ ... ]; report $?" (SC2319), and names that are a
+# list in one function and a word in another (SC2128, SC2165, SC2167, SC2178).
+shell() {
+	local f first with=() without=()
+	while read -r f; do
+		[ -f "$f" ] || continue
+		read -r first <"$f"
+		case $first:$f in
+		'#!'*sh:*) with+=("$f") ;;
+		'#!'*) ;;
+		*.sh) without+=("$f") ;;
+		esac
+	done < <(project_files)
+	local exclude=SC1007,SC2034,SC2046,SC2128,SC2164,SC2165,SC2167,SC2178,SC2319
+	local options=(--severity=warning "--exclude=$exclude")
+	in_root sh -c 'cd /src && exec "$@"' sh shellcheck "${options[@]}" "${with[@]}" &&
+		in_root sh -c 'cd /src && exec "$@"' sh shellcheck --shell=bash "${options[@]}" "${without[@]}"
+}
+python() {
+	in_root sh -c 'cd /src && exec python3 -m pyflakes "$@"' sh $(project_files .py)
+}
 # Plain docutils: the pages can be read without Sphinx.
 pages() {
 	in_root sh -c 'cd /src && for f in "$@"; do rst2man --syntax-highlight=none --report=2 --halt=2 "$f" /dev/null || exit 1; done' sh \
@@ -41,6 +63,8 @@ pages() {
 }
 try "every page of Documentation is well formed" pages
 try "codespell knows every word" spelling
+try "shellcheck finds nothing" shell
+try "pyflakes finds nothing" python
 try "spdxcheck.py of the kernel accepts every licence line" spdx
 
 # --- what stands in more than one place

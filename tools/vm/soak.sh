@@ -6,7 +6,8 @@ dmesg -n 4
 load_driver || vm_die "the driver does not load"
 load_sim_net || vm_die "the simulator does not load"
 insmod_file "/cache/test-modules-$VM_KERNEL/vdpa_test_parent.ko" || vm_die "no test parent"
-export DRIVER=$MODULES SOAK_PARENTS="$(sim_net_mgmtdev) vdpa_test"
+SOAK_PARENTS="$(sim_net_mgmtdev) vdpa_test"
+export DRIVER=$MODULES SOAK_PARENTS
 failed=0
 
 part() { # part NAME COMMAND...
