@@ -75,17 +75,21 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Gives the parent the table of an address space.
+    #[inline]
+    fn set_map(&self, asid: u32, table: &Iotlb) -> Result {
+        let done = self.dev.set_map(asid, table);
+        trace::set_map(self.dev, asid, table.len(), &done);
+        done
+    }
+
     /// Takes everything away from the device in one address space, above all the 1:1 map that a
     /// parent has at rest: a process that owns the device must reach only what it mapped.
     ///
     /// `empty` is an IOTLB without ranges.
     pub(crate) fn unmap_all(&self, asid: u32, empty: &Iotlb) -> Result {
         match self.style {
-            MapStyle::SetMap => {
-                let done = self.dev.set_map(asid, empty);
-                trace::set_map(asid, empty.len(), &done);
-                done
-            }
+            MapStyle::SetMap => self.set_map(asid, empty),
             MapStyle::DmaMap => {
                 let IovaRange { first, last } = self.range;
                 let size = last.wrapping_sub(first).saturating_add(1);
@@ -309,8 +313,7 @@ impl AddressSpace {
             let asid = self.asid;
             let empty = self.len() == 0;
             self.reachable |= !empty;
-            let done = target.dev.set_map(asid, self.table.iotlb());
-            trace::set_map(asid, self.len(), &done);
+            let done = target.set_map(asid, self.table.iotlb());
             if done.is_err() {
                 self.stale = true;
                 return done;

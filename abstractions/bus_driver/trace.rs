@@ -2,7 +2,10 @@
 
 //! Tracepoints, `events/rust_vhost_vdpa/`; their fields are in `abstractions/helpers/trace.h`.
 
-use crate::bindings;
+use crate::{
+    bindings,
+    vdpa, //
+};
 use kernel::prelude::*;
 
 /// What `ret` of an event says of a result.
@@ -45,9 +48,9 @@ pub fn unmap(minor: i32, asid: u32, iova: u64, size: u64, result: &Result<u64>) 
 }
 
 /// A table given to a parent.
-pub fn set_map(asid: u32, entries: u32, result: &Result) {
-    // SAFETY: Plain values.
-    unsafe { bindings::vhost_vdpa_trace_set_map(asid, entries, ret(result)) }
+pub fn set_map(dev: &vdpa::Device, asid: u32, entries: u32, result: &Result) {
+    // SAFETY: The device is there as long as the reference; its name is read.
+    unsafe { bindings::vhost_vdpa_trace_set_map(dev.as_raw(), asid, entries, ret(result)) }
 }
 
 /// A device reset, and whether the parent was asked to clean its maps.

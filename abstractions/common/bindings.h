@@ -113,7 +113,7 @@ u32 vhost_vdpa_array_index_nospec(u32 idx, u32 len);
 void vhost_vdpa_trace_map(int minor, u32 asid, u64 iova, u64 size, u64 uaddr, u32 perm,
 			  u64 entries, int ret);
 void vhost_vdpa_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries, int ret);
-void vhost_vdpa_trace_set_map(u32 asid, u32 entries, int ret);
+void vhost_vdpa_trace_set_map(const struct vdpa_device *vdpa, u32 asid, u32 entries, int ret);
 void vhost_vdpa_trace_reset(int minor, bool clean_map, int ret);
 void vhost_vdpa_trace_backend_features(int minor, u64 offered, u64 acked, int ret);
 void vhost_vdpa_trace_remove(int minor, bool was_open);

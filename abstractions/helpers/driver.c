@@ -41,9 +41,9 @@ void vhost_vdpa_trace_unmap(int minor, u32 asid, u64 iova, u64 size, u64 entries
 	trace_vhost_vdpa_unmap(minor, asid, iova, size, entries, ret);
 }
 
-void vhost_vdpa_trace_set_map(u32 asid, u32 entries, int ret)
+void vhost_vdpa_trace_set_map(const struct vdpa_device *vdpa, u32 asid, u32 entries, int ret)
 {
-	trace_vhost_vdpa_set_map(asid, entries, ret);
+	trace_vhost_vdpa_set_map(&vdpa->dev, asid, entries, ret);
 }
 
 void vhost_vdpa_trace_reset(int minor, bool clean_map, int ret)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints of the driver, under events/rust_vhost_vdpa/. Events name the minor
- * number of /dev/vhost-vdpa-N, except vhost_vdpa_set_map, and ret: 0 or a negative
- * errno, except vhost_vdpa_remove. For IOTLB messages ret is finer than the EFAULT
- * that userspace sees.
+ * Tracepoints of the driver, under events/rust_vhost_vdpa/. minor is that of
+ * /dev/vhost-vdpa-N; vhost_vdpa_set_map has the name of the vDPA device instead. ret is 0
+ * or a negative errno; vhost_vdpa_remove has none. For IOTLB messages ret is finer than
+ * the EFAULT that userspace sees.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM rust_vhost_vdpa
@@ -11,6 +11,7 @@
 #if !defined(VHOST_VDPA_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define VHOST_VDPA_TRACE_H
 
+#include <linux/device.h>
 #include <linux/tracepoint.h>
 
 TRACE_EVENT(vhost_vdpa_map,
@@ -67,20 +68,22 @@ TRACE_EVENT(vhost_vdpa_unmap,
 );
 
 TRACE_EVENT(vhost_vdpa_set_map,
-	TP_PROTO(u32 asid, u32 entries, int ret),
-	TP_ARGS(asid, entries, ret),
+	TP_PROTO(const struct device *dev, u32 asid, u32 entries, int ret),
+	TP_ARGS(dev, asid, entries, ret),
 	TP_STRUCT__entry(
+		__string(device, dev_name(dev))
 		__field(u32, asid)
 		__field(u32, entries)
 		__field(int, ret)
 	),
 	TP_fast_assign(
+		__assign_str(device);
 		__entry->asid = asid;
 		__entry->entries = entries;
 		__entry->ret = ret;
 	),
-	TP_printk("asid=%u entries=%u ret=%d",
-		  __entry->asid, __entry->entries, __entry->ret)
+	TP_printk("device=%s asid=%u entries=%u ret=%d",
+		  __get_str(device), __entry->asid, __entry->entries, __entry->ret)
 );
 
 TRACE_EVENT(vhost_vdpa_reset,

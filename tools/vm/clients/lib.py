@@ -270,8 +270,10 @@ class Trace:
                 found = re.search(r"vhost_vdpa_(\w+): (.*)", line)
                 if not found:
                     continue
-                fields = {k: int(v, 0) for k, v in re.findall(r"(\w+)=(-?\w+)", found[2])}
-                if fields.get("minor") == minor:
+                fields = dict(re.findall(r"(\w+)=([^ ]+)", found[2]))
+                name = fields.pop("device", None)
+                fields = {k: int(v, 0) for k, v in fields.items()}
+                if name == device.name or fields.get("minor") == minor:
                     out.append((found[1], fields))
         return out
 
