@@ -124,7 +124,7 @@ run_suite() { # run_suite NAME: prints TAP
 	case $1 in
 	static) tools/check-static.sh ;;
 	compile-fail) tools/compile-fail.sh ;;
-	selftests) tools/vm.sh -n check -t 3000 tools/vm/check.sh ;;
+	selftests) VM_SPARE_CPU=1 tools/vm.sh -n check -t 3000 tools/vm/check.sh ;;
 	fuzz) fuzz_corpus ;;
 	clients) small_vm 1800 tools/vm/clients-short.sh ;;
 	libblkio) small_vm 1800 tools/vm/vduse-blkio.sh ;;
@@ -132,7 +132,7 @@ run_suite() { # run_suite NAME: prints TAP
 	disks) vm 2400 tools/vm/sim-blk.sh management disks sizes requests ;;
 	links) vm 1800 tools/vm/sim-net-ctrl.sh ;;
 	hostile) small_vm 1200 tools/vm/sim-net-hostile.sh ;;
-	debug) debug_built && VM_KERNEL=debug tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh ;;
+	debug) debug_built && VM_KERNEL=debug VM_SPARE_CPU=1 tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh ;;
 	vp_vdpa-debug) debug_built && VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
 		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
 	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;

@@ -21,7 +21,9 @@
 # VM_KERNEL=debug boots the debug kernel (tools/setup.sh debug) with the modules
 # that tools/build.sh debug built for it, instead of the distribution's kernel.
 # VM_ACCEL=kvm|tcg overrides the choice of accelerator, VM_CPUS (2) and
-# VM_QEMU_OPTS and VM_APPEND add to the machine and the kernel's command line.
+# VM_QEMU_OPTS and VM_APPEND add to the machine and the kernel's command line. With VM_SPARE_CPU=1 the
+# second CPU is not online when the script starts: selftests/run.sh brings it up where threads run beside
+# each other.
 . "$(dirname "$0")/lib.sh"
 
 name='' timeout=900 mem=2G shell='' vars=()
@@ -64,7 +66,7 @@ else
 	[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
 fi
 # Emulation stretches time: what fires here without a reason must wait longer.
-append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_APPEND:-}"
+append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_SPARE_CPU:+maxcpus=1} ${VM_APPEND:-}"
 vng=(vng -v --run "$kernel" --cpus "${VM_CPUS:-2}" --memory "$mem" --user root --cwd /)
 out=/cache/runs/$name
 if [ "$release" = debug ] || ls "$CACHE"/kernel/usr/lib/modules/*/kernel/fs/9p >/dev/null 2>&1; then
@@ -90,6 +92,7 @@ fi
 # What the VM runs: written where it can read it, so that nothing is quoted twice.
 {
 	printf 'export OUT=%q MODULES=%q VM_KERNEL=%q\n' "$out" "${MODULES:-rust}" "${VM_KERNEL:-stock}"
+	[ -z "${VM_SPARE_CPU:-}" ] || printf 'export VM_SPARE_CPU=1\n'
 	for v in "${vars[@]}"; do printf 'export %q\n' "$v"; done
 	printf '. /src/tools/vm/guest.sh\n'
 	printf 'run_script /src/%q' "$script"
