@@ -34,6 +34,7 @@ spdx() {
 	as_root rm -rf "$CACHE/spdx"
 	return $rc
 }
+in_src() { in_root sh -c 'cd /src && exec "$@"' sh "$@"; }
 # Warnings and errors of shellcheck. Excluded are names that only who sources the file uses (SC2034), lists that are split
 # on purpose (SC2046), cd under errexit (SC2164), "a= b=" (SC1007), "[ ... ]; report $?" (SC2319), and names that are a
 # list in one function and a word in another (SC2128, SC2165, SC2167, SC2178).
@@ -50,11 +51,11 @@ shell() {
 	done < <(project_files)
 	local exclude=SC1007,SC2034,SC2046,SC2128,SC2164,SC2165,SC2167,SC2178,SC2319
 	local options=(--severity=warning "--exclude=$exclude")
-	in_root sh -c 'cd /src && exec "$@"' sh shellcheck "${options[@]}" "${with[@]}" &&
-		in_root sh -c 'cd /src && exec "$@"' sh shellcheck --shell=bash "${options[@]}" "${without[@]}"
+	in_src shellcheck "${options[@]}" "${with[@]}" &&
+		in_src shellcheck --shell=bash "${options[@]}" "${without[@]}"
 }
 python() {
-	in_root sh -c 'cd /src && exec python3 -m pyflakes "$@"' sh $(project_files .py)
+	in_src python3 -m pyflakes $(project_files .py)
 }
 # Plain docutils: the pages can be read without Sphinx.
 pages() {

@@ -38,6 +38,5 @@ mknod "$work/dev/console" c 5 1
 mv "$file.part" "$file"
 
 vmlinux=$(dirname "$file")/vmlinux
-rm -f "$vmlinux"
 /cache/tree/scripts/extract-vmlinux "/boot/vmlinuz-$release" >"$vmlinux.part"
 mv "$vmlinux.part" "$vmlinux"

@@ -13,9 +13,9 @@ nested_initramfs() {
 }
 
 # kvm_vm ARG...: tools/vm.sh with those arguments, its guests under KVM. The VM has one CPU unless
-# VM_CPUS says otherwise: QEMU's emulation of SVM, as of 11.1, keeps the vector that VMRUN injected, and
-# delivers it once more when another CPU has this one leave its loop, as for an atomic access across two
-# cache lines. Guests then stand still, lose interrupts or reset while they boot.
+# VM_CPUS says otherwise: with two, QEMU 11.1.3 had guests that stood still, lost frames or reset while they
+# booted. By its source, its emulation of SVM keeps the vector that VMRUN injected, and delivers it once more when
+# another CPU has this one leave its loop, as for an atomic access across two cache lines.
 kvm_vm() {
 	VM_CPUS=${VM_CPUS:-1} "$PROJECT/tools/vm.sh" -e NESTED=kvm -e "GUEST_RELEASE=$(kernel_release)" "$@"
 }

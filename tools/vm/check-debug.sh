@@ -30,8 +30,7 @@ run rust_mlx5_compat mlx5
 # Each allocation and copy fails once; only the errors are of interest then. A probe that fails under an open
 # file needs a thread that opens it meanwhile, and a CPU for that.
 dmesg -n 4
-[ -z "${VM_SPARE_CPU:-}" ] || [ "$(cat /sys/devices/system/cpu/cpu1/online)" = 1 ] ||
-	echo 1 >/sys/devices/system/cpu/cpu1/online
+second_cpu 1 || rc=1
 /cache/selftests/faults || rc=1
 rmmod vdpa_test_parent
 unload_driver && rmmod "$(sim_net_module)" rust_vdpa_sim_blk rust_mlx5_compat ||

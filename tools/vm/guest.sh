@@ -136,6 +136,14 @@ pins_at_rest() {
 	echo "$now"
 }
 
+# second_cpu 0|1: the CPU that tools/vm.sh spares is off or on. A second CPU takes half as much of an emulating
+# machine's time again, and is on for tests that have threads beside each other.
+second_cpu() {
+	local online=/sys/devices/system/cpu/cpu1/online
+	[ -n "${VM_SPARE_CPU:-}" ] && [ "$(cat $online)" != "$1" ] || return 0
+	echo "$1" >$online
+}
+
 # check WHAT COMMAND...: a line of TAP that tells whether the command succeeded, and else its words.
 # The caller sets fail=0 first and looks at it last.
 check() {
