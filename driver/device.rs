@@ -11,7 +11,8 @@
 //!    `VHOST_SET_OWNER`). Removal takes none of them.
 //! 3. [`VhostVdpa::state`]: the only way to the device, so parents see one op at a time; never held over
 //!    user copies or page faults, so that removal, which takes it, waits for parents only.
-//! 4. Access to the device ([`vdpa_bus_driver::revocable`]): SRCU; the device stays as long as a guard is held.
+//! 4. Access to the device ([`vdpa_bus_driver::revocable`]): SRCU; the device stays as long as a guard
+//!    is held.
 //! 5. The parent's own locks.
 //! 6. [`CallSlots`]' lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
@@ -426,8 +427,8 @@ impl VhostVdpa {
         if let Some(config) = self.calls.get(Source::Config) {
             config.signal();
         }
-        // Access was revoked and no guard is left, so the device is ours alone. What there is to end leaves
-        // the lock: callers get `ENODEV`, and must not wait for the parent.
+        // Access was revoked and no guard is left, so the device is ours alone. What there is to end
+        // leaves the lock: callers get `ENODEV`, and must not wait for the parent.
         match State::new(0, 0, 0) {
             Ok(rest) => {
                 let mut ended = core::mem::replace(&mut *state, rest);

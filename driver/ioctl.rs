@@ -21,8 +21,8 @@ use vdpa_bus_driver::{
     eventfd::{EventFd, Source},
     gup,
     irqbypass::Producer,
-    revocable, trace,
-    vdpa::{Device, VqState},
+    trace,
+    vdpa::{self, Device, VqState},
 };
 
 /// Whether the driver said that it is set up.
@@ -59,7 +59,7 @@ impl VhostVdpa {
         if idx >= self.nvqs {
             return Err(enobufs());
         }
-        Ok(revocable::clamp_index(idx, self.nvqs) as u16)
+        Ok(vdpa::clamp_index(idx, self.nvqs) as u16)
     }
 
     /// Checks the page offset of a doorbell map, which is a queue index.

@@ -46,8 +46,9 @@ impl<T> InlineVec<T> {
         Ok(rest.push(value, GFP_KERNEL)?)
     }
 
-    /// Removes all elements, and calls `f` for each, in order, up to the first that fails. An element for which
-    /// `f` returned `Ok` is forgotten, because `f` took it over; the others are dropped.
+    /// Removes all elements, and calls `f` for each, in order, up to the first that fails. An
+    /// element for which `f` returned `Ok` is forgotten, because `f` took it over; the others are
+    /// dropped.
     #[inline]
     pub fn drain(&mut self, mut f: impl FnMut(&T) -> Result) -> Result {
         let mut next = self.first.take();

@@ -669,13 +669,13 @@ pub async fn remove(cx: &Cx) {
         return;
     }
     lock(cx, "vdpa core: vdpa_dev_remove", Lock::Device).await;
-    let zaps_first = mutant(cx, Mutant::ZapBeforeShut);
+    let zaps_first = mutant(cx, Mutant::ZapBeforeRevoke);
     if zaps_first {
         zap(cx).await;
     }
     let at = "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::revoke";
     cx.at(at, |w| w.accessible = false).await;
-    if !mutant(cx, Mutant::ShutDoesNotWait) {
+    if !mutant(cx, Mutant::RevokeDoesNotWait) {
         cx.at(at, |w| w.grace = w.inside).await;
         cx.when(at, Wait::Grace, |_, _| ()).await;
     }

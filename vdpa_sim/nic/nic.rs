@@ -396,7 +396,7 @@ impl NicUnit {
 }
 
 impl Nic {
-    /// What a NIC is made of. With `linkable` there is a file to connect it.
+    /// Creates the parts of a NIC; with `linkable`, among them the file that connects it.
     pub fn setup(
         name: &CStr,
         links: &Arc<Links>,

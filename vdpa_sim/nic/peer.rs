@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Links between NICs: a frame that is sent into one arrives in a bounded receive queue at its other end.
+//! Links between NICs: a frame that is sent into one arrives in a bounded receive queue at its
+//! other end.
 //!
 //! Lock order: [`Links::ports`], then [`Port::peer`] of one port, then [`RxQueue::frames`]. The
 //! threads that send and receive hold the lock of their own unit outside of these, and never one
@@ -26,7 +27,7 @@ use vdpa_sim::faults::Files;
 /// The size of a receive queue in bytes, with four more for each frame.
 pub(crate) const RX_QUEUE_SIZE: usize = 256 * 1024;
 
-/// What waits in a receive queue: a ring of bytes, in which each frame comes behind its length.
+/// The frames in a receive queue: a ring of bytes, each frame behind its length.
 struct Frames {
     /// Whether the device takes frames: it runs, or is suspended.
     open: bool,
@@ -91,7 +92,7 @@ impl Frames {
     }
 }
 
-/// Where the frames for one queue pair wait.
+/// The frames that wait for one queue pair.
 #[pin_data]
 pub struct RxQueue {
     #[pin]
@@ -233,7 +234,7 @@ impl Port {
         }
     }
 
-    /// The other end of the link.
+    /// Returns the other end of the link.
     pub fn peer(&self) -> Option<Arc<Self>> {
         self.peer.lock().clone()
     }

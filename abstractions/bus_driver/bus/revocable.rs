@@ -77,7 +77,7 @@ impl RevocableDevice {
         self.accessible.store(true, Release);
     }
 
-    /// Returns a guard under which the device stays, or `ENODEV` once access was revoked.
+    /// Returns a guard under which the device stays, or `ENODEV` unless access is granted.
     #[inline]
     fn try_access(&self) -> Result<AccessGuard<'_>> {
         let (srcu, accessible, mut counter) = (self.srcu.get(), self.accessible.as_ptr(), 0);
@@ -93,7 +93,7 @@ impl RevocableDevice {
         })
     }
 
-    /// Returns false once access was revoked, which may happen before the caller looks.
+    /// Returns true while access is granted. It may be revoked before the caller looks.
     fn is_accessible(&self) -> bool {
         self.accessible.load(Acquire)
     }
@@ -101,7 +101,7 @@ impl RevocableDevice {
     /// Revokes access, and waits until all guards are dropped.
     ///
     /// Sleeps. A holder of a guard must not call it.
-    pub fn revoke(&self) {
+    pub(super) fn revoke(&self) {
         self.accessible.store(false, Release);
         // SAFETY: Initialised by the invariant.
         unsafe { bindings::synchronize_srcu(self.srcu.get()) }
@@ -123,7 +123,8 @@ const _: () = assert!(size_of::<Atomic<bool>>() == size_of::<bool>());
 ///
 /// # Invariants
 ///
-/// `vhost_vdpa_try_access` granted access to `revocable` and returned `counter`, with which the access is ended once.
+/// `vhost_vdpa_try_access` granted access to `revocable` and returned `counter`, with which the
+/// access is ended once.
 struct AccessGuard<'a> {
     revocable: &'a RevocableDevice,
     counter: c_ulong,
@@ -191,7 +192,7 @@ impl<T> DeviceMutex<T> {
         Ok(UnserializedOps(self.revocable.try_access()?))
     }
 
-    /// Returns false once access was revoked, which may happen before the caller looks.
+    /// Returns true while access is granted. It may be revoked before the caller looks.
     pub fn is_accessible(&self) -> bool {
         self.revocable.is_accessible()
     }
@@ -261,10 +262,4 @@ impl UnserializedOps<'_> {
     pub fn get_vq_notification(&self, idx: u16) -> Option<vdpa::Notification> {
         self.0.device().get_vq_notification(idx)
     }
-}
-
-/// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
-pub fn clamp_index(idx: u32, len: u32) -> u32 {
-    // SAFETY: The function computes with its arguments and reads nothing else.
-    unsafe { bindings::vhost_vdpa_array_index_nospec(idx, len) }
 }

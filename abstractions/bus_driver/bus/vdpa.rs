@@ -88,10 +88,9 @@ pub struct Device(Opaque<bindings::vdpa_device>);
 
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
-// SAFETY: Parents do not serialise their ops, so two threads must not call them through shared
-// references. References are given out by `revocable::DeviceMutex`, under its lock; to `probe`, before
-// access is granted; and to `remove`, after it was revoked. The ops of `revocable::UnserializedOps` are those that parents must
-// expect at any time.
+// SAFETY: No two threads call ops of a parent beside each other: references are given out under the
+// lock of `revocable::DeviceMutex`, to `probe` before access is granted, and to `remove` after it was
+// revoked. `revocable::UnserializedOps` has only the ops that parents must expect at any time.
 unsafe impl Sync for Device {}
 
 /// Calls an optional op, or gives the value after `else`.
@@ -516,4 +515,10 @@ impl VqState {
             Self::Split(unsafe { raw.__bindgen_anon_1.split.avail_index })
         }
     }
+}
+
+/// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
+pub fn clamp_index(idx: u32, len: u32) -> u32 {
+    // SAFETY: The function computes with its arguments and reads nothing else.
+    unsafe { bindings::vhost_vdpa_array_index_nospec(idx, len) }
 }

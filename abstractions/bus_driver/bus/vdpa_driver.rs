@@ -29,8 +29,8 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// The driver's name on the bus.
     const NAME: &'static CStr;
 
-    /// Prepares the driver for a device, without showing the device to others. What is returned is dropped
-    /// after `remove`.
+    /// Prepares the driver for a device, without showing the device to others. What is returned is
+    /// dropped after `remove`.
     ///
     /// `token` gives access to the device once `probe` has returned, and not before.
     fn probe(
@@ -45,8 +45,8 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// device all the same.
     fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &device::Device) -> Result;
 
-    /// Ends what the driver did with a device. Access was revoked and no guard is left: `dev` is the last
-    /// reference to the device. Runs under the core's device lock.
+    /// Ends what the driver did with a device. Access was revoked and no guard is left: `dev` is the
+    /// last reference to the device. Runs under the core's device lock.
     fn remove(self: Pin<&Self>, dev: &vdpa::Device);
 }
 
