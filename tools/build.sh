@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # Build against the prepared stock tree, inside the root.
-# Usage: build.sh modules|copy|clippy|debug|fmt|fmtcheck|clean
-# "modules" builds in the checkout, "copy" in a copy ($CACHE/build), which other kernels' builds do not
-# touch, and "debug" for the debug kernel, in a copy ($CACHE/debug-build).
+# Usage: build.sh modules|copy|clippy|debug|fmt|fmtcheck
+#        build.sh selftests [TEST...]
+#        build.sh test-modules|debug-test-modules
+# All is built in copies of the sources in the cache, one for each kernel and purpose: a fresh checkout builds
+# again only what differs. "copy" leaves the modules in $CACHE/build, "modules" also brings them to the checkout;
+# "debug" builds for the debug kernel in $CACHE/debug-build.
 . "$(dirname "$0")/lib.sh"
 need_root
 
 options=(CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m)
 mapfile -t kmake < <(kernel_make)
-kmake=(make -j"$(nproc)" "${kmake[@]}" M=/src "${options[@]}")
+kmake=(make -j"$(nproc)" "${kmake[@]}" "${options[@]}")
+debug_kmake=(make -j"$(nproc)" -C /cache/debug LLVM=-"$(root_of llvm)" "${options[@]}")
 
 # What root built in somebody else's checkout belongs to them.
 give_back() {
@@ -22,54 +26,58 @@ give_back() {
 exec 8>"$BASE/build.lock"
 flock 8
 
-copy_to() { # copy_to DIR: the sources, to a folder of the cache
+# copy_to DIR [FROM]: the sources, to a folder of the cache. What has not changed keeps its time there, which is
+# the time when it was copied: whatever a checkout's clock says, make builds what is newer.
+copy_to() {
 	mkdir -p "$CACHE/$1"
-	in_root rsync -a --delete --exclude=/.git --filter=':- .gitignore' /src/ "/cache/$1/"
+	in_root rsync -rlp --checksum --delete --exclude=/.git --exclude-from=/src/.gitignore "/src/${2:-}" "/cache/$1/"
 }
-# clean_for DIR STAMP: objects in DIR of another kernel's tree have the same names and newer times.
-clean_for() {
-	local stamp
-	stamp=$(cat "$2" 2>/dev/null || true)
-	[ "$stamp" = "$(readlink "$CACHE/tree")" ] || {
-		[ -z "$stamp" ] || in_root "${kmake[@]}" M="$1" clean
-		readlink "$CACHE/tree" >"$2"
-	}
+# build_in DIR TREE COMMAND...: that make in that copy. Its stamp is there while no build runs: what was built for
+# another tree has the same names and newer times, and what was interrupted may be half an object.
+build_in() {
+	local dir=$1 stamp=$CACHE/$1/.built-for tree ended=0
+	tree=$(basename "$(readlink "$CACHE/$2")")
+	shift 2
+	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || in_root find "/cache/$dir" -name '*.o' -delete
+	as_root rm -f "$stamp"
+	in_root "$@" || ended=$?
+	echo "$tree" >"$stamp"
+	return $ended
 }
 
 rc=0
 case ${1:-modules} in
-modules)
-	clean_for /src "$PROJECT/.built-for"
-	in_root "${kmake[@]}" modules || rc=$?
-	for ko in rust_vhost_vdpa.ko rust_vdpa_sim_net.ko rust_vdpa_sim_blk.ko rust_mlx5_compat.ko rust_vdpa_sample.ko; do
-		[ "$rc" -ne 0 ] || [ -e "$PROJECT/$ko" ] || { say "$ko was not built" >&2; rc=1; }
-	done ;;
-copy)
+modules | copy)
 	copy_to build
-	clean_for /cache/build "$CACHE/build/.built-for"
-	in_root "${kmake[@]}" M=/cache/build modules || rc=$? ;;
+	build_in build tree "${kmake[@]}" M=/cache/build modules || rc=$?
+	for name in vhost_vdpa vdpa_sim_net vdpa_sim_blk mlx5_compat vdpa_sample; do
+		[ "$rc" -ne 0 ] || [ -e "$CACHE/build/rust_$name.ko" ] || { say "rust_$name.ko was not built" >&2; rc=1; }
+	done
+	[ "$rc" -ne 0 ] || [ "$1" = copy ] || in_root sh -c 'rsync -p --checksum /cache/build/rust_*.ko /src/' || rc=$? ;;
 clippy)
 	# In a copy, so that the objects of the ordinary build stay what they are.
 	log=$CACHE/logs/clippy.out
 	mkdir -p "$CACHE/logs"
 	copy_to clippy
-	clean_for /cache/clippy "$CACHE/clippy/.built-for"
-	in_root "${kmake[@]}" M=/cache/clippy CLIPPY=1 modules 2>&1 | tee "$log" || rc=$?
+	build_in clippy tree "${kmake[@]}" M=/cache/clippy CLIPPY=1 modules 2>&1 | tee "$log" || rc=$?
 	# A warning stands in the log once: the next run must not take silence for health.
 	if grep -qE '^(warning|error)' "$log"; then
-		in_root find /cache/clippy -name '*.o' -delete
+		rm -f "$CACHE/clippy/.built-for"
 		[ "$rc" -ne 0 ] || rc=1
 	fi ;;
 debug)
 	copy_to debug-build
-	# The debug kernel's tree is not the stock one: a stamp of its own.
-	if [ "$(cat "$CACHE/debug-build.for" 2>/dev/null)" != "$(readlink "$CACHE/debug")" ]; then
-		in_root find /cache/debug-build -name '*.o' -delete
-		readlink "$CACHE/debug" >"$CACHE/debug-build.for"
-	fi
-	in_root make -j"$(nproc)" -C /cache/debug M=/cache/debug-build LLVM=-"$(root_of llvm)" \
-		"${options[@]}" modules || rc=$? ;;
-clean) in_root "${kmake[@]}" clean || rc=$? ;;
+	build_in debug-build debug "${debug_kmake[@]}" M=/cache/debug-build modules || rc=$? ;;
+selftests)
+	shift
+	copy_to selftests-src selftests/
+	build_in selftests-src tree make -j"$(nproc)" -C /cache/selftests-src KSRC=/cache/tree O=/cache/selftests "${@/#//cache/selftests/}" || rc=$? ;;
+test-modules)
+	copy_to test-modules-stock selftests/modules/
+	build_in test-modules-stock tree "${kmake[@]}" M=/cache/test-modules-stock modules || rc=$? ;;
+debug-test-modules)
+	copy_to test-modules-debug selftests/modules/
+	build_in test-modules-debug debug "${debug_kmake[@]}" M=/cache/test-modules-debug modules || rc=$? ;;
 fmt|fmtcheck)
 	mapfile -t files < <(project_files .rs | while read -r f; do [ ! -f "$PROJECT/$f" ] || echo "/src/$f"; done)
 	[ ${#files[@]} -gt 0 ] || die "no Rust files found"

@@ -15,18 +15,18 @@ need_root
 	[ "$f" = root.rs ] || echo "${f%.rs}"
 done)
 [ $# -gt 0 ] || die "there are no cases"
-[ -e "$PROJECT/vdpa_sim/.net.o.cmd" ] || step "modules" "$PROJECT/tools/build.sh" modules
+step "modules" "$PROJECT/tools/build.sh" modules
 
 in_root bash -s "$@" <<'IN_ROOT'
 export RUSTC_BOOTSTRAP=1
 out=$(mktemp -d)
 # All up to what says where the output goes.
-command=$(sed -nE 's/^savedcmd_[^ ]* := (.*) --out-dir .*/\1/p' /src/vdpa_sim/.net.o.cmd)
+command=$(sed -nE 's/^savedcmd_[^ ]* := (.*) --out-dir .*/\1/p' /cache/build/vdpa_sim/.net.o.cmd)
 [ -n "$command" ] || { echo "Bail out! no command of the compiler"; exit 1; }
-cd /src
+cd /cache/build
 
 compile() { # compile CASE
-	CASE=/src/tools/compile-fail/$1.rs sh -c "$command --extern vdpa_bus_driver --crate-name compile_fail --out-dir $out/$1.d \
+	CASE=/cache/build/tools/compile-fail/$1.rs sh -c "$command --extern vdpa_bus_driver --crate-name compile_fail --out-dir $out/$1.d \
 		--emit=metadata tools/compile-fail/root.rs" >"$out/$1" 2>&1
 	echo $? >"$out/$1.rc"
 }

@@ -64,8 +64,8 @@ prepare_tests() {
 		prepare
 		step "modules" "$PROJECT/tools/build.sh" modules
 	fi
-	step "test modules" "$PROJECT/tools/test-modules.sh" "$VM_KERNEL"
-	step "selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests "${@/#//cache/selftests/}"
+	step "test modules" "$PROJECT/tools/build.sh" "$([ "$VM_KERNEL" != debug ] || echo debug-)test-modules"
+	step "selftests" "$PROJECT/tools/build.sh" selftests "$@"
 }
 
 # step NAME COMMAND...: one line when it starts, one line with its time when it

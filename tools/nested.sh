@@ -6,10 +6,15 @@
 
 # nested_initramfs: their initramfs, with the stock kernel's virtio modules.
 nested_initramfs() {
+	local key
 	case ${NESTED:-kvm} in kvm | tcg) ;; *) die "NESTED=$NESTED: say kvm or tcg" ;; esac
 	mkdir -p "$CACHE/demo"
+	key=$(readlink "$CACHE/kernel" "$CACHE/root" | tr '\n' ' ')$(cd "$PROJECT/tools" &&
+		cat mkinitramfs.sh guest/* | sha256sum | cut -c1-12)
+	[ "$(cat "$CACHE/demo/key" 2>/dev/null)" != "$key" ] || return 0
 	step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" \
 		/src/tools/mkinitramfs.sh /cache/demo/initramfs "$(kernel_release)"
+	printf '%s\n' "$key" >"$CACHE/demo/key"
 }
 
 # kvm_vm ARG...: tools/vm.sh with those arguments, its guests under KVM. The VM has one CPU unless

@@ -7,8 +7,8 @@
 
 prepare csim
 step "building the modules" "$PROJECT/tools/build.sh" modules
-step "building the selftests" in_root make -C /src/selftests KSRC=/cache/tree O=/cache/selftests
-step "building the test modules" "$PROJECT/tools/test-modules.sh"
+step "building the selftests" "$PROJECT/tools/build.sh" selftests
+step "building the test modules" "$PROJECT/tools/build.sh" test-modules
 mkdir -p "$CACHE/parity"
 for driver in c rust; do
 	step "selftests on the $driver driver (about 4 minutes)" env MODULES=$driver \

@@ -55,7 +55,8 @@ if [ -z "$accel" ]; then
 	accel=tcg
 	! grep -qwE 'vmx|svm' /proc/cpuinfo || [ ! -w /dev/kvm ] || accel=kvm
 fi
-cpu='-cpu max,la57=off'
+# Emulation does each step of rep movsb by itself: the kernel then takes rep movsq.
+cpu='-cpu max,la57=off,-erms,-fsrm'
 [ "$accel" = tcg ] || cpu='-cpu host'
 
 if [ "${VM_KERNEL:-stock}" = debug ]; then

@@ -24,15 +24,11 @@ else
 	mem=1G
 fi
 
-# Only the tests that run here; in a place of their own, because others build too.
-bin=vp-vdpa-tests-${VM_KERNEL:-stock}
 tests=${TESTS:-file device vring iotlb pin vp_vdpa matrix}
-targets=()
-for t in $tests; do targets+=("/cache/$bin/$t"); done
-step "selftests: $tests" "$PROJECT/tools/in-root.sh" \
-	make -C /src/selftests KSRC=/cache/tree O=/cache/$bin "${targets[@]}"
+# shellcheck disable=SC2086
+step "selftests: $tests" "$PROJECT/tools/build.sh" selftests $tests
+step "the irq bypass consumer" "$PROJECT/tools/build.sh" "$([ "${VM_KERNEL:-stock}" != debug ] || echo debug-)test-modules"
 modules=/cache/test-modules-${VM_KERNEL:-stock}
-step "the irq bypass consumer" "$PROJECT/tools/test-modules.sh" "${VM_KERNEL:-stock}"
 
 # The disk, on a tmpfs that QEMU in the root sees too: each sector says its number.
 image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)
@@ -46,7 +42,7 @@ for driver in $drivers; do
 	perl -e 'print pack("(L<)128", ($_) x 128) for 0 .. 16383' >"$image"
 	rc=0
 	MODULES=$driver "$PROJECT/tools/vm.sh" -n "${RUN:-vp-vdpa}-$driver" -t "${VM_TIMEOUT:-900}" -m "$mem" \
-		-e "BIN=/cache/$bin" -e "TESTS=$tests" -e "TEST_ARGS=${TEST_ARGS:-}" -e "TEST_MODULES=$modules" \
+		-e "TESTS=$tests" -e "TEST_ARGS=${TEST_ARGS:-}" -e "TEST_MODULES=$modules" \
 		${KO_DIR:+-e "KO_DIR=$KO_DIR"} tools/vm/vp-vdpa.sh || rc=$?
 	[ "$rc" -eq 0 ] || { failed=1; say "vp-vdpa: the run on the $driver driver ended with $rc"; }
 done

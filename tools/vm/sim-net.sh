@@ -93,8 +93,9 @@ PY
 	check 'and frames still come back' frames $iface 100 60
 	vdpa -jp dev vstats show sim2 qidx 0
 	vdpa -jp dev vstats show sim2 qidx 1
-	check 'delete under traffic' sh -c "ping -f -c 2000 -I $iface 192.0.2.2 >/dev/null 2>&1 &
-		sleep 0.3; vdpa dev del sim2; wait"
+	# What sends does not notice that its interface has gone.
+	check 'delete under traffic' sh -c "ping -f -c 100000 -I $iface 192.0.2.2 >/dev/null 2>&1 & ping=\$!
+		sleep 0.3; kill -0 \$ping && vdpa dev del sim2; rc=\$?; kill \$ping; wait; exit \$rc"
 	rmmod virtio_vdpa
 done
 
