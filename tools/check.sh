@@ -70,9 +70,9 @@ fi
 # --- what the suites need
 built=1
 try "modules build for $(kernel_release)" tools/build.sh modules || built=
-try "structure layouts agree with the kernel's BTF" tools/check-layout.sh || built=
-try "selftests build" tools/in-root.sh make -C /src/selftests KSRC=/cache/tree O=/cache/selftests || built=
-try "test modules build" tools/test-modules.sh || built=
+try "structure layouts agree with the kernel's BTF" tools/check-layout.sh --cached || built=
+try "selftests build" tools/build.sh selftests || built=
+try "test modules build" tools/build.sh test-modules || built=
 if [ -z "$built" ]; then
 	count ok "the suites" "there is nothing to run"
 	finish
@@ -103,7 +103,7 @@ debug_built() {
 	if [ ! -e "$CACHE/logs/check-debug.built" ]; then
 		tap "the debug kernel can be prepared" prepare debug &&
 			tap "modules build for the debug kernel" tools/build.sh debug &&
-			tap "test modules build for the debug kernel" tools/test-modules.sh debug
+			tap "test modules build for the debug kernel" tools/build.sh debug-test-modules
 		rc=$?
 		tap "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug || rc=1
 		echo $rc >"$CACHE/logs/check-debug.built"
@@ -137,7 +137,7 @@ run_suite() { # run_suite NAME: prints TAP
 		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
 	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;
 	matrix) small_vm 2400 tools/vm/matrix.sh ;;
-	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust doorbell gone ;;
+	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust life-rust doorbell gone ;;
 	mlx5) vm 1800 tools/vm/mlx5-compat.sh provision rust ;;
 	sample) small_vm 1800 tools/vm/sample.sh ;;
 	# What depends on the kernel; make kernels runs all of it.

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define PAGE 4096
-#define REPORT 1000 /* rings */
+#define REPORT 250 /* rings */
 #define PCI_CAPABILITIES 0x34
 #define PCI_CAP_VENDOR 9
 #define VIRTIO_CAP_NOTIFY 2

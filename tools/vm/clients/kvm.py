@@ -4,6 +4,7 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 import time
 
 import qemu
-from lib import NET_BITS, RUST, SLOW, Device, Guest, Tap, Trace, bits, net, pins, pins_settle, run, vdpa, wait_for
+from lib import NET_BITS, RUST, SLOW, WORK, Device, Guest, Tap, Trace, bits, net, pins, pins_settle, run, vdpa, wait_for
 from qemu import FRAMES, MAC, REPORT, Nic, append, idle
 
 NICS = {"c": "vdpasim_net", "rust": "rust_vdpasim_net"}
@@ -164,7 +165,9 @@ def notify(tap, trace, mgmtdev):
             guest.flow("eth0", REPORT)
             seen = kvm.count(guest)
             tap.ok(seen["by_qemu"] > 0, f"{t}: with x-svq=on they do come from QEMU", seen)
-            guest.quit()
+            guest.kill()
+        nic.title = f"{t}, x-svq=on, kill -9"
+        idle(tap, nic)
 
 
 # --- doorbells in the guest
@@ -210,6 +213,7 @@ def ringing(guest, reports=3):
 def doorbell(tap, trace):
     """vp_vdpa's doorbells are pages of the guest: its kicks pass by KVM, QEMU and the driver."""
     t = "doorbell, vp_vdpa"
+    before = pins()
     nic = VpNic(tap)
     with KvmTrace(trace) as kvm, Echo(peer()) as echo:
         for mapped, options in ((False, ()), (True, ("page-per-vq=on",))):
@@ -238,7 +242,10 @@ def doorbell(tap, trace):
                     tap.ok((kicks == 0) == mapped, f"{how}: the driver counts {'no kick' if mapped else 'kicks'}", kicks)
                     tap.ok(calls > 0, f"{how}: and the device's interrupts", calls)
                     tap.note(f"{how}: {kicks} kicks, {calls} calls, {seen}")
-                tap.equal(guest.quit(), 0, f"{how}: QEMU ends well")
+                # With interrupts attached to KVM and, at last, with doorbells mapped.
+                guest.kill()
+            nic.title = f"{how}, kill -9"
+            tap.ok(pins_settle(before), f"{nic.title}: nothing is left pinned", (before, pins()))
             idle(tap, nic)
     nic.device.delete()
 
@@ -285,17 +292,20 @@ def gone(tap, trace):
                 elif way == "unbind":
                     run("vdpa", "dev", "del", nic.name)
                 if way == "PCI unplug":
-                    successor(tap, t)
+                    successor(tap, t, guest)
                     tap.ok(ringing(guest)["memory"] == 1, f"{t}: and the old guest still rings the page of memory")
                 tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
             tap.ok(pins_settle(before), f"{t}: nothing is pinned when it has gone", (before, pins()))
 
 
-def successor(tap, t):
+def successor(tap, t, old):
     """Another device in the place of the one that went, with a guest of its own, while the old one rings."""
     nic = VpNic(tap, "vp1")
+    # Two guests that run share a CPU: the old one waits while the new one boots. QMP's stop would end its mapping.
+    old.process.send_signal(signal.SIGSTOP)
     with Guest("successor", nic.arguments("page-per-vq=on"), append([nic])) as guest:
         guest.wait_result("flow")
+        old.process.send_signal(signal.SIGCONT)
         flow = guest.flow("eth0", REPORT)
         tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: a successor works", flow)
         guest.quit()
@@ -337,8 +347,7 @@ def killed(tap, trace, mgmtdev):
             reach(guest)
             if moment == "under traffic":
                 tap.ok(pins() > before or USE_VA, f"{t}: memory is pinned before", (before, pins()))
-            guest.process.kill()
-            guest.process.wait()
+            guest.kill()
         nic.title = t
         tap.ok(pins_settle(before), f"{t}: nothing is left pinned", (before, pins()))
         idle(tap, nic)
@@ -396,6 +405,56 @@ def restarts(tap, trace, mgmtdev):
             tap.ok(nic.device.state()["failed_messages"] == 0, f"{t}: no message was refused", nic.device.state())
         tap.equal(guest.quit(), 0, f"{t}: QEMU ends well")
     idle(tap, nic)
+
+
+def life(tap, trace, mgmtdev):
+    """One guest's life under load: stop and cont, migration, reset, and kill -9 as it is reset."""
+    t = f"life, {mgmtdev}"
+    before = pins()
+    first, second = (Nic(tap, name, mgmtdev) for name in ("first0", "second0"))
+    first.title, second.title = f"{t}, migrated", f"{t}, killed"
+    channel = f"unix:{WORK}/life"
+    # It keeps its address: after a reset QEMU gives the device the one of the command line again, when the guest
+    # has read the one that it had set and does not set it once more.
+    with Guest("born", first.arguments(0), append([first], newmac=""), reboots=True) as a:
+        a.wait_result("flow")
+        for _ in range(STOPS):
+            a.qmp("stop")
+            a.qmp("cont")
+        flow = a.flow("eth0", REPORT)
+        tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: {STOPS} times stop and cont, and no frame is lost or changed",
+               (flow, a.results("bad")))
+        with Guest("moved", second.arguments(0), append([second], newmac=""), "-incoming", channel, reboots=True) as b:
+            # So slow that it goes on until it is told to hurry.
+            a.qmp("migrate-set-parameters", max_bandwidth=256 << 10)
+            a.qmp("migrate", uri=channel)
+            wait_for(f"{t}: begin", 60, lambda: a.qmp("query-migrate")["status"] != "setup")
+            a.flow("eth0")
+            tap.equal(a.qmp("query-migrate")["status"], "active", f"{t}: frames flow while memory is copied")
+            a.qmp("migrate-set-parameters", max_bandwidth=1 << 34)
+            wait_for(f"{t}: end", 300, lambda: a.qmp("query-migrate")["status"] in ("completed", "failed"))
+            tap.equal(a.qmp("query-migrate")["status"], "completed", f"{t}: the guest has moved")
+            wait_for(f"{t}: the target runs", 60, lambda: b.qmp("query-status")["status"] == "running")
+            tap.equal(a.quit(), 0, f"{t}: the source's QEMU ends well")
+            idle(tap, first)
+            b.flow("eth0")
+            flow = b.flow("eth0", REPORT)
+            tap.ok(flow["lost"] == flow["bad"] == 0, f"{t}: it goes on with another device, and no frame is lost or changed",
+                   (flow, b.results("bad")))
+            b.qmp("system_reset")
+            b.wait_result("up")
+            got = b.wait_result("frames", of="eth0")
+            tap.ok(got[1:4] == [f"sent={FRAMES}", f"returned={FRAMES}", "bad=0"], f"{t}: after a reset its frames come back",
+                   (got, b.results("mac"), second.device.config(), second.device.stats(0)))
+            b.flow("eth0")
+            if RUST:
+                state = second.device.state()
+                tap.equal(state["failed_messages"], 0, f"{t}: no message was refused")
+            b.qmp.file.write('{"execute": "system_reset"}\n')
+            b.qmp.file.flush()
+            b.kill()
+    tap.ok(pins_settle(before), f"{t}, kill -9 while it is reset: nothing is left pinned", (before, pins()))
+    idle(tap, second)
 
 
 # --- what users report of guests
@@ -513,6 +572,7 @@ def main(names):
         **{f"notify-{k}": lambda m=m: notify(tap, trace, m) for k, m in nics.items()},
         **{f"killed-{k}": lambda m=m: killed(tap, trace, m) for k, m in nics.items() if k == "rust"},
         **{f"restarts-{k}": lambda m=m: restarts(tap, trace, m) for k, m in nics.items()},
+        **{f"life-{k}": lambda m=m: life(tap, trace, m) for k, m in nics.items()},
         **{f"pairs-{k}": lambda m=m: pairs(tap, trace, m) for k, m in nics.items() if k == "rust"},
         **{f"hotplug-{k}": lambda m=m: hotplug(tap, trace, m) for k, m in nics.items()},
         **{f"dimm-{k}": lambda m=m: dimm(tap, trace, m) for k, m in nics.items()},

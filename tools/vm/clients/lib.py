@@ -446,6 +446,11 @@ class Guest:
         """Waits for the guest to power off; QEMU's exit status."""
         return self.process.wait(seconds * SLOW)
 
+    def kill(self):
+        """kill -9 of QEMU."""
+        self.process.kill()
+        self.process.wait()
+
     def quit(self):
         """Ends QEMU; its exit status."""
         with contextlib.suppress(RuntimeError, OSError):
