@@ -11,7 +11,7 @@ need_root
 
 key=$(basename "$(readlink "$CACHE/kernel")")
 key+=-$(basename "$(readlink "$CACHE/tree")")
-key+=-$(cat "$PROJECT/tools/check-layout.sh" "$PROJECT/tools/layout/probe.c" | sha256sum | cut -c1-12)
+key+=-$(recipe "$PROJECT/tools/check-layout.sh" "$PROJECT/tools/layout/probe.c" | sha256sum | cut -c1-12)
 if [ "${1:-}" = --cached ] && [ "$(cat "$CACHE/layout/key" 2>/dev/null)" = "$key" ]; then
 	exit
 fi

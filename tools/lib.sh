@@ -52,6 +52,12 @@ tap() {
 	return "$rc"
 }
 
+# recipe FILE...: their text, of which a key is made. Its paths read as if all scripts were in tools/ itself, where they
+# once were: a script that moves from room to room makes nothing anew.
+recipe() {
+	sed -E 's,tools/(image|build|package)/,tools/,g; s,/\.\./lib\.sh,/lib.sh,; s,\(recipe ",(cat ",' "$@"
+}
+
 # prepare_tests TEST...: the kernel that VM_KERNEL names and our modules for it, unless PREPARED says that
 # they are there; the test modules, and these selftests.
 prepare_tests() {

@@ -16,7 +16,7 @@ export_to() {
 
 pack_root() {
 	local key
-	key=$(cat "$PROJECT/tools/mkpackroot.sh" | sha256sum | cut -c1-12)
+	key=$(recipe "$PROJECT/tools/mkpackroot.sh" | sha256sum | cut -c1-12)
 	OTHER_ROOT=$BASE/root-pack-$key
 	[ -d "$OTHER_ROOT" ] || {
 		mkdir -p "$BASE"

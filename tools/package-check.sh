@@ -17,7 +17,7 @@ prepare
 QEMU_ROOT=$(root_dir)
 . "$PROJECT/tools/pack-root.sh"
 machine_key() {
-	{ cat "$PROJECT/tools/mkmachine.sh"; sed -n '/^Package:/,/^Description:/p' "$PROJECT/debian/control"; } | sha256sum | cut -c1-12
+	{ recipe "$PROJECT/tools/mkmachine.sh"; sed -n '/^Package:/,/^Description:/p' "$PROJECT/debian/control"; } | sha256sum | cut -c1-12
 }
 base=$BASE/machine-$(machine_key)
 [ -d "$base" ] || step "a Debian machine (about 5 minutes)" "$PROJECT/tools/mkmachine.sh" "$base"

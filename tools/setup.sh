@@ -40,12 +40,12 @@ flock -n 9 || { say "      another run prepares the same cache: waiting for it";
 key() { sha256sum | cut -c1-12; }
 # What a root is made of; the kernels are beside it.
 root_key() {
-	{ awk -v root="$1" '$1 == "root" && $2 == root' "$KERNELS"; cat "$PROJECT/tools/root-packages" "$PROJECT/tools/mkroot.sh"; } | key
+	{ awk -v root="$1" '$1 == "root" && $2 == root' "$KERNELS"; recipe "$PROJECT/tools/root-packages" "$PROJECT/tools/mkroot.sh"; } | key
 }
-tree_key() { { echo "$1"; cat "$PROJECT/tools/mktree.sh"; } | key; }
-guest_key() { { echo "$1"; cat "$PROJECT/tools/mkguest.sh" "$PROJECT/tools/guest/guest.config"; } | key; }
-csim_key() { { echo "$1"; cat "$PROJECT/tools/mkcsim.sh"; } | key; }
-debug_key() { { echo "$1"; cat "$PROJECT/tools/mkdebug.sh" "$PROJECT/tools/debug.config"; } | key; }
+tree_key() { { echo "$1"; recipe "$PROJECT/tools/mktree.sh"; } | key; }
+guest_key() { { echo "$1"; recipe "$PROJECT/tools/mkguest.sh" "$PROJECT/tools/guest/guest.config"; } | key; }
+csim_key() { { echo "$1"; recipe "$PROJECT/tools/mkcsim.sh"; } | key; }
+debug_key() { { echo "$1"; recipe "$PROJECT/tools/mkdebug.sh" "$PROJECT/tools/debug.config"; } | key; }
 use() { # use LINK TARGET
 	[ "$(readlink "$CACHE/$1" 2>/dev/null)" = "$2" ] || ln -sfnT "$2" "$CACHE/$1"
 }
@@ -177,7 +177,7 @@ use root "../$rootdir"
 
 # --- the kernel
 if [ -n "$version" ]; then
-	dir=kernel-$({ echo "$version $abi $flavour"; cat "$PROJECT/tools/mkkernel.sh"; } | key)
+	dir=kernel-$({ echo "$version $abi $flavour"; recipe "$PROJECT/tools/mkkernel.sh"; } | key)
 	if [ ! -d "$CACHE/$dir" ]; then
 		step "stock kernel $abi-$flavour (about 20 s)" "$PROJECT/tools/mkkernel.sh" \
 			"$CACHE/$dir" "$suite" "$version" "$abi" "$flavour" "$series" "$root"
