@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 prepare
 kernel_cache=$CACHE
-. "$PROJECT/tools/pack-root.sh"
+. "$PROJECT/tools/image/pack-root.sh"
 pack_root >/dev/null
 CACHE=$kernel_cache
 cd "$PROJECT" || exit 1

@@ -4,7 +4,7 @@
 # same to the byte, and lintian has nothing to say. The package is left in the checkout.
 # Usage: deb.sh
 . "$(dirname "$0")/lib.sh"
-. "$PROJECT/tools/pack-root.sh"
+. "$PROJECT/tools/image/pack-root.sh"
 need_root
 pack_root
 

@@ -9,11 +9,11 @@ nested_initramfs() {
 	local key
 	case ${NESTED:-kvm} in kvm | tcg) ;; *) die "NESTED=$NESTED: say kvm or tcg" ;; esac
 	mkdir -p "$CACHE/demo"
-	key=$(readlink "$CACHE/kernel" "$CACHE/root" | tr '\n' ' ')$(cd "$PROJECT/tools" &&
+	key=$(readlink "$CACHE/kernel" "$CACHE/root" | tr '\n' ' ')$(cd "$PROJECT/tools/image" &&
 		cat mkinitramfs.sh guest/* | sha256sum | cut -c1-12)
 	[ "$(cat "$CACHE/demo/key" 2>/dev/null)" != "$key" ] || return 0
 	step "the nested guest's initramfs" "$PROJECT/tools/in-root.sh" \
-		/src/tools/mkinitramfs.sh /cache/demo/initramfs "$(kernel_release)"
+		/src/tools/image/mkinitramfs.sh /cache/demo/initramfs "$(kernel_release)"
 	printf '%s\n' "$key" >"$CACHE/demo/key"
 }
 

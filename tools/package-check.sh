@@ -15,12 +15,12 @@ need_root
 
 prepare
 QEMU_ROOT=$(root_dir)
-. "$PROJECT/tools/pack-root.sh"
+. "$PROJECT/tools/image/pack-root.sh"
 machine_key() {
-	{ recipe "$PROJECT/tools/mkmachine.sh"; sed -n '/^Package:/,/^Description:/p' "$PROJECT/debian/control"; } | sha256sum | cut -c1-12
+	{ recipe "$PROJECT/tools/image/mkmachine.sh"; sed -n '/^Package:/,/^Description:/p' "$PROJECT/debian/control"; } | sha256sum | cut -c1-12
 }
 base=$BASE/machine-$(machine_key)
-[ -d "$base" ] || step "a Debian machine (about 5 minutes)" "$PROJECT/tools/mkmachine.sh" "$base"
+[ -d "$base" ] || step "a Debian machine (about 5 minutes)" "$PROJECT/tools/image/mkmachine.sh" "$base"
 step "package" "$PROJECT/tools/deb.sh"
 version=$(package_version)
 deb=rust-vhost-vdpa-dkms_${version}_all.deb

@@ -98,10 +98,10 @@ cp "$KERNELS" "$work/project/tools/kernels"
 cat >>"$work/project/tools/lib.sh" <<'STUB'
 in_root() { case $1 in rustc) echo "rustc 1 (made up)" ;; esac; }
 STUB
-cat >"$work/project/tools/mkroot.sh" <<'STUB'
+cat >"$work/project/tools/image/mkroot.sh" <<'STUB'
 mkdir -p "$1"
 STUB
-cat >"$work/project/tools/mkkernel.sh" <<'STUB'
+cat >"$work/project/tools/image/mkkernel.sh" <<'STUB'
 h=$1/usr/src/linux-headers-$4-$5
 mkdir -p "$h"
 echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1 (made up)"' >"$h/.config"
@@ -115,8 +115,8 @@ STUB
 cat >"$work/project/tools/build.sh" <<'STUB'
 [ ! -e "$VHOST_VDPA_LISTS/no-modules" ] || exit 1
 STUB
-chmod +x "$work"/project/tools/*.sh
-for f in mkroot mkkernel in-root build; do sed -i '1i #!/bin/bash' "$work/project/tools/$f.sh"; done
+chmod +x "$work"/project/tools/{,*/}*.sh
+for f in image/mkroot image/mkkernel in-root build; do sed -i '1i #!/bin/bash' "$work/project/tools/$f.sh"; done
 cache=$work/cache
 setup() { # setup [KERNEL=...] [ARG...]: its words and its status, in $work/said and $status
 	local kernel=''

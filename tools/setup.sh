@@ -40,20 +40,20 @@ flock -n 9 || { say "      another run prepares the same cache: waiting for it";
 key() { sha256sum | cut -c1-12; }
 # What a root is made of; the kernels are beside it.
 root_key() {
-	{ awk -v root="$1" '$1 == "root" && $2 == root' "$KERNELS"; recipe "$PROJECT/tools/root-packages" "$PROJECT/tools/mkroot.sh"; } | key
+	{ awk -v root="$1" '$1 == "root" && $2 == root' "$KERNELS"; recipe "$PROJECT/tools/image/root-packages" "$PROJECT/tools/image/mkroot.sh"; } | key
 }
-tree_key() { { echo "$1"; recipe "$PROJECT/tools/mktree.sh"; } | key; }
-guest_key() { { echo "$1"; recipe "$PROJECT/tools/mkguest.sh" "$PROJECT/tools/guest/guest.config"; } | key; }
-csim_key() { { echo "$1"; recipe "$PROJECT/tools/mkcsim.sh"; } | key; }
-debug_key() { { echo "$1"; recipe "$PROJECT/tools/mkdebug.sh" "$PROJECT/tools/debug.config"; } | key; }
+tree_key() { { echo "$1"; recipe "$PROJECT/tools/image/mktree.sh"; } | key; }
+guest_key() { { echo "$1"; recipe "$PROJECT/tools/image/mkguest.sh" "$PROJECT/tools/image/guest/guest.config"; } | key; }
+csim_key() { { echo "$1"; recipe "$PROJECT/tools/image/mkcsim.sh"; } | key; }
+debug_key() { { echo "$1"; recipe "$PROJECT/tools/image/mkdebug.sh" "$PROJECT/tools/image/debug.config"; } | key; }
 use() { # use LINK TARGET
 	[ "$(readlink "$CACHE/$1" 2>/dev/null)" = "$2" ] || ln -sfnT "$2" "$CACHE/$1"
 }
 
-. "$PROJECT/tools/host-packages.sh"
+. "$PROJECT/tools/image/host-packages.sh"
 
 find_mirror() {
-	[ -n "${VHOST_VDPA_LISTS:-}" ] || . "$PROJECT/tools/mirror.sh"
+	[ -n "${VHOST_VDPA_LISTS:-}" ] || . "$PROJECT/tools/image/mirror.sh"
 }
 
 # download_list SUITE FILE: the suite's package list; an archive that cannot be reached is no list. What
@@ -170,16 +170,16 @@ make_root() {
 	local free
 	free=$(df -Pk "$BASE" | awk 'NR == 2 { print int($4 / 1048576) }')
 	[ "$free" -ge 12 ] || die "only $free GB free below $BASE, and 12 GB are needed"
-	step "root file system, Debian $root (about 3 minutes)" "$PROJECT/tools/mkroot.sh" "$BASE/$rootdir" "$root"
+	step "root file system, Debian $root (about 3 minutes)" "$PROJECT/tools/image/mkroot.sh" "$BASE/$rootdir" "$root"
 }
 [ -d "$BASE/$rootdir" ] || make_root
 use root "../$rootdir"
 
 # --- the kernel
 if [ -n "$version" ]; then
-	dir=kernel-$({ echo "$version $abi $flavour"; recipe "$PROJECT/tools/mkkernel.sh"; } | key)
+	dir=kernel-$({ echo "$version $abi $flavour"; recipe "$PROJECT/tools/image/mkkernel.sh"; } | key)
 	if [ ! -d "$CACHE/$dir" ]; then
-		step "stock kernel $abi-$flavour (about 20 s)" "$PROJECT/tools/mkkernel.sh" \
+		step "stock kernel $abi-$flavour (about 20 s)" "$PROJECT/tools/image/mkkernel.sh" \
 			"$CACHE/$dir" "$suite" "$version" "$abi" "$flavour" "$series" "$root"
 	fi
 	use kernel "$dir"
@@ -201,7 +201,7 @@ rootid=$(readlink "$CACHE/root") rootid=${rootid##*/}
 tree=tree-$(tree_key "$(readlink "$CACHE/kernel") $rootid")
 make_tree() {
 	[ -d "$CACHE/$tree" ] ||
-		step "stock build tree with Rust metadata (about 90 s)" "$PROJECT/tools/in-root.sh" /src/tools/mktree.sh "/cache/$tree"
+		step "stock build tree with Rust metadata (about 90 s)" "$PROJECT/tools/in-root.sh" /src/tools/image/mktree.sh "/cache/$tree"
 	use tree "$tree"
 }
 try_modules() {
@@ -223,21 +223,21 @@ version=$(cat "$CACHE/kernel/version")
 if [ -n "$guest" ]; then
 	kernel=guest-$(guest_key "$version")
 	[ -d "$CACHE/$kernel" ] ||
-		step "the nested guest's kernel (about 5 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkguest.sh "/cache/$kernel" "$(root_of cc)"
+		step "the nested guest's kernel (about 5 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/image/mkguest.sh "/cache/$kernel" "$(root_of cc)"
 	use guest "$kernel"
 fi
 
 if [ -n "$csim" ]; then
 	dir=csim-$(csim_key "$tree")
 	[ -d "$CACHE/$dir" ] ||
-		step "C's simulators for the stock kernel" "$PROJECT/tools/in-root.sh" /src/tools/mkcsim.sh /cache/tree "/cache/$dir"
+		step "C's simulators for the stock kernel" "$PROJECT/tools/in-root.sh" /src/tools/image/mkcsim.sh /cache/tree "/cache/$dir"
 	use csim "$dir"
 fi
 
 if [ -n "$debug" ]; then
 	dir=debug-$(debug_key "$version")
 	[ -d "$CACHE/$dir" ] ||
-		step "the debug kernel (10 to 25 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/mkdebug.sh "/cache/$dir" /src/tools/debug.config "$(root_of llvm)"
+		step "the debug kernel (10 to 25 minutes)" "$PROJECT/tools/in-root.sh" /src/tools/image/mkdebug.sh "/cache/$dir" /src/tools/image/debug.config "$(root_of llvm)"
 	use debug "$dir"
 fi
 

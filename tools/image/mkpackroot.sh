@@ -3,10 +3,10 @@
 # Make the small root in which Debian packages are built and checked: Debian's stable suite with its
 # packaging tools. No compiler is needed: the package has sources, and DKMS builds where it is installed.
 # Usage: mkpackroot.sh DIR  (DIR appears complete or not at all)
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 dir=$1
-. "$PROJECT/tools/mirror.sh"
+. "$PROJECT/tools/image/mirror.sh"
 need_root
 suite=$(root_field "$(kernel_field "$(kernel_names default | head -n 1)" root)" suite)
 

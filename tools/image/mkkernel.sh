@@ -7,7 +7,7 @@
 #
 # In DIR afterwards: boot, usr/lib/modules and usr/src, and three files with one line each:
 # version (Debian's), release (as uname -r says it) and root (its name in tools/kernels).
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 [ "$1" != unpack ] || IFS=' ' read -r -a args <<<"$MKKERNEL"
 [ "$1" = unpack ] || args=("$@")
@@ -49,14 +49,14 @@ if [ "$1" = unpack ]; then # the second call, by mmdebstrap's hook
 	unpack "$2"
 	exit
 fi
-. "$PROJECT/tools/mirror.sh"
+. "$PROJECT/tools/image/mirror.sh"
 need_root
 
 as_root rm -rf --one-file-system "$dir.part" "$dir.apt"
 # An empty root gives apt the suite's lists, with their signatures, whatever the host's suite is.
 as_root env MKKERNEL="$*" mmdebstrap --variant=custom --mode=root --skip=cleanup/apt \
 	--aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
-	--customize-hook="'$PROJECT/tools/mkkernel.sh' unpack \"\$1\"" \
+	--customize-hook="'$PROJECT/tools/image/mkkernel.sh' unpack \"\$1\"" \
 	"$suite" "$dir.apt" "deb $MIRROR $suite main"
 release=$abi-$flavour
 as_root bash -euc '

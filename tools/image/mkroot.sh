@@ -3,10 +3,10 @@
 # Make a root file system that serves as build environment and as the VM's root: the Debian of one
 # "root" line of tools/kernels. The kernels themselves are no part of it: see mkkernel.sh.
 # Usage: mkroot.sh DIR ROOT  (DIR appears complete or not at all)
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 dir=$1 root=$2
-. "$PROJECT/tools/mirror.sh"
+. "$PROJECT/tools/image/mirror.sh"
 need_root
 
 suite=$(root_field "$root" suite) llvm=$(root_field "$root" llvm)
@@ -14,7 +14,7 @@ packages=("$(root_field "$root" cc)" "clang-$llvm" "lld-$llvm" "llvm-$llvm")
 while read -r name _; do
 	case $name in ''|\#*) continue ;; esac
 	packages+=("$name")
-done <"$PROJECT/tools/root-packages"
+done <"$PROJECT/tools/image/root-packages"
 
 sources=("deb $MIRROR $suite main") hooks=()
 if [ "$(root_field "$root" backports)" = yes ]; then

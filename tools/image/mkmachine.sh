@@ -7,7 +7,7 @@
 #
 # DIR/kernels has a line for each kernel: "ROLE VERSION ABI FLAVOUR SERIES". ROLE is first (installed
 # here), second (another release, to update to) or norust (one without Rust).
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 # prepare_machine ROOT: the second call, by mmdebstrap's hook.
 prepare_machine() {
@@ -66,14 +66,14 @@ if [ "$1" = --prepare ]; then
 	exit
 fi
 dir=$1
-. "$PROJECT/tools/mirror.sh"
+. "$PROJECT/tools/image/mirror.sh"
 need_root
 suite=$(root_field "$(kernel_field "$(kernel_names default | head -n 1)" root)" suite)
 as_root rm -rf --one-file-system "$dir.part"
 as_root mmdebstrap --variant=minbase --mode=root --skip=cleanup/apt \
 	--aptopt='Acquire::Retries "3"' \
 	--include=systemd-sysv,udev,kmod,iproute2,initramfs-tools,zstd,procps \
-	--customize-hook="'$PROJECT/tools/mkmachine.sh' --prepare \"\$1\" $suite" \
+	--customize-hook="'$PROJECT/tools/image/mkmachine.sh' --prepare \"\$1\" $suite" \
 	"$suite" "$dir.part" "deb $MIRROR $suite main" "deb $MIRROR $suite-updates main" \
 	"deb $MIRROR $suite-backports main" "deb $MIRROR_SECURITY $suite-security main"
 as_root rm -f "$dir.part/etc/apt/apt.conf.d/99mmdebstrap"

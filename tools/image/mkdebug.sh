@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Build the debug kernel of tools/debug.config with LLVM, and a tree that modules
+# Build the debug kernel of tools/image/debug.config with LLVM, and a tree that modules
 # can be built against. Runs inside the build root.
 # Usage: mkdebug.sh DIR CONFIG LLVM  (DIR appears complete or not at all)
 #
