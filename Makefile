@@ -47,20 +47,20 @@ ifdef KDIR
 kmake = $(MAKE) -C $(KDIR) M=$(CURDIR) CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m
 
 modules modules_install:
-	@tools/check-kdir.sh '$(KDIR)'
+	@tools/build/check-kdir.sh '$(KDIR)'
 	$(kmake) $@
 
 clippy:
-	@tools/check-kdir.sh '$(KDIR)'
+	@tools/build/check-kdir.sh '$(KDIR)'
 	$(kmake) CLIPPY=1 modules
 
 else
 
 modules: setup
-	@tools/guard.sh tools/build.sh modules
+	@tools/guard.sh tools/build/build.sh modules
 
 clippy: setup
-	@tools/guard.sh tools/build.sh clippy
+	@tools/guard.sh tools/build/build.sh clippy
 
 modules_install:
 	@echo 'modules_install needs KDIR=, the tree of the kernel to install for' >&2; false
@@ -110,7 +110,7 @@ package-check:
 	@tools/guard.sh tools/package-check.sh
 
 fmt fmtcheck: setup
-	@tools/guard.sh tools/build.sh $@
+	@tools/guard.sh tools/build/build.sh $@
 
 clean:
 	@tools/clean.sh

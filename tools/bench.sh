@@ -12,7 +12,7 @@
 . "$(dirname "$0")/lib.sh"
 
 prepare
-"$PROJECT/tools/build.sh"
+"$PROJECT/tools/build/build.sh"
 prepare csim
 mkdir -p "$CACHE/bench"
 step "building the benchmarks" in_root sh -c '

@@ -23,7 +23,7 @@ try "shell scripts parse" bash -c 'for f; do bash -n "$f" || exit 1; done' sh "$
 try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py spdx "$@"' sh "${all[@]}"
 try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
-try "rustfmt" tools/build.sh fmtcheck
+try "rustfmt" tools/build/build.sh fmtcheck
 try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
 try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
 mapfile -t named < <(sources .rst .c .rs)
@@ -83,7 +83,7 @@ RUSTC=$kdir/rustc try "KDIR of another rustc is refused" refused "$kdir" "was bu
 rm -rf "$kdir"
 
 # --- what needs a build
-try "clippy" tools/build.sh clippy
+try "clippy" tools/build/build.sh clippy
 try "the page about parents has the sample's text" tools/in-root.sh sh -c \
 	'cd /src && exec tools/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
 try "requests to disks do as a model of them" tools/request-fuzz.sh 5

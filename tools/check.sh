@@ -69,10 +69,10 @@ fi
 
 # --- what the suites need
 built=1
-try "modules build for $(kernel_release)" tools/build.sh modules || built=
-try "structure layouts agree with the kernel's BTF" tools/check-layout.sh --cached || built=
-try "selftests build" tools/build.sh selftests || built=
-try "test modules build" tools/build.sh test-modules || built=
+try "modules build for $(kernel_release)" tools/build/build.sh modules || built=
+try "structure layouts agree with the kernel's BTF" tools/build/check-layout.sh --cached || built=
+try "selftests build" tools/build/build.sh selftests || built=
+try "test modules build" tools/build/build.sh test-modules || built=
 if [ -z "$built" ]; then
 	count ok "the suites" "there is nothing to run"
 	finish
@@ -102,8 +102,8 @@ debug_built() {
 	flock 7
 	if [ ! -e "$CACHE/logs/check-debug.built" ]; then
 		tap "the debug kernel can be prepared" prepare debug &&
-			tap "modules build for the debug kernel" tools/build.sh debug &&
-			tap "test modules build for the debug kernel" tools/build.sh debug-test-modules
+			tap "modules build for the debug kernel" tools/build/build.sh debug &&
+			tap "test modules build for the debug kernel" tools/build/build.sh debug-test-modules
 		rc=$?
 		tap "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug || rc=1
 		echo $rc >"$CACHE/logs/check-debug.built"

@@ -15,12 +15,12 @@ need_root
 began=$SECONDS
 if [ "${VM_KERNEL:-stock}" = debug ]; then
 	prepare debug
-	step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+	step "modules for the debug kernel" "$PROJECT/tools/build/build.sh" debug
 	timeout=7200
 else
 	prepare csim
-	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
-	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh" --cached
+	step "modules for $(kernel_release)" "$PROJECT/tools/build/build.sh" modules
+	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/build/check-layout.sh" --cached
 	timeout=3000
 fi
 nested_initramfs

@@ -15,7 +15,7 @@ need_root
 	[ "$f" = root.rs ] || echo "${f%.rs}"
 done)
 [ $# -gt 0 ] || die "there are no cases"
-step "modules" "$PROJECT/tools/build.sh" modules
+step "modules" "$PROJECT/tools/build/build.sh" modules
 
 in_root bash -s "$@" <<'IN_ROOT'
 export RUSTC_BOOTSTRAP=1

@@ -11,8 +11,8 @@ began=$SECONDS
 export MODULES=${MODULES:-rust}
 prepare
 if [ "$MODULES" = rust ]; then
-	step "modules for $(kernel_release)" "$PROJECT/tools/build.sh" modules
-	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/check-layout.sh" --cached
+	step "modules for $(kernel_release)" "$PROJECT/tools/build/build.sh" modules
+	step "private structures: layouts against the kernel's BTF" "$PROJECT/tools/build/check-layout.sh" --cached
 fi
 nested_initramfs
 say "  ... booting $(kernel_release) in a VM (about a minute under emulation)"

@@ -38,7 +38,7 @@ esac
 
 if [ -z "${PREPARED:-}" ]; then
 	prepare
-	"$PROJECT/tools/build.sh"
+	"$PROJECT/tools/build/build.sh"
 	prepare csim
 fi
 mkdir -p "$CACHE/fuzz"

@@ -26,10 +26,10 @@ fi
 verdict "$rc" "kernel $KERNEL can be prepared"
 [ "$rc" -eq 0 ] || exit 1
 echo "# kernel $KERNEL is $(kernel_release), Debian $(cat "$CACHE/kernel/version")"
-tap "modules build" "$PROJECT/tools/build.sh" copy || exit 1
-tap "structure layouts agree with the kernel's BTF" "$PROJECT/tools/check-layout.sh" --cached || exit 1
-tap "selftests build" "$PROJECT/tools/build.sh" selftests "$@" || exit 1
-tap "test modules build" "$PROJECT/tools/build.sh" test-modules || exit 1
+tap "modules build" "$PROJECT/tools/build/build.sh" copy || exit 1
+tap "structure layouts agree with the kernel's BTF" "$PROJECT/tools/build/check-layout.sh" --cached || exit 1
+tap "selftests build" "$PROJECT/tools/build/build.sh" selftests "$@" || exit 1
+tap "test modules build" "$PROJECT/tools/build/build.sh" test-modules || exit 1
 KO_DIR='' VM_SPARE_CPU=1 "$PROJECT/tools/vm.sh" -n "kernel-$KERNEL" -t 3000 -e KO_DIR=/cache/build selftests/run.sh "$@"
 verdict $? "selftests ran to their end, and dmesg is clean"
 exit $failed

@@ -65,13 +65,13 @@ prepare_tests() {
 		:
 	elif [ "$VM_KERNEL" = debug ]; then
 		prepare debug
-		step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+		step "modules for the debug kernel" "$PROJECT/tools/build/build.sh" debug
 	else
 		prepare
-		step "modules" "$PROJECT/tools/build.sh" modules
+		step "modules" "$PROJECT/tools/build/build.sh" modules
 	fi
-	step "test modules" "$PROJECT/tools/build.sh" "$([ "$VM_KERNEL" != debug ] || echo debug-)test-modules"
-	step "selftests" "$PROJECT/tools/build.sh" selftests "$@"
+	step "test modules" "$PROJECT/tools/build/build.sh" "$([ "$VM_KERNEL" != debug ] || echo debug-)test-modules"
+	step "selftests" "$PROJECT/tools/build/build.sh" selftests "$@"
 }
 
 # step NAME COMMAND...: one line when it starts, one line with its time when it

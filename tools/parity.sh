@@ -6,9 +6,9 @@
 . "$(dirname "$0")/lib.sh"
 
 prepare csim
-step "building the modules" "$PROJECT/tools/build.sh" modules
-step "building the selftests" "$PROJECT/tools/build.sh" selftests
-step "building the test modules" "$PROJECT/tools/build.sh" test-modules
+step "building the modules" "$PROJECT/tools/build/build.sh" modules
+step "building the selftests" "$PROJECT/tools/build/build.sh" selftests
+step "building the test modules" "$PROJECT/tools/build/build.sh" test-modules
 mkdir -p "$CACHE/parity"
 for driver in c rust; do
 	step "selftests on the $driver driver (about 4 minutes)" env MODULES=$driver \

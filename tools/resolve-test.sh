@@ -112,11 +112,11 @@ cat >"$work/project/tools/in-root.sh" <<'STUB'
 [ ! -e "$VHOST_VDPA_LISTS/no-tree" ] || exit 1
 mkdir -p "$CACHE/${2#/cache/}"
 STUB
-cat >"$work/project/tools/build.sh" <<'STUB'
+cat >"$work/project/tools/build/build.sh" <<'STUB'
 [ ! -e "$VHOST_VDPA_LISTS/no-modules" ] || exit 1
 STUB
 chmod +x "$work"/project/tools/{,*/}*.sh
-for f in image/mkroot image/mkkernel in-root build; do sed -i '1i #!/bin/bash' "$work/project/tools/$f.sh"; done
+for f in image/mkroot image/mkkernel in-root build/build; do sed -i '1i #!/bin/bash' "$work/project/tools/$f.sh"; done
 cache=$work/cache
 setup() { # setup [KERNEL=...] [ARG...]: its words and its status, in $work/said and $status
 	local kernel=''

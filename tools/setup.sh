@@ -207,7 +207,7 @@ make_tree() {
 try_modules() {
 	make_tree
 	[ -e "$CACHE/tried" ] && [ "$(cat "$CACHE/tried")" = "$tree" ] ||
-		step "modules for an untried kernel" "$PROJECT/tools/build.sh" copy
+		step "modules for an untried kernel" "$PROJECT/tools/build/build.sh" copy
 	printf '%s\n' "$tree" >"$CACHE/tried"
 }
 if [ -z "$untried" ]; then

@@ -12,7 +12,7 @@
 . "$(dirname "$0")/lib.sh"
 
 prepare csim
-"$PROJECT/tools/build.sh"
+"$PROJECT/tools/build/build.sh"
 [ -z "${COUNT:-}" ] || count_instructions
 say "Measurements appear as they end; all of them take half an hour under emulation."
 out=$CACHE/sim-speed.last

@@ -19,7 +19,7 @@
 # $CACHE/runs/NAME: output, times (the same with seconds), console, dmesg, tainted, status.
 #
 # VM_KERNEL=debug boots the debug kernel (tools/setup.sh debug) with the modules
-# that tools/build.sh debug built for it, instead of the distribution's kernel.
+# that tools/build/build.sh debug built for it, instead of the distribution's kernel.
 # VM_ACCEL=kvm|tcg overrides the choice of accelerator, VM_CPUS (2) and
 # VM_QEMU_OPTS and VM_APPEND add to the machine and the kernel's command line. With VM_SPARE_CPU=1 the
 # second CPU is not online when the script starts: selftests/run.sh brings it up where threads run beside
@@ -64,7 +64,7 @@ if [ "${VM_KERNEL:-stock}" = debug ]; then
 	[ -e "$CACHE/debug/arch/x86/boot/bzImage" ] || die "no debug kernel: run tools/setup.sh debug"
 else
 	release=$(kernel_release) kernel=/boot/vmlinuz-$(kernel_release)
-	[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/check-layout.sh" --cached
+	[ "${MODULES:-rust}" != rust ] || "$PROJECT/tools/build/check-layout.sh" --cached
 fi
 # Emulation stretches time: what fires here without a reason must wait longer.
 append="rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 watchdog_thresh=60 log_buf_len=4M mitigations=off ${VM_SPARE_CPU:+maxcpus=1} ${VM_APPEND:-}"

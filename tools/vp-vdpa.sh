@@ -17,7 +17,7 @@ drivers=${1:-both}
 # How much memory.
 if [ "${VM_KERNEL:-stock}" = debug ]; then
 	prepare debug
-	[ -n "${KO_DIR:-}" ] || step "modules for the debug kernel" "$PROJECT/tools/build.sh" debug
+	[ -n "${KO_DIR:-}" ] || step "modules for the debug kernel" "$PROJECT/tools/build/build.sh" debug
 	mem=2G
 else
 	prepare csim
@@ -26,8 +26,8 @@ fi
 
 tests=${TESTS:-file device vring iotlb pin vp_vdpa matrix}
 # shellcheck disable=SC2086
-step "selftests: $tests" "$PROJECT/tools/build.sh" selftests $tests
-step "the irq bypass consumer" "$PROJECT/tools/build.sh" "$([ "${VM_KERNEL:-stock}" != debug ] || echo debug-)test-modules"
+step "selftests: $tests" "$PROJECT/tools/build/build.sh" selftests $tests
+step "the irq bypass consumer" "$PROJECT/tools/build/build.sh" "$([ "${VM_KERNEL:-stock}" != debug ] || echo debug-)test-modules"
 modules=/cache/test-modules-${VM_KERNEL:-stock}
 
 # The disk, on a tmpfs that QEMU in the root sees too: each sector says its number.

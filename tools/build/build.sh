@@ -7,7 +7,7 @@
 # All is built in copies of the sources in the cache, one for each kernel and purpose: a fresh checkout builds
 # again only what differs. "copy" leaves the modules in $CACHE/build, "modules" also brings them to the checkout;
 # "debug" builds for the debug kernel in $CACHE/debug-build.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 need_root
 
 options=(CONFIG_RUST_VHOST_VDPA=m CONFIG_RUST_VDPA_SIM_NET=m CONFIG_RUST_VDPA_SIM_BLK=m CONFIG_RUST_MLX5_COMPAT=m CONFIG_RUST_VDPA_SAMPLE=m)

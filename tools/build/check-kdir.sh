@@ -3,7 +3,7 @@
 # Refuse a KDIR that cannot work, in one sentence that says why.
 # Usage: check-kdir.sh KDIR
 kdir=$1
-PROJECT=$(cd "$(dirname "$0")/.." && pwd -P)
+PROJECT=$(cd "$(dirname "$0")/../.." && pwd -P)
 . "$PROJECT/tools/table.sh"
 series=$(supported_series | tr '\n' ' ' | sed 's/ $//; s/ / and /g')
 no() { printf 'KDIR: %s\n' "$*" >&2; exit 1; }

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # Compare the layouts of the structures we share with the kernel, as our build
-# tree's headers have them (tools/layout/probe.c), with the BTF of the kernel and
+# tree's headers have them (tools/build/layout/probe.c), with the BTF of the kernel and
 # modules we are going to load into. Without MODVERSIONS nothing else would notice
 # a difference. What was compared is remembered in $CACHE/layout, and the VM checks
 # that the kernel it runs carries that very BTF before the first insmod.
 # Usage: check-layout.sh [--cached]   (--cached: not again for the same kernel and probe)
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 need_root
 
 key=$(basename "$(readlink "$CACHE/kernel")")
 key+=-$(basename "$(readlink "$CACHE/tree")")
-key+=-$(recipe "$PROJECT/tools/check-layout.sh" "$PROJECT/tools/layout/probe.c" | sha256sum | cut -c1-12)
+key+=-$(recipe "$PROJECT/tools/build/check-layout.sh" "$PROJECT/tools/build/layout/probe.c" | sha256sum | cut -c1-12)
 if [ "${1:-}" = --cached ] && [ "$(cat "$CACHE/layout/key" 2>/dev/null)" = "$key" ]; then
 	exit
 fi
@@ -24,7 +24,7 @@ release=$1
 shift
 out=/cache/layout.part
 mkdir $out/build
-cp /src/tools/layout/{Kbuild,probe.c} $out/build
+cp /src/tools/build/layout/{Kbuild,probe.c} $out/build
 make -s M=$out/build "$@" probe.o
 
 objcopy --dump-section .BTF=$out/vmlinux.btf "/cache/kernel/usr/src/linux-headers-$release/vmlinux" /dev/null
@@ -40,7 +40,7 @@ done
 normal() { sed -E 's/__attribute__\(\([^;{]*\)\)//; /\/\* (XXX|---|sum|last|forced|member types|paddings)/d; s/, cachelines.*//; s/[ \t]+/ /g; s/ ;/;/; s/^ ?\} \w+; /}; /; s/^ \}/}/; /^ ?$/d'; }
 
 failed=0 n=0
-for type in $(sed -nE 's/^PROBE\((.*)\);/\1/p; s/^union (\w+) probe_.*/\1/p' /src/tools/layout/probe.c); do
+for type in $(sed -nE 's/^PROBE\((.*)\);/\1/p; s/^union (\w+) probe_.*/\1/p' /src/tools/build/layout/probe.c); do
 	pahole -F dwarf -C "$type" $out/build/probe.o 2>/dev/null | normal >$out/build/ours || true
 	[ -s $out/build/ours ] || { echo "$type: the build tree does not define it"; failed=1; continue; }
 	found=0
