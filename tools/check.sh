@@ -105,7 +105,7 @@ debug_built() {
 			tap "modules build for the debug kernel" tools/build/build.sh debug &&
 			tap "test modules build for the debug kernel" tools/build/build.sh debug-test-modules
 		rc=$?
-		tap "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/check-kconfig.sh /cache/debug || rc=1
+		tap "a kernel tree can read Kconfig" tools/in-root.sh /src/tools/lint/check-kconfig.sh /cache/debug || rc=1
 		echo $rc >"$CACHE/logs/check-debug.built"
 	fi
 	exec 7>&-
@@ -122,8 +122,8 @@ fuzz_corpus() {
 
 run_suite() { # run_suite NAME: prints TAP
 	case $1 in
-	static) tools/check-static.sh ;;
-	compile-fail) tools/compile-fail.sh ;;
+	static) tools/lint/check-static.sh ;;
+	compile-fail) tools/lint/compile-fail.sh ;;
 	selftests) VM_SPARE_CPU=1 tools/vm.sh -n check -t 3000 tools/vm/check.sh ;;
 	fuzz) fuzz_corpus ;;
 	clients) small_vm 1800 tools/vm/clients-short.sh ;;

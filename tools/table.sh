@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Read tools/kernels, and choose from a suite's package list. Sourced by bash after PROJECT is set;
-# it changes nothing and needs no network, so that tools/resolve-test.sh can try it on made-up lists.
+# it changes nothing and needs no network, so that tools/lint/resolve-test.sh can try it on made-up lists.
 
 KERNELS=${KERNELS:-$PROJECT/tools/kernels}
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The checks of make check that need no VM: formatting, lints, the rules of the source, models and
 # userspace fuzzers, how a kernel is chosen, what make KDIR= refuses. TAP on standard output.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 set +e
 cd "$PROJECT" || exit 1
 
@@ -20,15 +20,15 @@ mapfile -t rust < <(sources .rs)
 mapfile -t shell < <(sources .sh .ci/run)
 try "there is something to check" test ${#all[@]} -gt 50 -a ${#rust[@]} -gt 10 -a ${#shell[@]} -gt 5
 try "shell scripts parse" bash -c 'for f; do bash -n "$f" || exit 1; done' sh "${shell[@]}"
-try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py spdx "$@"' sh "${all[@]}"
+try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/lint/check-source.py spdx "$@"' sh "${all[@]}"
 try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
-	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py unsafe "$@"' sh "${rust[@]}"
+	tools/in-root.sh sh -c 'cd /src && exec tools/lint/check-source.py unsafe "$@"' sh "${rust[@]}"
 try "rustfmt" tools/build/build.sh fmtcheck
 try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
 try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
 mapfile -t named < <(sources .rst .c .rs)
 try "each test that the pages name exists, and each fault in their table has one" \
-	tools/in-root.sh sh -c 'cd /src && exec tools/check-source.py tests "$@"' sh "${named[@]}"
+	tools/in-root.sh sh -c 'cd /src && exec tools/lint/check-source.py tests "$@"' sh "${named[@]}"
 
 splats_found() { # splats_found TEXT: in a log that ends with it
 	local log rc
@@ -48,7 +48,7 @@ try "what comes before the script, and an ordinary line, are no splats" no_splat
 # --- how a kernel is chosen, on made-up package lists; that an interrupted run leaves nothing; the text, with
 # tools of Debian and of the kernel
 for script in resolve-test guard-test check-text; do
-	printed=$("tools/$script.sh")
+	printed=$("tools/lint/$script.sh")
 	ended=$?
 	printf '%s\n' "$printed"
 	[[ $'\n'$printed != *$'\nnot ok '* ]] || failed=1
@@ -85,7 +85,7 @@ rm -rf "$kdir"
 # --- what needs a build
 try "clippy" tools/build/build.sh clippy
 try "the page about parents has the sample's text" tools/in-root.sh sh -c \
-	'cd /src && exec tools/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
+	'cd /src && exec tools/lint/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
 try "requests to disks do as a model of them" tools/request-fuzz.sh 5
 try "memory keys translate as plain ranges do" tools/mlx5-keys.sh 5
 exit $failed

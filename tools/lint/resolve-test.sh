@@ -3,7 +3,7 @@
 # How set-up chooses a kernel and what it says, tried on made-up package lists and a made-up table, so
 # that the day on which it matters is not the first: one TAP line a case.
 set -euo pipefail
-PROJECT=$(cd "$(dirname "$0")/.." && pwd -P)
+PROJECT=$(cd "$(dirname "$0")/../.." && pwd -P)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 KERNELS=$work/kernels

@@ -3,7 +3,7 @@
 # Interrupting a target ends everything it started: tools/guard.sh around a command of the shape of
 # the real ones (a pipeline, the root's namespaces, a process that ignores signals as their first
 # process does), ended in every way. One TAP line a case. Needs the build root.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 set +e
 need_root
 n=0 failed=0

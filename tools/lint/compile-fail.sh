@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Parents whose ops do not belong together must not compile: tools/compile-fail/*.rs,
+# Parents whose ops do not belong together must not compile: tools/lint/compile-fail/*.rs,
 # one TAP line a file. The second line of a file says "builds", or "fails: MESSAGE" with
 # the words that the compiler must say. Those that build show that the others
 # fail for no other reason.
@@ -8,10 +8,10 @@
 # The compiler gets the flags of a parent's module, as Kbuild wrote them down, and stops
 # after its checks; it generates no code.
 # Usage: compile-fail.sh [CASE...]
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 need_root
 
-[ $# -gt 0 ] || set -- $(cd "$PROJECT/tools/compile-fail" && for f in *.rs; do
+[ $# -gt 0 ] || set -- $(cd "$PROJECT/tools/lint/compile-fail" && for f in *.rs; do
 	[ "$f" = root.rs ] || echo "${f%.rs}"
 done)
 [ $# -gt 0 ] || die "there are no cases"
@@ -26,8 +26,8 @@ command=$(sed -nE 's/^savedcmd_[^ ]* := (.*) --out-dir .*/\1/p' /cache/build/vdp
 cd /cache/build
 
 compile() { # compile CASE
-	CASE=/cache/build/tools/compile-fail/$1.rs sh -c "$command --extern vdpa_bus_driver --crate-name compile_fail --out-dir $out/$1.d \
-		--emit=metadata tools/compile-fail/root.rs" >"$out/$1" 2>&1
+	CASE=/cache/build/tools/lint/compile-fail/$1.rs sh -c "$command --extern vdpa_bus_driver --crate-name compile_fail --out-dir $out/$1.d \
+		--emit=metadata tools/lint/compile-fail/root.rs" >"$out/$1" 2>&1
 	echo $? >"$out/$1.rc"
 }
 export command out
@@ -45,7 +45,7 @@ verdict() { # verdict STATUS CASE
 echo 'TAP version 13'
 for case; do
 	rc=$(cat "$out/$case.rc")
-	want=$(sed -n '2s,^// ,,p' "tools/compile-fail/$case.rs")
+	want=$(sed -n '2s,^// ,,p' "tools/lint/compile-fail/$case.rs")
 	case $want in
 	builds)
 		[ "$rc" -eq 0 ] && [ ! -s "$out/$case" ]

@@ -62,7 +62,7 @@ def above(lines, code_lines, number):
 
 
 # Formats that have no comments, and the licences themselves.
-NO_SPDX = ('tools/codespell-words', 'debian/changelog', 'debian/copyright', 'debian/source/', 'debian/not-for-dkms',
+NO_SPDX = ('tools/lint/codespell-words', 'debian/changelog', 'debian/copyright', 'debian/source/', 'debian/not-for-dkms',
            'debian/rust-vhost-vdpa-dkms.docs', 'debian/rust-vhost-vdpa-dkms.manpages', 'LICENSES/')
 
 

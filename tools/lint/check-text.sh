@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # Checks of the text of the project's files, with Debian's and the kernel's own tools. TAP lines.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 prepare
 kernel_cache=$CACHE
 . "$PROJECT/tools/image/pack-root.sh"
@@ -14,8 +14,8 @@ try() { tap "$@" || failed=1; }
 
 # Words of the field, and words of tests, that codespell takes for typing errors.
 spelling() {
-	in_root sh -c 'cd /src && xargs -0 codespell --ignore-words tools/codespell-words --builtin clear,rare --' \
-		< <(cd "$PROJECT" && project_files | grep -v -e ^LICENSES/ -e ^tools/codespell-words | tr '\n' '\0')
+	in_root sh -c 'cd /src && xargs -0 codespell --ignore-words tools/lint/codespell-words --builtin clear,rare --' \
+		< <(cd "$PROJECT" && project_files | grep -v -e ^LICENSES/ -e ^tools/lint/codespell-words | tr '\n' '\0')
 }
 # spdxcheck.py reads a commit, with LICENSES as the kernel has them: one of a copy, with the kernel's.
 spdx() {

@@ -2,7 +2,7 @@
 
 //! The crate around each case of this folder: a parent of which only the ops that matter are said.
 //!
-//! `tools/compile-fail.sh` compiles it once a case, whose file is in `CASE`.
+//! `tools/lint/compile-fail.sh` compiles it once a case, whose file is in `CASE`.
 
 #![forbid(unsafe_code)]
 
