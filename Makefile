@@ -92,10 +92,10 @@ soak:
 	@tools/guard.sh tools/soak.sh
 
 bench:
-	@tools/guard.sh tools/bench.sh
+	@tools/guard.sh tools/bench/bench.sh
 
 speed:
-	@tools/guard.sh tools/sim-speed.sh
+	@tools/guard.sh tools/bench/sim-speed.sh
 
 parity:
 	@tools/guard.sh tools/parity.sh

@@ -88,7 +88,7 @@ order=(debug selftests disks simulators matrix kvm-guests fuzz vp_vdpa-debug "${
 vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	local limit=$1
 	shift
-	tools/vm.sh -n "check-$(basename "$1" .sh)" -t "$limit" "$@"
+	tools/vm.sh -n "check-$(basename "${1%-vm.sh}" .sh)" -t "$limit" "$@"
 }
 
 # small_vm SECONDS SCRIPT [ARG...]: the same with one CPU. Two take half as much of the machine's time

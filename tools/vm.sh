@@ -44,7 +44,7 @@ need_root
 script=${1:-shell}
 [ -n "$shell" ] || shift
 script=${script#"$PROJECT/"}
-[ -n "$name" ] || name=$(basename "$script" .sh)-$$
+[ -n "$name" ] || name=$(basename "${script%-vm.sh}" .sh)-$$
 run=$CACHE/runs/$name
 as_root rm -rf "$run"
 mkdir -p "$run"

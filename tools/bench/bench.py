@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Make a table of what tools/vm/bench.sh printed: medians, ratio, spread.
+"""Make a table of what tools/bench/bench-vm.sh printed: medians, ratio, spread.
 
     bench.py FILE
 

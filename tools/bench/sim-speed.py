@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Make a table of what tools/vm/sim-speed.sh printed: medians, ratio, spread.
+"""Make a table of what tools/bench/sim-speed-vm.sh printed: medians, ratio, spread.
 
     sim-speed.py FILE
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Run in the VM by tools/bench.sh: the C driver and ours in turn, on C's simulator or
+# Run in the VM by tools/bench/bench.sh: the C driver and ours in turn, on C's simulator or
 # on vp_vdpa. One line a measurement: DRIVER PARENT CASE WHAT NANOSECONDS.
 
 rounds=${ROUNDS:-5}

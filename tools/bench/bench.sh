@@ -9,7 +9,7 @@
 #   FULL=1		the largest sizes too (4 GiB); the VM then has 11 GB
 #   COUNT=1		one CPU whose time is the instructions it executed, so that other work on
 #			the machine does not matter; what memory and a second CPU cost is not in it
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
 prepare
 "$PROJECT/tools/build/build.sh"
@@ -29,7 +29,7 @@ run() { # run PARENT...: one VM
 	local mem=6G
 	[ -z "${FULL:-}" ] || mem=11G
 	"$PROJECT/tools/vm.sh" -n "bench-$1" -t 7200 -m $mem -e ROUNDS="${ROUNDS:-5}" -e PARENTS="$*" \
-		-e FULL="${FULL:-}" ${CASES:+-e CASES="$CASES"} "$PROJECT/tools/vm/bench.sh" |
+		-e FULL="${FULL:-}" ${CASES:+-e CASES="$CASES"} "$PROJECT/tools/bench/bench-vm.sh" |
 		tee -a "$out" | grep --line-buffered '^# round'
 	return "${PIPESTATUS[0]}"
 }
@@ -48,4 +48,4 @@ if [ "$rc" -eq 0 ] && [[ " ${PARENTS:-platform} " == *' platform '* ]]; then
 	run platform || rc=$?
 fi
 [ "$rc" -eq 0 ] || die "the benchmark failed (exit $rc); its output is $out"
-"$PROJECT/tools/bench.py" "$out"
+"$PROJECT/tools/bench/bench.py" "$out"

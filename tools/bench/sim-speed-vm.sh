@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# How fast the simulators are: C's and ours by turns, all in one VM. Run by tools/sim-speed.sh, which
+# How fast the simulators are: C's and ours by turns, all in one VM. Run by tools/bench/sim-speed.sh, which
 # makes a table of it. One line a measurement: PATH CASE WHO PER-SECOND.
-# Usage: tools/vm.sh -t 7200 -m 3G tools/vm/sim-speed.sh [ROUNDS [SECONDS]]
+# Usage: tools/vm.sh -t 7200 -m 3G tools/bench/sim-speed-vm.sh [ROUNDS [SECONDS]]
 #   PATHS="virtio_vdpa libblkio net"	what to measure
 #   CASES="4k-read-1 ..."		only these cases of disks: SIZE-KIND-DEPTH; random if 4k
 # libblkio goes through the driver that MODULES names.
