@@ -9,7 +9,7 @@
 # virtual addresses, NESTED=tcg emulates guests that would run under KVM in the VM. The last line is
 # "N passed, N failed, N skipped", and the exit status says whether all was well.
 . "$(dirname "$0")/lib.sh"
-. "$PROJECT/tools/nested.sh"
+. "$PROJECT/tools/vm/nested.sh"
 need_root
 
 began=$SECONDS

@@ -4,7 +4,7 @@
 # driver on the distribution's unmodified kernel. MODULES=c shows the C driver,
 # NESTED=tcg has the nested guest emulated where it would run under KVM in the VM.
 . "$(dirname "$0")/lib.sh"
-. "$PROJECT/tools/nested.sh"
+. "$PROJECT/tools/vm/nested.sh"
 need_root
 
 began=$SECONDS

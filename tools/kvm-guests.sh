@@ -8,12 +8,12 @@
 # STOPS (10), RESETS (2) and PLUGS (4) say how often a guest is stopped, reset, or given a NIC.
 # One TAP stream; the modules were built before. MODULES=c is C's driver, VM_KERNEL=debug the debug kernel.
 . "$(dirname "$0")/lib.sh"
-. "$PROJECT/tools/nested.sh"
+. "$PROJECT/tools/vm/nested.sh"
 need_root
 
 if [ "${VM_KERNEL:-stock}" = debug ]; then prepare debug; else prepare csim; fi
 nested_initramfs
-. "$PROJECT/tools/iommu-machine.sh"
+. "$PROJECT/tools/vm/iommu-machine.sh"
 image=$(mktemp /dev/shm/kvm-guests-XXXXXX.img)
 trap 'rm -f "$image"' EXIT
 truncate -s 8M "$image"

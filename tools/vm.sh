@@ -143,7 +143,7 @@ fi
 # dmesg counts from the moment the script starts; a VM that died has only its console.
 log=$run/dmesg
 [ -s "$log" ] || log=$run/console
-"$PROJECT/tools/splats.sh" "$log" >"$run/splats" || true
+"$PROJECT/tools/vm/splats.sh" "$log" >"$run/splats" || true
 if [ -s "$run/splats" ]; then
 	head -n 40 "$run/splats" | sed 's/^/vm: | /' >&2
 	fail "the kernel complained" 70

@@ -34,7 +34,7 @@ modules=/cache/test-modules-${VM_KERNEL:-stock}
 image=$(mktemp /dev/shm/vp-vdpa-XXXXXX.img)
 trap 'rm -f "$image"' EXIT
 
-. "$PROJECT/tools/iommu-machine.sh"
+. "$PROJECT/tools/vm/iommu-machine.sh"
 iommu_machine "$image"
 
 failed=0

@@ -40,7 +40,7 @@ for p in ${PARENTS:-set_map dma_map use_va platform}; do
 done
 [ ${#parents[@]} -eq 0 ] || run "${parents[@]}" || rc=$?
 if [ "$rc" -eq 0 ] && [[ " ${PARENTS:-platform} " == *' platform '* ]]; then
-	. "$PROJECT/tools/iommu-machine.sh"
+	. "$PROJECT/tools/vm/iommu-machine.sh"
 	image=$(mktemp /dev/shm/bench-XXXXXX.img)
 	trap 'rm -f "$image"' EXIT
 	truncate -s 1M "$image"

@@ -34,7 +34,7 @@ splats_found() { # splats_found TEXT: in a log that ends with it
 	local log rc
 	log=$(mktemp)
 	printf '[ 1.0] WARNING: while booting\n[ 2.0] vm: the script starts\n%s\n' "$1" >"$log"
-	tools/splats.sh "$log"
+	tools/vm/splats.sh "$log"
 	rc=$?
 	rm -f "$log"
 	return $rc

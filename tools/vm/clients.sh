@@ -6,7 +6,7 @@
 
 . /src/tools/vm/clients/load.sh
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
-. /src/tools/vm/nested.sh
+. /src/tools/vm/nested-vm.sh
 choose_nested
 echo "# nested guests: $(nested_summary)"
 load_parents

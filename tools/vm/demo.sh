@@ -2,7 +2,7 @@
 # The demo inside the VM: a nested guest's disk and NIC through the driver.
 # Run by tools/demo.sh; needs the guest's initramfs, and for NESTED=tcg its kernel, in /cache.
 
-. /src/tools/vm/nested.sh
+. /src/tools/vm/nested-vm.sh
 choose_nested
 frames=${FRAMES:-200}
 image=$WORK/disk.img

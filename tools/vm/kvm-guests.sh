@@ -2,7 +2,7 @@
 # What only guests under KVM show of the driver: run by tools/kvm-guests.sh in the VM.
 # Usage: tools/kvm-guests.sh [SCENARIO...]; see main() in tools/vm/clients/kvm.py.
 
-. /src/tools/vm/nested.sh
+. /src/tools/vm/nested-vm.sh
 . /src/tools/vm/clients/load.sh
 [ "${1:-}" != "${BASH_SOURCE[0]}" ] || shift
 choose_nested

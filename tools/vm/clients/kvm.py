@@ -16,7 +16,7 @@ from lib import NET_BITS, RUST, SLOW, WORK, Device, Guest, Tap, Trace, bits, net
 from qemu import FRAMES, MAC, REPORT, Nic, append, idle
 
 NICS = {"c": "vdpasim_net", "rust": "rust_vdpasim_net"}
-# Where tools/iommu-machine.sh puts its PCI devices.
+# Where tools/vm/iommu-machine.sh puts its PCI devices.
 VP_NIC, VP_PEER = "0000:00:11.0", "0000:00:12.0"
 SIGNAL_MSI = 0x4020aea5 # an interrupt that QEMU sends itself
 DRIVER_OK = 4
