@@ -74,22 +74,22 @@ refresh:
 	@tools/guard.sh tools/setup.sh --refresh
 
 demo:
-	@tools/guard.sh tools/demo.sh
+	@tools/guard.sh tools/suites/demo/demo.sh
 
 check:
 	@tools/guard.sh tools/check.sh
 
 kernels:
-	@tools/guard.sh tools/kernels.sh
+	@tools/guard.sh tools/suites/kernels/kernels.sh
 
 clients:
-	@tools/guard.sh tools/clients.sh
+	@tools/guard.sh tools/suites/clients/clients.sh
 
 fuzz:
-	@tools/guard.sh tools/fuzz.sh $(or $(SECONDS),300)
+	@tools/guard.sh tools/suites/fuzz/fuzz.sh $(or $(SECONDS),300)
 
 soak:
-	@tools/guard.sh tools/soak.sh
+	@tools/guard.sh tools/suites/soak/soak.sh
 
 bench:
 	@tools/guard.sh tools/bench/bench.sh
@@ -98,7 +98,7 @@ speed:
 	@tools/guard.sh tools/bench/sim-speed.sh
 
 parity:
-	@tools/guard.sh tools/parity.sh
+	@tools/guard.sh tools/suites/selftests/parity.sh
 
 shell: modules
 	@tools/vm.sh -m 3G --shell

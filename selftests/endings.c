@@ -1345,7 +1345,7 @@ static bool flavour_is_there(enum flavour f, const char **reason)
 	} else if (!nl_has_mgmtdev(TEST_MGMTDEV)) {
 		*reason = "vdpa_test_parent is not loaded";
 	} else if (f == PLATFORM && !getenv("TEST_PARENT_DMA")) {
-		*reason = "this machine has no IOMMU (tools/endings.sh has one)";
+		*reason = "this machine has no IOMMU (tools/suites/endings/endings.sh has one)";
 	}
 	return !*reason;
 }

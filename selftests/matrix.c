@@ -5,7 +5,7 @@
  * not. The expected values are in rows[] and after(); they come from what C's
  * driver and its parents do, and from Documentation/deviations.rst.
  *
- * tools/vm/matrix.sh says what the parent is:
+ * tools/suites/matrix/matrix-vm.sh says what the parent is:
  *
  *   MATRIX_MAPS	platform, set_map, dma_map: who translates, and how it is told;
  *			va, va_dma_map: the same two with addresses of the owner
@@ -270,7 +270,7 @@ FIXTURE_SETUP(matrix)
 	self->old = -1;
 	self->p.fd = -1;
 	if (!maps || !reset || !getenv("MATRIX_DEV"))
-		SKIP(return, "tools/vm/matrix.sh did not say what the parent is");
+		SKIP(return, "tools/suites/matrix/matrix-vm.sh did not say what the parent is");
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
 		if (!strcmp(rows[i].maps, maps) && !strcmp(rows[i].reset, reset))
 			self->row = &rows[i];

@@ -15,7 +15,7 @@
 #   USE_VA=0|1		simulators: map by physical (default) or user address
 #   BATCH=0|1		simulators: dma_map, or set_map (default)
 #   ENTRIES=N		simulators: no more than N entries an address space
-#   ENDINGS_STRIDE=N	endings runs every Nth of its cells (61); tools/endings.sh runs all
+#   ENDINGS_STRIDE=N	endings runs every Nth of its cells (61); tools/suites/endings/endings.sh runs all
 #   TEST_ARGS=...	passed to each binary, e.g. "-t size_zero_update"
 
 # Sourced without arguments, as tools/vm.sh does, a script sees its caller's.
@@ -59,7 +59,7 @@ load_modules() {
 	fi
 }
 
-# The parent of selftests/modules, if it was built (tools/test-modules.sh).
+# The parent of selftests/modules, if it was built (tools/build/build.sh test-modules).
 load_test_parent() {
 	local ko=${TEST_MODULES:-/cache/test-modules-${VM_KERNEL:-stock}}/vdpa_test_parent.ko
 	[ ! -e "$ko" ] || export TEST_PARENT_KO=$ko

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices that are taken away under load, again and again (tools/soak.sh).
+ * Devices that are taken away under load, again and again (tools/suites/soak/soak.sh).
  *
  *   SOAK_ROUNDS	how many removals (default 12)
  *   SOAK_REBINDS	how many changes of driver (default 4)

@@ -2,7 +2,7 @@
 /*
  * vp_vdpa as the parent: a virtio-blk PCI device with two queues behind the
  * platform's IOMMU, with real doorbells and real queue interrupts. Run by
- * tools/vp-vdpa.sh, which gives
+ * tools/suites/vp-vdpa/vp-vdpa.sh, which gives
  *
  *   VP_BLK=PCI-ADDRESS	the disk; sector n holds the 32-bit number n 128 times
  *   VP_NETS="A B"	two NICs on one hub
@@ -300,7 +300,7 @@ FIXTURE_SETUP(vp)
 {
 	self->fd = -1;
 	if (!getenv("VP_BLK"))
-		SKIP(return, "no VP_BLK: run by tools/vp-vdpa.sh");
+		SKIP(return, "no VP_BLK: run by tools/suites/vp-vdpa/vp-vdpa.sh");
 	self->system = pinned_system();
 	ASSERT_OK(add_device(self->node));
 	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
@@ -696,7 +696,7 @@ FIXTURE_SETUP(bypass)
 	for (i = 0; i < 3; i++)
 		self->watch[i] = -1;
 	if (!getenv("VP_BLK"))
-		SKIP(return, "no VP_BLK: run by tools/vp-vdpa.sh");
+		SKIP(return, "no VP_BLK: run by tools/suites/vp-vdpa/vp-vdpa.sh");
 	if (access(IRQBYPASS_TEST_NODE, F_OK))
 		SKIP(return, "irqbypass_test.ko is not loaded");
 	ASSERT_OK(add_device(self->node));
@@ -970,7 +970,7 @@ FIXTURE_SETUP(gone)
 {
 	self->fd = -1;
 	if (!getenv("VP_BLK"))
-		SKIP(return, "no VP_BLK: run by tools/vp-vdpa.sh");
+		SKIP(return, "no VP_BLK: run by tools/suites/vp-vdpa/vp-vdpa.sh");
 	C_WAITS();
 	if (variant->way == RMMOD && !getenv("VP_VDPA_KO"))
 		SKIP(return, "no VP_VDPA_KO to load again");
@@ -1204,7 +1204,7 @@ TEST(nics_talk)
 	int i, round;
 
 	if (!names || sscanf(names, "%31s %31s", pci[0], pci[1]) != 2)
-		SKIP(return, "no VP_NETS: run by tools/vp-vdpa.sh");
+		SKIP(return, "no VP_NETS: run by tools/suites/vp-vdpa/vp-vdpa.sh");
 	for (i = 0; i < 2; i++) {
 		int fd;
 

@@ -113,7 +113,7 @@ debug_built() {
 }
 
 fuzz_corpus() {
-	PREPARED=1 tools/fuzz.sh --corpus
+	PREPARED=1 tools/suites/fuzz/fuzz.sh --corpus
 	local rc=$?
 	[ $rc -eq 0 ] || printf 'not '
 	echo "ok - every seed of the corpus does the same on C's driver and on ours"
@@ -124,24 +124,24 @@ run_suite() { # run_suite NAME: prints TAP
 	case $1 in
 	static) tools/lint/check-static.sh ;;
 	compile-fail) tools/lint/compile-fail.sh ;;
-	selftests) VM_SPARE_CPU=1 tools/vm.sh -n check -t 3000 tools/vm/check.sh ;;
+	selftests) VM_SPARE_CPU=1 tools/vm.sh -n check -t 3000 tools/suites/selftests/selftests-vm.sh ;;
 	fuzz) fuzz_corpus ;;
-	clients) small_vm 1800 tools/vm/clients-short.sh ;;
-	libblkio) small_vm 1800 tools/vm/vduse-blkio.sh ;;
-	simulators) small_vm 1800 tools/vm/sim-net.sh ;;
-	disks) vm 2400 tools/vm/sim-blk.sh management disks sizes requests ;;
-	links) vm 1800 tools/vm/sim-net-ctrl.sh ;;
-	hostile) small_vm 1200 tools/vm/sim-net-hostile.sh ;;
-	debug) debug_built && VM_KERNEL=debug VM_SPARE_CPU=1 tools/vm.sh -n check-debug -t 3600 tools/vm/check-debug.sh ;;
+	clients) small_vm 1800 tools/suites/clients/clients-short-vm.sh ;;
+	libblkio) small_vm 1800 tools/suites/clients/vduse-blkio-vm.sh ;;
+	simulators) small_vm 1800 tools/suites/sim-net/sim-net-vm.sh ;;
+	disks) vm 2400 tools/suites/sim-blk/sim-blk-vm.sh management disks sizes requests ;;
+	links) vm 1800 tools/suites/sim-net/sim-net-ctrl-vm.sh ;;
+	hostile) small_vm 1200 tools/suites/sim-net/sim-net-hostile-vm.sh ;;
+	debug) debug_built && VM_KERNEL=debug VM_SPARE_CPU=1 tools/vm.sh -n check-debug -t 3600 tools/suites/selftests/selftests-debug-vm.sh ;;
 	vp_vdpa-debug) debug_built && VM_KERNEL=debug RUN=check-vp-vdpa-debug VM_TIMEOUT=3000 \
-		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/vp-vdpa.sh rust ;;
-	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/vp-vdpa.sh rust ;;
-	matrix) small_vm 2400 tools/vm/matrix.sh ;;
-	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/kvm-guests.sh notify-rust life-rust doorbell gone ;;
-	mlx5) vm 1800 tools/vm/mlx5-compat.sh provision rust ;;
-	sample) small_vm 1800 tools/vm/sample.sh ;;
+		KO_DIR=/cache/debug-build TESTS=vp_vdpa tools/suites/vp-vdpa/vp-vdpa.sh rust ;;
+	vp_vdpa) RUN=check-vp-vdpa VM_TIMEOUT=1800 tools/suites/vp-vdpa/vp-vdpa.sh rust ;;
+	matrix) small_vm 2400 tools/suites/matrix/matrix-vm.sh ;;
+	kvm-guests) RUN=check-kvm-guests VM_TIMEOUT=2400 tools/suites/kvm-guests/kvm-guests.sh notify-rust life-rust doorbell gone ;;
+	mlx5) vm 1800 tools/suites/mlx5-compat/mlx5-compat-vm.sh provision rust ;;
+	sample) small_vm 1800 tools/suites/sample/sample-vm.sh ;;
 	# What depends on the kernel; make kernels runs all of it.
-	kernel-*) tools/kernel-check.sh "${1#kernel-}" file device vring iotlb pin removal datapath parent interleavings ;;
+	kernel-*) tools/suites/kernels/kernel-check.sh "${1#kernel-}" file device vring iotlb pin removal datapath parent interleavings ;;
 	*) echo "not ok - no suite has this name"; return 1 ;;
 	esac
 }

@@ -2,8 +2,9 @@
 
 //! The driver's steps, in the order in which the source makes them.
 //!
-//! Each step has the name of the function that it stands for, with its file; tools/model.sh checks
-//! that those are there. A step of vhost core or the kernel names that.
+//! Each step has the name of the function that it stands for, with its file;
+//! tools/suites/model/model.sh checks that those are there. A step of vhost core or the kernel
+//! names that.
 
 use crate::{
     explore::Cx,

@@ -4,7 +4,7 @@
 //! of userspace and a removal, with every answer of the parent.
 //!
 //! `world.rs` has what is shared and the invariants, `driver.rs` the steps, `explore.rs` the search.
-//! See Documentation/testing.rst. Built and run by tools/model.sh.
+//! See Documentation/testing.rst. Built and run by tools/suites/model/model.sh.
 
 #![forbid(unsafe_code)]
 

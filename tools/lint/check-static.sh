@@ -24,8 +24,8 @@ try "every file says its licence" tools/in-root.sh sh -c 'cd /src && exec tools/
 try "no unsafe outside abstractions/, a SAFETY comment for each inside" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/lint/check-source.py unsafe "$@"' sh "${rust[@]}"
 try "rustfmt" tools/build/build.sh fmtcheck
-try "rings hold against drivers, right and hostile ones" tools/ring-fuzz.sh 0
-try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/model.sh
+try "rings hold against drivers, right and hostile ones" tools/suites/sim-net/ring-fuzz.sh 0
+try "a model of the driver's state holds in every interleaving, and finds each mutant" tools/suites/model/model.sh
 mapfile -t named < <(sources .rst .c .rs)
 try "each test that the pages name exists, and each fault in their table has one" \
 	tools/in-root.sh sh -c 'cd /src && exec tools/lint/check-source.py tests "$@"' sh "${named[@]}"
@@ -86,6 +86,6 @@ rm -rf "$kdir"
 try "clippy" tools/build/build.sh clippy
 try "the page about parents has the sample's text" tools/in-root.sh sh -c \
 	'cd /src && exec tools/lint/check-snippets.py Documentation/writing-a-parent.rst samples/rng.rs'
-try "requests to disks do as a model of them" tools/request-fuzz.sh 5
-try "memory keys translate as plain ranges do" tools/mlx5-keys.sh 5
+try "requests to disks do as a model of them" tools/suites/sim-blk/request-fuzz.sh 5
+try "memory keys translate as plain ranges do" tools/suites/mlx5-compat/mlx5-keys.sh 5
 exit $failed
