@@ -104,10 +104,10 @@ shell: modules
 	@tools/vm.sh -m 3G --shell
 
 deb:
-	@tools/guard.sh tools/deb.sh
+	@tools/guard.sh tools/package/deb.sh
 
 package-check:
-	@tools/guard.sh tools/package-check.sh
+	@tools/guard.sh tools/package/package-check.sh
 
 fmt fmtcheck: setup
 	@tools/guard.sh tools/build/build.sh $@

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Make the root file system of a minimal Debian machine with systemd, for tools/package-check.sh: the
+# Make the root file system of a minimal Debian machine with systemd, for tools/package/package-check.sh: the
 # stable suite with backports, one stock kernel with its headers, and, not yet installed, the archives
 # of everything that the check installs, so that it needs no network.
 # Usage: mkmachine.sh DIR  (DIR appears complete or not at all)

@@ -10,7 +10,7 @@ dir=$1
 need_root
 suite=$(root_field "$(kernel_field "$(kernel_names default | head -n 1)" root)" suite)
 
-# rsync and git are for tools/deb.sh, docutils makes the manual page; codespell, shellcheck and pyflakes are for
+# rsync and git are for tools/package/deb.sh, docutils makes the manual page; codespell, shellcheck and pyflakes are for
 # check-text.sh.
 packages=debhelper,dh-dkms,lintian,dpkg-dev,python3-docutils,codespell,shellcheck,pyflakes3,git,rsync,python3-git,python3-ply
 as_root rm -rf --one-file-system "$dir.part"

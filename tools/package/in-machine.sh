@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What tools/package-check.sh runs in the machine that it boots. TAP on standard output.
+# What tools/package/package-check.sh runs in the machine that it boots. TAP on standard output.
 # Usage: in-machine.sh installed|removed|norust [VERSION]
 what=$1 version=${2:-}
 failed=0

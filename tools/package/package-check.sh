@@ -8,7 +8,7 @@
 # Everything but loading happens in a chroot of the machine without a network: DKMS takes a minute there,
 # and an hour under emulation. PACKAGE_VMS=no leaves the VMs out; a run without them is no whole run and
 # says so. With --keep the machine stays in the cache.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 kernel=${KERNEL:-}
 need_root
 [ "${1:-}" != --keep ] || keep=1
@@ -21,7 +21,7 @@ machine_key() {
 }
 base=$BASE/machine-$(machine_key)
 [ -d "$base" ] || step "a Debian machine (about 5 minutes)" "$PROJECT/tools/image/mkmachine.sh" "$base"
-step "package" "$PROJECT/tools/deb.sh"
+step "package" "$PROJECT/tools/package/deb.sh"
 version=$(package_version)
 deb=rust-vhost-vdpa-dkms_${version}_all.deb
 

@@ -3,7 +3,7 @@
 # Build the Debian package rust-vhost-vdpa-dkms from the checkout, twice, and check it: both are the
 # same to the byte, and lintian has nothing to say. The package is left in the checkout.
 # Usage: deb.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 . "$PROJECT/tools/image/pack-root.sh"
 need_root
 pack_root
