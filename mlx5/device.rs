@@ -12,7 +12,6 @@ use super::{
 };
 use kernel::{
     debugfs::Dir,
-    page::PAGE_SIZE,
     prelude::*,
     str::CStr,
     sync::{
@@ -24,12 +23,13 @@ use vdpa_nic::nic::Nic;
 use vdpa_parent::{
     ether::Mac,
     iotlb::Iotlb,
-    parent_ops::{not_supported, Callback, Maps, Stats, VdpaConfigOps, VqState},
+    parent_ops::{not_supported, Maps, Stats, VdpaConfigOps, VqState},
     sim_params::mlx5_max_iotlb_entries as max_iotlb_entries,
     virtio_ids as ids,
 };
 use vdpa_sim::{
-    engine::{Class, Engine, Paused, Setup},
+    engine::{Engine, Paused, Setup},
+    engine_ops,
     space::Table as _,
 };
 
@@ -184,6 +184,11 @@ impl Device {
 impl VdpaConfigOps for Device {
     const MAPS: Maps = Maps::Legacy;
 
+    // Callbacks of queues that do not exist, too: one that was set has to be replaced.
+    engine_ops!(engine: set_vq_cb, get_vq_align, get_device_features, get_backend_features,
+        get_driver_features, set_config_cb, get_device_id, get_vendor_id, get_status, get_config_size,
+        get_config, get_generation);
+
     fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
         self.check(idx)?;
         self.engine.set_vq_address(idx, desc, driver, device)
@@ -199,11 +204,6 @@ impl VdpaConfigOps for Device {
         if self.exists(idx) {
             self.engine.kick_vq(idx);
         }
-    }
-
-    fn set_vq_cb(&self, idx: u16, cb: Callback) {
-        // Whether the queue exists or not: one that was set has to go, too.
-        self.engine.set_vq_cb(idx, cb);
     }
 
     fn set_vq_ready(&self, idx: u16, ready: bool) {
@@ -238,10 +238,6 @@ impl VdpaConfigOps for Device {
         self.engine.get_vendor_vq_stats(idx, stats)
     }
 
-    fn get_vq_align(&self) -> u32 {
-        PAGE_SIZE as u32
-    }
-
     fn get_vq_group(&self, idx: u16) -> u32 {
         match self.is_control(idx) {
             true => CVQ_GROUP,
@@ -254,14 +250,6 @@ impl VdpaConfigOps for Device {
             true => CVQ_GROUP,
             false => DESC_GROUP,
         }
-    }
-
-    fn get_device_features(&self) -> u64 {
-        self.engine.get_device_features()
-    }
-
-    fn get_backend_features(&self) -> u64 {
-        ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
     }
 
     fn set_driver_features(&self, features: u64) -> Result {
@@ -277,28 +265,8 @@ impl VdpaConfigOps for Device {
         Ok(())
     }
 
-    fn get_driver_features(&self) -> u64 {
-        self.engine.get_driver_features()
-    }
-
-    fn set_config_cb(&self, cb: Callback) {
-        self.engine.set_config_cb(cb);
-    }
-
     fn get_vq_num_max(&self) -> u16 {
         QUEUE_MAX
-    }
-
-    fn get_device_id(&self) -> u32 {
-        Port::DEVICE_ID
-    }
-
-    fn get_vendor_id(&self) -> u32 {
-        0
-    }
-
-    fn get_status(&self) -> u8 {
-        self.engine.get_status()
     }
 
     fn set_status(&self, status: u8) {
@@ -353,20 +321,8 @@ impl VdpaConfigOps for Device {
         Ok(())
     }
 
-    fn get_config_size(&self) -> usize {
-        self.engine.get_config_size()
-    }
-
-    fn get_config(&self, offset: usize, buf: &mut [u8]) {
-        self.engine.get_config(offset, buf);
-    }
-
     fn set_config(&self, _offset: usize, _buf: &[u8]) {
         // Nothing is writable.
-    }
-
-    fn get_generation(&self) -> u32 {
-        self.engine.get_generation()
     }
 
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {

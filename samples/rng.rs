@@ -89,7 +89,7 @@ struct Rng {
 impl VdpaConfigOps for Rng {
     const MAPS: Maps = Maps::Persistent;
 
-    engine_ops!(engine: Entropy);
+    engine_ops!(engine);
 
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {
         self.engine.set_map(asid, iotlb, MAPS_MAX)

@@ -8,18 +8,18 @@
 use core::marker::PhantomData;
 use kernel::{
     debugfs::Dir,
-    page::PAGE_SIZE,
     prelude::*,
     str::CStr, //
 };
 use vdpa_parent::{
     iotlb::Iotlb,
     mm::BoundMm,
-    parent_ops::{Callback, IovaRange, Maps, Mm, Stats, VdpaConfigOps, VqState},
+    parent_ops::{IovaRange, Maps, Mm, VdpaConfigOps},
     virtio_ids as ids,
 };
 use vdpa_sim::{
     engine::{Class, Engine, Setup},
+    engine_ops,
     flavour::Flavour,
     maps::Maps as Table,
 };
@@ -55,93 +55,11 @@ impl<C: Class, F: Flavour> VdpaConfigOps for Sim<C, F> {
     const HAS_BIND_MM: bool = F::USE_VA;
     const HAS_UNBIND_MM: bool = F::USE_VA;
 
-    fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
-        self.engine.set_vq_address(idx, desc, driver, device)
-    }
-
-    fn set_vq_num(&self, idx: u16, num: u32) {
-        self.engine.set_vq_num(idx, num);
-    }
-
-    fn kick_vq(&self, idx: u16) {
-        self.engine.kick_vq(idx);
-    }
-
-    fn set_vq_cb(&self, idx: u16, cb: Callback) {
-        self.engine.set_vq_cb(idx, cb);
-    }
-
-    fn set_vq_ready(&self, idx: u16, ready: bool) {
-        self.engine.set_vq_ready(idx, ready);
-    }
-
-    fn get_vq_ready(&self, idx: u16) -> bool {
-        self.engine.get_vq_ready(idx)
-    }
-
-    fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
-        self.engine.set_vq_state(idx, vq_state)
-    }
-
-    fn get_vq_state(&self, idx: u16) -> Result<VqState> {
-        self.engine.get_vq_state(idx)
-    }
-
-    fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
-        self.engine.get_vendor_vq_stats(idx, stats)
-    }
-
-    fn get_vq_size(&self, idx: u16) -> u16 {
-        self.engine.get_vq_size(idx)
-    }
-
-    fn get_vq_align(&self) -> u32 {
-        PAGE_SIZE as u32
-    }
-
-    fn get_vq_group(&self, idx: u16) -> u32 {
-        self.engine.get_vq_group(idx)
-    }
-
-    fn get_device_features(&self) -> u64 {
-        self.engine.get_device_features()
-    }
-
-    fn get_backend_features(&self) -> u64 {
-        ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
-    }
-
-    fn set_driver_features(&self, features: u64) -> Result {
-        self.engine.set_driver_features(features)
-    }
-
-    fn get_driver_features(&self) -> u64 {
-        self.engine.get_driver_features()
-    }
-
-    fn set_config_cb(&self, cb: Callback) {
-        self.engine.set_config_cb(cb);
-    }
-
-    fn get_vq_num_max(&self) -> u16 {
-        self.engine.get_vq_num_max()
-    }
-
-    fn get_device_id(&self) -> u32 {
-        C::DEVICE_ID
-    }
-
-    fn get_vendor_id(&self) -> u32 {
-        0
-    }
-
-    fn get_status(&self) -> u8 {
-        self.engine.get_status()
-    }
-
-    fn set_status(&self, status: u8) {
-        self.engine.set_status(status);
-    }
+    engine_ops!(engine: set_vq_address, set_vq_num, kick_vq, set_vq_cb, set_vq_ready, get_vq_ready,
+        set_vq_state, get_vq_state, get_vendor_vq_stats, get_vq_size, get_vq_align, get_vq_group,
+        get_device_features, get_backend_features, set_driver_features, get_driver_features,
+        set_config_cb, get_vq_num_max, get_device_id, get_vendor_id, get_status, set_status,
+        get_config_size, get_config, set_config, get_generation, set_group_asid);
 
     fn reset(&self) -> Result {
         self.compat_reset(0)
@@ -166,22 +84,6 @@ impl<C: Class, F: Flavour> VdpaConfigOps for Sim<C, F> {
         self.engine.faults().resume.hit()?;
         self.engine.resume();
         Ok(())
-    }
-
-    fn get_config_size(&self) -> usize {
-        self.engine.get_config_size()
-    }
-
-    fn get_config(&self, offset: usize, buf: &mut [u8]) {
-        self.engine.get_config(offset, buf);
-    }
-
-    fn set_config(&self, offset: usize, buf: &[u8]) {
-        self.engine.set_config(offset, buf);
-    }
-
-    fn get_generation(&self) -> u32 {
-        self.engine.get_generation()
     }
 
     fn get_iova_range(&self) -> IovaRange {
@@ -209,10 +111,6 @@ impl<C: Class, F: Flavour> VdpaConfigOps for Sim<C, F> {
     fn reset_map(&self, asid: c_uint) -> Result {
         self.engine.faults().reset_map.hit()?;
         self.engine.reset_map(asid)
-    }
-
-    fn set_group_asid(&self, group: c_uint, asid: c_uint) -> Result {
-        self.engine.set_group_asid(group, asid)
     }
 
     fn bind_mm(&self, mm: &Mm) -> Result {

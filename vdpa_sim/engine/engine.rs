@@ -23,6 +23,7 @@ use core::cell::Cell;
 use kernel::{
     debugfs::{Dir, Scope},
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     str::CStr,
     sync::{
@@ -745,6 +746,26 @@ impl<C: Class, T: Table> Engine<C, T> {
     /// As [`VdpaConfigOps::get_vq_desc_group`].
     pub fn get_vq_desc_group(&self, idx: u16) -> u32 {
         self.class().desc_group(idx, self.get_driver_features())
+    }
+
+    /// As [`VdpaConfigOps::get_vq_align`]: a page.
+    pub fn get_vq_align(&self) -> u32 {
+        PAGE_SIZE as u32
+    }
+
+    /// As [`VdpaConfigOps::get_device_id`].
+    pub fn get_device_id(&self) -> u32 {
+        C::DEVICE_ID
+    }
+
+    /// As [`VdpaConfigOps::get_vendor_id`]: none.
+    pub fn get_vendor_id(&self) -> u32 {
+        0
+    }
+
+    /// As [`VdpaConfigOps::get_backend_features`]: a queue may be enabled after DRIVER_OK.
+    pub fn get_backend_features(&self) -> u64 {
+        ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
     }
 
     /// As [`VdpaConfigOps::get_device_features`].

@@ -72,45 +72,54 @@ impl Io<'_> {
     }
 }
 
-/// Implements, in an `impl VdpaConfigOps`, the ops that an [`crate::engine::Engine`] in the field
-/// `$engine` can do by itself for devices of the class `$class`. What is left to say is who has
-/// the maps.
+/// Implements, in an `impl VdpaConfigOps`, ops by the methods of the same names of the
+/// [`crate::engine::Engine`] in the field `$engine`: those that are listed, or all that the engine can do
+/// by itself, which leaves those about maps.
 #[macro_export]
 macro_rules! engine_ops {
-    ($engine:ident: $class:ty) => {
-        const HAS_GET_VENDOR_VQ_STATS: bool = true;
-        const HAS_GET_VQ_SIZE: bool = true;
-        const HAS_GET_VQ_GROUP: bool = true;
-        const HAS_SET_GROUP_ASID: bool = true;
-        const HAS_GET_BACKEND_FEATURES: bool = true;
-        const HAS_SUSPEND: bool = true;
-        const HAS_RESUME: bool = true;
-        const HAS_GET_GENERATION: bool = true;
+    ($engine:ident) => {
+        $crate::engine_ops!($engine: set_vq_address, set_vq_num, kick_vq, set_vq_cb, set_vq_ready,
+            get_vq_ready, set_vq_state, get_vq_state, get_vendor_vq_stats, get_vq_size, get_vq_align,
+            get_vq_group, get_device_features, get_backend_features, set_driver_features,
+            get_driver_features, set_config_cb, get_vq_num_max, get_device_id, get_vendor_id,
+            get_status, set_status, reset, suspend, resume, get_config_size, get_config, set_config,
+            get_generation, set_group_asid);
+    };
+    ($engine:ident: $($op:ident),+) => {
+        $($crate::engine_ops!(@$op $engine);)+
+    };
 
+    (@set_vq_address $engine:ident) => {
         fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
             self.$engine.set_vq_address(idx, desc, driver, device)
         }
-
+    };
+    (@set_vq_num $engine:ident) => {
         fn set_vq_num(&self, idx: u16, num: u32) {
             self.$engine.set_vq_num(idx, num);
         }
-
+    };
+    (@kick_vq $engine:ident) => {
         fn kick_vq(&self, idx: u16) {
             self.$engine.kick_vq(idx);
         }
-
+    };
+    (@set_vq_cb $engine:ident) => {
         fn set_vq_cb(&self, idx: u16, cb: $crate::vdpa_parent::parent_ops::Callback) {
             self.$engine.set_vq_cb(idx, cb);
         }
-
+    };
+    (@set_vq_ready $engine:ident) => {
         fn set_vq_ready(&self, idx: u16, ready: bool) {
             self.$engine.set_vq_ready(idx, ready);
         }
-
+    };
+    (@get_vq_ready $engine:ident) => {
         fn get_vq_ready(&self, idx: u16) -> bool {
             self.$engine.get_vq_ready(idx)
         }
-
+    };
+    (@set_vq_state $engine:ident) => {
         fn set_vq_state(
             &self,
             idx: u16,
@@ -118,10 +127,14 @@ macro_rules! engine_ops {
         ) -> Result {
             self.$engine.set_vq_state(idx, state)
         }
-
+    };
+    (@get_vq_state $engine:ident) => {
         fn get_vq_state(&self, idx: u16) -> Result<$crate::vdpa_parent::parent_ops::VqState> {
             self.$engine.get_vq_state(idx)
         }
+    };
+    (@get_vendor_vq_stats $engine:ident) => {
+        const HAS_GET_VENDOR_VQ_STATS: bool = true;
 
         fn get_vendor_vq_stats(
             &self,
@@ -130,89 +143,124 @@ macro_rules! engine_ops {
         ) -> Result {
             self.$engine.get_vendor_vq_stats(idx, stats)
         }
+    };
+    (@get_vq_size $engine:ident) => {
+        const HAS_GET_VQ_SIZE: bool = true;
 
         fn get_vq_size(&self, idx: u16) -> u16 {
             self.$engine.get_vq_size(idx)
         }
-
+    };
+    (@get_vq_align $engine:ident) => {
         fn get_vq_align(&self) -> u32 {
-            kernel::page::PAGE_SIZE as u32
+            self.$engine.get_vq_align()
         }
+    };
+    (@get_vq_group $engine:ident) => {
+        const HAS_GET_VQ_GROUP: bool = true;
 
         fn get_vq_group(&self, idx: u16) -> u32 {
             self.$engine.get_vq_group(idx)
         }
-
+    };
+    (@get_device_features $engine:ident) => {
         fn get_device_features(&self) -> u64 {
             self.$engine.get_device_features()
         }
+    };
+    (@get_backend_features $engine:ident) => {
+        const HAS_GET_BACKEND_FEATURES: bool = true;
 
         fn get_backend_features(&self) -> u64 {
-            $crate::vdpa_parent::virtio_ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
+            self.$engine.get_backend_features()
         }
-
+    };
+    (@set_driver_features $engine:ident) => {
         fn set_driver_features(&self, features: u64) -> Result {
             self.$engine.set_driver_features(features)
         }
-
+    };
+    (@get_driver_features $engine:ident) => {
         fn get_driver_features(&self) -> u64 {
             self.$engine.get_driver_features()
         }
-
+    };
+    (@set_config_cb $engine:ident) => {
         fn set_config_cb(&self, cb: $crate::vdpa_parent::parent_ops::Callback) {
             self.$engine.set_config_cb(cb);
         }
-
+    };
+    (@get_vq_num_max $engine:ident) => {
         fn get_vq_num_max(&self) -> u16 {
             self.$engine.get_vq_num_max()
         }
-
+    };
+    (@get_device_id $engine:ident) => {
         fn get_device_id(&self) -> u32 {
-            <$class as $crate::engine::Class>::DEVICE_ID
+            self.$engine.get_device_id()
         }
-
+    };
+    (@get_vendor_id $engine:ident) => {
         fn get_vendor_id(&self) -> u32 {
-            0
+            self.$engine.get_vendor_id()
         }
-
+    };
+    (@get_status $engine:ident) => {
         fn get_status(&self) -> u8 {
             self.$engine.get_status()
         }
-
+    };
+    (@set_status $engine:ident) => {
         fn set_status(&self, status: u8) {
             self.$engine.set_status(status);
         }
-
+    };
+    (@reset $engine:ident) => {
         fn reset(&self) -> Result {
             self.$engine.reset();
             Ok(())
         }
+    };
+    (@suspend $engine:ident) => {
+        const HAS_SUSPEND: bool = true;
 
         fn suspend(&self) -> Result {
             self.$engine.suspend();
             Ok(())
         }
+    };
+    (@resume $engine:ident) => {
+        const HAS_RESUME: bool = true;
 
         fn resume(&self) -> Result {
             self.$engine.resume();
             Ok(())
         }
-
+    };
+    (@get_config_size $engine:ident) => {
         fn get_config_size(&self) -> usize {
             self.$engine.get_config_size()
         }
-
+    };
+    (@get_config $engine:ident) => {
         fn get_config(&self, offset: usize, buf: &mut [u8]) {
             self.$engine.get_config(offset, buf);
         }
-
+    };
+    (@set_config $engine:ident) => {
         fn set_config(&self, offset: usize, buf: &[u8]) {
             self.$engine.set_config(offset, buf);
         }
+    };
+    (@get_generation $engine:ident) => {
+        const HAS_GET_GENERATION: bool = true;
 
         fn get_generation(&self) -> u32 {
             self.$engine.get_generation()
         }
+    };
+    (@set_group_asid $engine:ident) => {
+        const HAS_SET_GROUP_ASID: bool = true;
 
         fn set_group_asid(&self, group: c_uint, asid: c_uint) -> Result {
             self.$engine.set_group_asid(group, asid)
