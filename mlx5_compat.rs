@@ -35,6 +35,8 @@ use vdpa_parent::{
     virtio_ids as ids,
 };
 use vdpa_sim::engine::Class;
+#[cfg(CONFIG_KUNIT = "y")]
+use vdpa_sim::random;
 
 module! {
     type: Mlx5Compat,

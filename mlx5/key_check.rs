@@ -59,6 +59,7 @@ mod table {
     }
 }
 
+use random;
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},

@@ -38,6 +38,8 @@ use vdpa_parent::{
     parent_ops::Provision,
     sim_params as params,
 };
+#[cfg(CONFIG_KUNIT = "y")]
+use vdpa_sim::random;
 use vdpa_sim::{
     engine::Class,
     flavour::{Chosen, Flavour, Simulator},

@@ -13,11 +13,13 @@ mod blk {
 }
 mod engine {
     #[allow(dead_code, reason = "requests need only a part of it")]
+    pub(crate) mod random;
+    #[allow(dead_code, reason = "requests need only a part of it")]
     pub(crate) mod ring;
 }
 
 use blk::tests::request_cases;
-use engine::ring;
+use engine::{random, ring};
 use std::time::{Duration, Instant};
 
 fn main() {

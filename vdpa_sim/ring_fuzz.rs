@@ -7,6 +7,7 @@
 //! seconds, a fixed number of seeds is tried.
 
 mod engine {
+    pub(crate) mod random;
     #[allow(dead_code, reason = "parents use more of it")]
     pub(crate) mod ring;
 
@@ -18,7 +19,7 @@ mod engine {
 }
 
 use engine::{
-    ring,
+    random, ring,
     tests::{
         ring_cases,
         ring_memory::{FakeMemory, Outcome},

@@ -7,6 +7,7 @@ use super::super::keys::{
     Extent, IndirectKey, Key, KeyError, KeySize, Range, Ranges, Target, LOG_MIN_PAGE, MAX_PIECE,
     MAX_PIECES, READ, WRITE,
 };
+use crate::random::Random;
 
 /// The outcome of a case: what went wrong.
 pub(crate) type Outcome = core::result::Result<(), &'static str>;
@@ -341,35 +342,22 @@ pub(crate) const ALL: [(&str, fn() -> Outcome); 9] = [
     ("equality", equality),
 ];
 
-/// Pseudo-random numbers, the same for the same seed, and whether tables are large.
-struct Random(u64, bool);
-
-impl Random {
-    /// The next one, below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit.max(1)
-    }
-
-    /// A number of pages, in bytes: usually few, sometimes many if that is wanted.
-    fn pages(&mut self) -> u64 {
-        let log = match self.below(16) {
-            0 if self.1 => 18 + self.below(2),
-            1..=4 => 9,
-            _ => self.below(4),
-        };
-        let pages = (1 << log) * (1 + self.below(3));
-        pages * PAGE
-    }
+/// Returns a number of pages, in bytes: usually few, sometimes many in a large table.
+fn random_size(random: &mut Random, large: bool) -> u64 {
+    let log = match random.below(16) {
+        0 if large => 18 + random.below(2),
+        1..=4 => 9,
+        _ => random.below(4),
+    };
+    let pages = (1 << log) * (1 + random.below(3));
+    pages * PAGE
 }
 
 /// The number of ranges of a random table.
 const COUNT: usize = 24;
 
 /// Random ranges by ascending address, from a random base on, and how many they are.
-fn random_ranges(random: &mut Random) -> ([Range; COUNT], usize) {
+fn random_ranges(random: &mut Random, large: bool) -> ([Range; COUNT], usize) {
     let nothing = range(0, 0, 0, 0);
     let mut ranges = [nothing; COUNT];
     let count = 1 + random.below(COUNT as u64) as usize;
@@ -382,7 +370,7 @@ fn random_ranges(random: &mut Random) -> ([Range; COUNT], usize) {
     let mut pa = random.below(1 << 30) * PAGE;
     for made in 0..count {
         if random.below(3) == 0 {
-            let Some(start) = next.checked_add(random.pages()) else {
+            let Some(start) = next.checked_add(random_size(random, large)) else {
                 return (ranges, made);
             };
             next = start;
@@ -392,7 +380,7 @@ fn random_ranges(random: &mut Random) -> ([Range; COUNT], usize) {
             pa = random.below(1 << 12) << (12 + 9 * random.below(3));
         }
         let most = (u64::MAX - next) / PAGE + 1;
-        let size = random.pages().min(most.saturating_mul(PAGE));
+        let size = random_size(random, large).min(most.saturating_mul(PAGE));
         let perm = [BOTH, BOTH, BOTH, READ, WRITE][random.below(5) as usize % 5];
         if let Some(slot) = ranges.get_mut(made) {
             *slot = range(next, size, pa, perm);
@@ -430,10 +418,10 @@ pub(crate) fn random(
     large: bool,
 ) -> core::result::Result<u64, &'static str> {
     // Neighbouring seeds shall have nothing in common, and zero is no state.
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, large);
+    let random = &mut Random::new(seed);
     let mut reached = 0;
     for _ in 0..rounds {
-        let (ranges, count) = random_ranges(&mut random);
+        let (ranges, count) = random_ranges(random, large);
         let ranges = ranges.get(..count).unwrap_or(&[]);
         if ranges.is_empty() {
             continue;

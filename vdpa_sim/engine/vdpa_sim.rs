@@ -15,6 +15,8 @@ pub mod faults;
 pub mod flavour;
 pub mod maps;
 pub mod queue;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod random;
 pub mod ring;
 pub mod space;
 pub mod vq_state;

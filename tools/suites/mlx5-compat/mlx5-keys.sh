@@ -6,5 +6,6 @@
 . "$(dirname "$0")/../../lib.sh"
 need_root
 in_root bash -c '
-	rustc --edition 2021 -O -C overflow-checks=on -C debug-assertions=on \
+	rustc --edition 2021 -O --crate-type rlib --out-dir /tmp /src/vdpa_sim/engine/random.rs &&
+	rustc --edition 2021 -O -C overflow-checks=on -C debug-assertions=on --extern random=/tmp/librandom.rlib \
 		-o /tmp/key_check /src/mlx5/key_check.rs && /tmp/key_check "$@"' mlx5-keys "$@"

@@ -6,6 +6,7 @@
 use crate::blk::request::{
     Abilities, Disk, Done, Kind, Status, Store, Table, ID, MAX_SECTORS, MAX_SEGMENTS, SECTOR,
 };
+use crate::random::Random;
 use crate::ring::{
     Layout, Memory, Position, RingError, RingFeatures, RingResult, Segment, Violation, VirtQueue,
 };
@@ -616,42 +617,29 @@ pub(crate) fn all(space: &mut [u8]) -> Outcome {
     through_a_ring(space)
 }
 
-/// Pseudo-random numbers; the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    /// The next one, below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit.max(1)
+/// Returns a number that is often one of the interesting ones.
+fn number(random: &mut Random, usual: u64) -> u64 {
+    match random.below(12) {
+        0 => random.0,
+        1 => u64::MAX - random.below(3),
+        2 => 1 << random.below(64),
+        _ => random.below(usual),
     }
+}
 
-    /// A number that is often one of the interesting ones.
-    fn number(&mut self, usual: u64) -> u64 {
-        match self.below(12) {
-            0 => self.0,
-            1 => u64::MAX - self.below(3),
-            2 => 1 << self.below(64),
-            _ => self.below(usual),
-        }
+/// Returns a segment, usually one that is there.
+fn random_segment(random: &mut Random, writable: bool, wild: bool) -> Segment {
+    let len = match random.below(4) {
+        0 => 512,
+        1 => 1 + random.below(20),
+        _ => 1 + random.below(700),
+    };
+    let mut addr = BASE + random.below(MEMORY as u64 - len);
+    if wild && random.below(4) == 0 {
+        // No segment of a chain goes beyond the last address.
+        addr = number(random, 1 << 32).min(u64::MAX - len);
     }
-
-    /// A segment, usually one that is there.
-    fn segment(&mut self, writable: bool, wild: bool) -> Segment {
-        let len = match self.below(4) {
-            0 => 512,
-            1 => 1 + self.below(20),
-            _ => 1 + self.below(700),
-        };
-        let mut addr = BASE + self.below(MEMORY as u64 - len);
-        if wild && self.below(4) == 0 {
-            // No segment of a chain goes beyond the last address.
-            addr = self.number(1 << 32).min(u64::MAX - len);
-        }
-        segment(addr, len as u32, writable)
-    }
+    segment(addr, len as u32, writable)
 }
 
 /// What an able disk should do with a request whose memory is all there, byte by byte, on copies
@@ -737,7 +725,7 @@ pub(crate) fn hostile(
     rounds: u32,
 ) -> core::result::Result<u64, &'static str> {
     // Neighbouring seeds shall have nothing in common, and zero is no state.
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let random = &mut Random::new(seed);
     let mut well = 0;
     for _ in 0..rounds {
         let (memory, rest) = space.split_at_mut_checked(MEMORY).ok_or("no space")?;
@@ -753,7 +741,7 @@ pub(crate) fn hostile(
         let sent = 1 + random.below(4) as usize;
         let count = (sent + 1 + random.below(4) as usize).min(8);
         for (at, slot) in segments.iter_mut().take(count).enumerate() {
-            *slot = random.segment(at >= sent, wild);
+            *slot = random_segment(random, at >= sent, wild);
         }
         // Usually there is a header, and a length that fits.
         let head = &mut segments[0];
@@ -776,16 +764,16 @@ pub(crate) fn hostile(
         let kinds = [IN, IN, OUT, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES];
         let mut kind = kinds[random.below(8) as usize];
         if random.below(16) == 0 {
-            kind = random.number(40) as u32;
+            kind = number(random, 40) as u32;
         }
         if matches!(kind, DISCARD | WRITE_ZEROES) && random.below(8) != 0 {
             segments[0].len = 32;
         }
         let sector = match kind {
-            IN | OUT => random.number(SECTORS + 1),
+            IN | OUT => number(random, SECTORS + 1),
             _ => u64::from(random.below(8) == 0),
         };
-        let range = (random.number(SECTORS), random.number(SECTORS) as u32);
+        let range = (number(random, SECTORS), number(random, SECTORS) as u32);
         let flags = random.below(16).checked_sub(12).unwrap_or(0) as u32;
         let cells = Cell::from_mut(memory).as_slice_of_cells();
         let guest = Guest(cells);

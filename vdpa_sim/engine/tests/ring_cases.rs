@@ -4,9 +4,10 @@
 //! userspace (`ring_fuzz.rs`) with as many seeds as there is time for.
 
 use super::ring_memory::{
-    ensure, layout, FakeMemory, Outcome, Random, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
+    addr, ensure, layout, FakeMemory, Outcome, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
     WRITE,
 };
+use crate::random::Random;
 use crate::ring::{
     Chain, Layout, PackedPosition, Position, RingError, RingFeatures, RingResult, Segment, Token,
     Violation, VirtQueue,
@@ -647,7 +648,7 @@ impl Hostile<'_> {
         let (mem, random, features) = (self.mem, &mut *self.random, self.features);
         let index = random.below(entries) as u16;
         if random.once_in(self.wild) {
-            let what = (random.addr(), random.next() as u32);
+            let what = (addr(random), random.next() as u32);
             let link = random.below(entries + 1) as u16;
             let flags = random.next() as u16;
             return desc(mem, features, (table, index), what, flags, link);
@@ -671,7 +672,7 @@ impl Hostile<'_> {
         let addr = if flags == INDIRECT {
             TABLE
         } else {
-            random.addr() >> 1
+            addr(random) >> 1
         };
         desc(
             mem,
@@ -711,7 +712,7 @@ impl Hostile<'_> {
     fn step(&mut self, position: Position) {
         match self.random.below(8) {
             0 if self.random.once_in(self.wild) => {
-                let (addr, value) = (self.random.addr(), self.random.next());
+                let (addr, value) = (addr(self.random), self.random.next());
                 self.mem.put(addr, &value.to_le_bytes());
             }
             1 if self.random.once_in(self.wild * 4) => {

@@ -2,6 +2,7 @@
 
 //! Memory and luck for the cases of `ring_cases.rs`.
 
+use crate::random::Random;
 use crate::ring::{Layout, Memory, RingError, RingResult};
 use core::cell::Cell;
 
@@ -281,41 +282,12 @@ impl Memory for FakeMemory {
     }
 }
 
-/// Pseudo-random numbers; the same for the same seed.
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Neighbouring seeds have nothing in common.
-    pub(crate) fn new(seed: u64) -> Self {
-        // Zero is no state.
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// The next one.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// The next one, below `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 16) % limit.max(1)
-    }
-
-    /// True once in `times`.
-    pub(crate) fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    /// An address: usually one that is there.
-    pub(crate) fn addr(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.next(),
-            1 => u64::MAX - self.below(64),
-            2 => BASE + SIZE as u64 - self.below(64),
-            _ => BASE + (self.below(SIZE as u64) & !15),
-        }
+/// Returns an address, usually one that is there.
+pub(crate) fn addr(random: &mut Random) -> u64 {
+    match random.below(8) {
+        0 => random.next(),
+        1 => u64::MAX - random.below(64),
+        2 => BASE + SIZE as u64 - random.below(64),
+        _ => BASE + (random.below(SIZE as u64) & !15),
     }
 }

@@ -4,8 +4,9 @@
 //! every form, and expects each back exactly once, with the length that the device said.
 
 use super::ring_memory::{
-    ensure, layout, FakeMemory, Outcome, Random, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE, WRITE,
+    ensure, layout, FakeMemory, Outcome, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE, WRITE,
 };
+use crate::random::Random;
 use crate::ring::{PackedPosition, Position, RingError, RingFeatures, Segment, Token, VirtQueue};
 
 /// The largest queue here.
