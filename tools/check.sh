@@ -82,8 +82,8 @@ fi
 # but what needs the debug kernel, or set-up for another one, only when the first has had time to make it.
 # Kernels beside the default one, by name.
 mapfile -t others < <(kernel_names check=some | grep -vxF "$KERNEL")
-order=(debug selftests disks simulators matrix kvm-guests fuzz vp_vdpa-debug "${others[@]/#/kernel-}"
-	static libblkio links clients mlx5 vp_vdpa sample compile-fail hostile)
+order=(debug selftests disks simulators matrix kvm-guests fuzz "${others[@]/#/kernel-}" static
+	vp_vdpa-debug libblkio links clients mlx5 vp_vdpa sample compile-fail hostile)
 
 vm() { # vm SECONDS SCRIPT [ARG...]: a VM named after the script
 	local limit=$1
