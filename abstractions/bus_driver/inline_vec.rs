@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A vector that is nearly always one long.
+//! Vector that nearly always has one element.
 
 use kernel::prelude::*;
 
-/// A vector whose first element needs no memory of its own.
+/// Vector that keeps its first element inline and allocates memory only for further ones.
 pub struct InlineVec<T> {
     first: Option<T>,
-    /// Not there where it would be empty: even that is work to drop.
+    /// `None` as long as there was no second element: dropping even an empty vector costs time.
     rest: Option<KVVec<T>>,
 }
 
@@ -31,7 +31,7 @@ impl<T> InlineVec<T> {
         self.first.is_none()
     }
 
-    /// Appends an element. On an error it is dropped.
+    /// Appends an element. `ENOMEM` drops it.
     #[inline]
     pub fn push(&mut self, value: T) -> Result {
         if self.first.is_some() {
@@ -94,7 +94,7 @@ mod tests {
         Ok(())
     }
 
-    /// Counts how often one of its kind was dropped.
+    /// Counts how many values of its kind were dropped.
     struct Dropped<'a>(&'a core::cell::Cell<usize>);
 
     impl Drop for Dropped<'_> {

@@ -4,8 +4,9 @@
 
 use crate::bindings;
 
-/// `max_iotlb_entries`: how many ranges one address space may hold; 0 or less means none.
+/// Returns `max_iotlb_entries`, the largest number of ranges in an address space; 0 if negative.
 pub fn max_iotlb_entries() -> u32 {
-    // SAFETY: The function reads a variable that changes only while the module is loaded.
+    // SAFETY: The function has no preconditions; the variable is constant once the module is
+    // loaded.
     u32::try_from(unsafe { bindings::vhost_vdpa_max_iotlb_entries() }).unwrap_or(0)
 }

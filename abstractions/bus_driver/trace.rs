@@ -8,7 +8,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What `ret` of an event says of a result.
+/// Returns the value for the field `ret` of an event: 0 or a negative errno.
 fn ret<T>(result: &Result<T>) -> c_int {
     match result {
         Ok(_) => 0,
@@ -16,7 +16,7 @@ fn ret<T>(result: &Result<T>) -> c_int {
     }
 }
 
-/// An `UPDATE`; `entries` is how many ranges it became.
+/// Traces an `UPDATE`. `entries` of the event is the number of ranges that were added.
 pub fn map(
     minor: i32,
     asid: u32,
@@ -25,7 +25,7 @@ pub fn map(
     result: &Result<u64>,
 ) {
     let entries = *result.as_ref().unwrap_or(&0);
-    // SAFETY: Plain values.
+    // SAFETY: The function passes plain values to a tracepoint.
     unsafe {
         bindings::vhost_vdpa_trace_map(
             minor,
@@ -40,33 +40,33 @@ pub fn map(
     }
 }
 
-/// An `INVALIDATE`; `entries` is how many ranges it removed.
+/// Traces an `INVALIDATE`. `entries` of the event is the number of ranges that were removed.
 pub fn unmap(minor: i32, asid: u32, iova: u64, size: u64, result: &Result<u64>) {
     let entries = *result.as_ref().unwrap_or(&0);
-    // SAFETY: Plain values.
+    // SAFETY: The function passes plain values to a tracepoint.
     unsafe { bindings::vhost_vdpa_trace_unmap(minor, asid, iova, size, entries, ret(result)) }
 }
 
-/// A table given to a parent.
+/// Traces a table that was passed to a parent.
 pub fn set_map(dev: &vdpa::Device, asid: u32, entries: u32, result: &Result) {
-    // SAFETY: The device is there as long as the reference; its name is read.
+    // SAFETY: The reference keeps the device valid during the call, which reads its name.
     unsafe { bindings::vhost_vdpa_trace_set_map(dev.as_raw(), asid, entries, ret(result)) }
 }
 
-/// A device reset, and whether the parent was asked to clean its maps.
+/// Traces a reset of a device. `clean_map` says that the parent was asked to drop its maps.
 pub fn reset(minor: i32, clean_map: bool, result: &Result) {
-    // SAFETY: Plain values.
+    // SAFETY: The function passes plain values to a tracepoint.
     unsafe { bindings::vhost_vdpa_trace_reset(minor, clean_map, ret(result)) }
 }
 
-/// Backend features offered, and what userspace asked for.
+/// Traces the backend features that were offered and that userspace acked.
 pub fn backend_features(minor: i32, offered: u64, acked: u64, result: &Result) {
-    // SAFETY: Plain values.
+    // SAFETY: The function passes plain values to a tracepoint.
     unsafe { bindings::vhost_vdpa_trace_backend_features(minor, offered, acked, ret(result)) }
 }
 
-/// The removal of a device.
+/// Traces the removal of a device.
 pub fn remove(minor: i32, was_open: bool) {
-    // SAFETY: Plain values.
+    // SAFETY: The function passes plain values to a tracepoint.
     unsafe { bindings::vhost_vdpa_trace_remove(minor, was_open) }
 }

@@ -2,19 +2,20 @@
 
 //! Safe abstractions over the kernel facilities that the driver needs and the kernel crate lacks.
 //!
-//! The driver is a crate of its own that forbids `unsafe`. A file that wraps a C facility names it.
+//! The driver is a crate of its own that forbids `unsafe`. Each file here names the C facility that
+//! it wraps.
 
-/// The prefix of log lines: the name of the only module that this crate is part of.
+/// Prefix of log lines: the name of the only module that this crate is part of.
 const __LOG_PREFIX: &[u8] = b"rust_vhost_vdpa\0";
 
-/// The bus: its devices, its driver, and access to a device that removal revokes.
+/// The bus: its devices, its driver, and revocable access to a device.
 mod bus {
     pub mod revocable;
     pub mod vdpa;
     pub mod vdpa_driver;
 }
 
-/// The open file: the character device, vhost core's part, doorbells that are mapped.
+/// The open file: character device, vhost core's part, mapped doorbells.
 mod file {
     pub mod chardev;
     pub mod doorbell;
@@ -27,7 +28,7 @@ mod events {
     pub mod irqbypass;
 }
 
-/// Memory of userspace: how it is pinned, looked up, and mapped for the device.
+/// Userspace memory: pinning it, looking it up, and mapping it for the device.
 mod memory {
     mod file_pages;
     pub mod gup;
@@ -40,7 +41,7 @@ pub mod inline_vec;
 pub mod params;
 pub mod trace;
 
-// The folders are for whoever reads the library, and not in the names that its users say.
+// Users of the library name the modules without their folders.
 pub use bus::{revocable, vdpa, vdpa_driver};
 pub use events::{eventfd, irqbypass};
 pub use file::{chardev, doorbell, vhost};

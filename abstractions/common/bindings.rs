@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Generated bindings, quarantined: only the other files of `abstractions/` use them.
+//! Generated bindings. Only the other files of `abstractions/` use them.
 #![allow(
     clippy::all,
     clippy::cast_lossless,

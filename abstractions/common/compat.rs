@@ -3,12 +3,12 @@
 //! Differences of the kernel crate between the supported series.
 //!
 //! The rest of the code uses the names of the newest series. Kbuild sets `before_linux_7_3` for
-//! trees of Linux 7.2; with that series everything that is conditional on it goes, and then what
-//! only passes on a name of the kernel crate.
+//! trees of Linux 7.2. When support for 7.2 ends, remove everything that depends on it, and then
+//! the functions that only pass on a name of the kernel crate.
 
 use kernel::prelude::*;
 
-/// Expands to the module that the crate which calls it belongs to, as a `&'static ThisModule`.
+/// Expands to the module of the calling crate, as a `&'static ThisModule`.
 #[cfg(not(before_linux_7_3))]
 #[macro_export]
 #[allow(
@@ -21,7 +21,7 @@ macro_rules! this_module {
     };
 }
 
-/// Expands to the module that the crate which calls it belongs to, as a `&'static ThisModule`.
+/// Expands to the module of the calling crate, as a `&'static ThisModule`.
 #[cfg(before_linux_7_3)]
 #[macro_export]
 #[allow(
@@ -38,13 +38,14 @@ macro_rules! this_module {
 ///
 /// # Safety
 ///
-/// - `slot` is valid for writes and holds no value.
-/// - If this succeeds, the value does not move before it is dropped; if it fails, `slot` holds no
+/// - `slot` must be valid for writes and hold no value.
+/// - If this succeeds, the value must not move before it is dropped. If it fails, `slot` holds no
 ///   value.
 #[cfg(not(before_linux_7_3))]
 #[inline(always)]
 pub unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
-    // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
+    // SAFETY: The caller guarantees that `slot` is valid for writes, holds no value and is pinned
+    // if this succeeds.
     unsafe { pin_init::raw_try_init(slot, init) }
 }
 
@@ -52,13 +53,14 @@ pub unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Resu
 ///
 /// # Safety
 ///
-/// - `slot` is valid for writes and holds no value.
-/// - If this succeeds, the value does not move before it is dropped; if it fails, `slot` holds no
+/// - `slot` must be valid for writes and hold no value.
+/// - If this succeeds, the value must not move before it is dropped. If it fails, `slot` holds no
 ///   value.
 #[cfg(before_linux_7_3)]
 #[inline(always)]
 pub unsafe fn raw_try_init<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
-    // SAFETY: The caller guarantees that `slot` is valid, uninitialised and pinned from here on.
+    // SAFETY: The caller guarantees that `slot` is valid for writes, holds no value and is pinned
+    // if this succeeds.
     unsafe { init.__pinned_init(slot) }
 }
 
@@ -67,7 +69,7 @@ pub mod barrier {
     #[cfg(not(before_linux_7_3))]
     use kernel::sync::barrier::{smp_mb, Full, Read, Write};
 
-    /// Orders reads before it against reads after it.
+    /// Orders all earlier reads before all later reads.
     #[inline(always)]
     pub fn smp_rmb() {
         #[cfg(not(before_linux_7_3))]
@@ -76,7 +78,7 @@ pub mod barrier {
         kernel::sync::barrier::smp_rmb();
     }
 
-    /// Orders writes before it against writes after it.
+    /// Orders all earlier writes before all later writes.
     #[inline(always)]
     pub fn smp_wmb() {
         #[cfg(not(before_linux_7_3))]
@@ -85,7 +87,7 @@ pub mod barrier {
         kernel::sync::barrier::smp_wmb();
     }
 
-    /// Orders everything before it against everything after it.
+    /// Orders all earlier accesses before all later accesses.
     #[inline(always)]
     pub fn smp_full_mb() {
         #[cfg(not(before_linux_7_3))]

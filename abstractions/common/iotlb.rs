@@ -14,30 +14,30 @@ use kernel::{
 /// One range of an IOTLB, as a value.
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
-    /// First IOVA of the range, in bytes.
+    /// The first IOVA of the range, in bytes.
     pub start: u64,
-    /// Last IOVA of the range, inclusive.
+    /// The last IOVA of the range, inclusive.
     pub last: u64,
-    /// What `start` translates to: a physical address, or a user virtual address.
+    /// The address that `start` translates to: a physical or a user virtual address.
     pub addr: u64,
     /// `VHOST_ACCESS_RO`, `_WO` or `_RW`.
     pub perm: u32,
-    /// What the owner of the IOTLB attached to the range: a `struct vdpa_map_file`, or null.
+    /// Pointer that the owner of the IOTLB attached: a `struct vdpa_map_file`, or null.
     opaque: *mut c_void,
 }
 
-// SAFETY: A value. Nothing here follows the pointer; who does vouches for what is behind it.
+// SAFETY: A plain value. Its methods do not dereference the pointer.
 unsafe impl Send for Map {}
-// SAFETY: A value without interior mutability: shared references only copy its fields.
+// SAFETY: A plain value without interior mutability, so shared references only read it.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// A range as a value; see the fields.
+    /// Creates a range from its fields.
     ///
     /// # Safety
     ///
     /// `opaque` must be null, or point to a `struct vdpa_map_file` that lives as long as the value:
-    /// parents that use user virtual addresses follow it.
+    /// parents that use user virtual addresses dereference it.
     pub unsafe fn new(start: u64, last: u64, addr: u64, perm: u32, opaque: *mut c_void) -> Self {
         Self {
             start,
@@ -48,18 +48,18 @@ impl Map {
         }
     }
 
-    /// The size in bytes. A range is never the whole 64-bit space, so this cannot overflow.
+    /// Returns the size in bytes. A range is never the whole 64-bit space, so this cannot overflow.
     pub fn size(&self) -> u64 {
         self.last.wrapping_sub(self.start).wrapping_add(1)
     }
 
     fn from_node(node: &bindings::vhost_iotlb_map) -> Self {
-        // SAFETY: The range is in an IOTLB or was taken out of one, and so has what
-        // `OwnedIotlb::add_with_opaque` asks for, or what the driver of a parent gave it.
+        // SAFETY: The node is or was in an IOTLB, so its pointer satisfies the contract of
+        // `OwnedIotlb::add_with_opaque`, or was set by the driver that owns the IOTLB.
         unsafe { Self::new(node.start, node.last, node.addr, node.perm, node.opaque) }
     }
 
-    /// What the owner of the IOTLB attached to the range.
+    /// Returns the pointer that the owner of the IOTLB attached to the range.
     pub fn opaque(&self) -> *mut c_void {
         self.opaque
     }
@@ -69,15 +69,15 @@ impl Map {
 ///
 /// # Invariants
 ///
-/// The C struct is initialised. Whoever has `&Iotlb` knows that nobody changes it. There is no
-/// `&mut Iotlb` outside [`OwnedIotlb`]: the list and the tree point into the struct, so that
-/// swapping two of them would leave pointers to the other.
+/// The C struct is initialised. Nobody changes it while a `&Iotlb` exists. There is no `&mut Iotlb`
+/// outside [`OwnedIotlb`]: list and tree point into the struct, so swapping two IOTLBs would leave
+/// each with pointers into the other.
 #[repr(transparent)]
 pub struct Iotlb(Opaque<bindings::vhost_iotlb>);
 
-// SAFETY: Nothing in a `vhost_iotlb` is tied to a thread.
+// SAFETY: A `vhost_iotlb` is not tied to a thread.
 unsafe impl Send for Iotlb {}
-// SAFETY: By the invariant shared references only read, and reading changes nothing.
+// SAFETY: By the invariant shared references only read.
 unsafe impl Sync for Iotlb {}
 
 impl Iotlb {
@@ -87,18 +87,20 @@ impl Iotlb {
     ///
     /// `ptr` must be an initialised `vhost_iotlb` that lives and does not change for `'a`.
     pub unsafe fn from_raw<'a>(ptr: *const bindings::vhost_iotlb) -> &'a Self {
-        // SAFETY: `Self` is transparent, and the caller vouches for the rest.
+        // SAFETY: `Self` is transparent; the caller guarantees an IOTLB that is valid and constant
+        // for `'a`.
         unsafe { &*ptr.cast() }
     }
 
-    /// The C struct.
+    /// Returns the C struct.
     pub fn as_raw(&self) -> *mut bindings::vhost_iotlb {
         self.0.get()
     }
 
-    /// The number of ranges.
+    /// Returns the number of ranges.
     pub fn len(&self) -> u32 {
-        // SAFETY: Initialised by the invariant; nobody writes while there is a `&self`.
+        // SAFETY: By the invariant the struct is initialised and nobody changes it during the
+        // borrow.
         unsafe { (*self.as_raw()).nmaps }
     }
 
@@ -107,18 +109,20 @@ impl Iotlb {
         self.len() == 0
     }
 
-    /// The number of ranges that fit.
+    /// Returns the largest number of ranges that the IOTLB can hold.
     pub fn limit(&self) -> u32 {
-        // SAFETY: Initialised by the invariant; nobody writes while there is a `&self`.
+        // SAFETY: By the invariant the struct is initialised and nobody changes it during the
+        // borrow.
         unsafe { (*self.as_raw()).limit }
     }
 
-    /// The ranges that intersect `[start, last]`, by ascending address.
+    /// Returns the ranges that intersect `[start, last]`, by ascending address.
     pub fn iter(&self, start: u64, last: u64) -> Iter<'_> {
         let next = if start > last {
             core::ptr::null_mut()
         } else {
-            // SAFETY: Initialised by the invariant, and nobody changes the tree while there is a `&self`.
+            // SAFETY: By the invariant the struct is initialised and nobody changes it during the
+            // borrow.
             unsafe { bindings::vhost_iotlb_itree_first(self.as_raw(), start, last) }
         };
         Iter {
@@ -129,13 +133,13 @@ impl Iotlb {
         }
     }
 
-    /// The first range that intersects `[start, last]`.
+    /// Returns the first range that intersects `[start, last]`.
     pub fn first(&self, start: u64, last: u64) -> Option<Map> {
         self.iter(start, last).next()
     }
 }
 
-/// The iterator of [`Iotlb::iter`].
+/// Iterator over the ranges of an IOTLB; see [`Iotlb::iter`].
 pub struct Iter<'a> {
     _iotlb: &'a Iotlb,
     next: *mut bindings::vhost_iotlb_map,
@@ -148,18 +152,18 @@ impl Iterator for Iter<'_> {
 
     fn next(&mut self) -> Option<Map> {
         let map = NonNull::new(self.next)?;
-        // SAFETY: A node of an IOTLB that does not change while it is borrowed.
+        // SAFETY: The pointer is a node of the IOTLB, which does not change while it is borrowed.
         let node = unsafe { map.as_ref() };
         let found = Map::from_node(node);
         let (start, last) = (self.start, self.last);
-        // SAFETY: The C function follows links from a node of a tree; by the borrow of `_iotlb` the node
-        // is in it and the tree does not change.
+        // SAFETY: The function follows links from a node of a tree. The borrow of `_iotlb` keeps
+        // the node in the tree and the tree unchanged.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(map.as_ptr(), start, last) };
         Some(found)
     }
 }
 
-/// The ranges that [`OwnedIotlb::take`] takes out, by ascending address.
+/// Removes ranges from an IOTLB one by one, by ascending address; see [`OwnedIotlb::take`].
 ///
 /// # Invariants
 ///
@@ -172,52 +176,53 @@ pub struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Takes out the next range if `f` lets it go. If it does not, it stays and is next again.
+    /// Removes and returns the next range if `f` succeeds. If `f` fails, the range stays and is
+    /// next again.
     #[inline]
     pub fn next_if(&mut self, f: impl FnOnce(&Map) -> Result) -> Result<Option<Map>> {
         let Some(found) = NonNull::new(self.next) else {
             return Ok(None);
         };
-        // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
+        // SAFETY: By the invariant it is a node of this IOTLB, which nobody else changes.
         let map = Map::from_node(unsafe { found.as_ref() });
         f(&map)?;
         let (start, last) = (self.start, self.last);
-        // INVARIANT: The one behind it; nodes stay where they are when others go.
-        // SAFETY: By the invariant a node of this IOTLB's tree, which nobody else changes.
+        // INVARIANT: The node behind `found`, which stays valid when `found` is freed.
+        // SAFETY: By the invariant it is a node of this IOTLB, which nobody else changes.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
-        // SAFETY: By the invariant a node of this IOTLB, which nobody else uses; `next` no longer is this
-        // one, and `map` is a copy.
+        // SAFETY: By the invariant it is a node of this IOTLB, which nobody else uses. `next` is
+        // another node now, and `map` is a copy.
         unsafe { bindings::vhost_iotlb_map_free(self.iotlb.as_raw(), found.as_ptr()) };
         Ok(Some(map))
     }
 
-    /// Takes out the next range, memory and all.
+    /// Removes the next range without freeing its node.
     #[inline]
     pub fn detach(&mut self) -> Option<Detached> {
         let found = NonNull::new(self.next)?;
         let (start, last) = (self.start, self.last);
-        // INVARIANT: The one behind it; nodes stay where they are when others go.
-        // SAFETY: By the invariant a node of this IOTLB, which nobody else changes.
+        // INVARIANT: The node behind `found`, which stays valid when `found` is removed.
+        // SAFETY: By the invariant it is a node of this IOTLB, which nobody else changes.
         self.next = unsafe { bindings::vhost_iotlb_itree_next(found.as_ptr(), start, last) };
-        // SAFETY: By the invariant a node of this IOTLB, of which we are the only user.
+        // SAFETY: By the invariant it is a node of this IOTLB, which nobody else uses.
         unsafe { bindings::vdpa_common_iotlb_detach(self.iotlb.as_raw(), found.as_ptr()) };
-        // INVARIANT: It is in no IOTLB now.
+        // INVARIANT: The node was allocated by the IOTLB, and is in none any more.
         Some(Detached(found))
     }
 }
 
-/// A range that is in no IOTLB. It needs no memory to be held or put back.
+/// Range that was taken out of an IOTLB, with its node: adding it again allocates nothing.
 ///
 /// # Invariants
 ///
-/// The range was allocated by an IOTLB, and is ours alone.
+/// The node was allocated by an IOTLB, and only this object has it.
 pub struct Detached(NonNull<bindings::vhost_iotlb_map>);
 
 impl Detached {
-    /// The range as a value.
+    /// Returns the range as a value.
     #[inline]
     pub fn map(&self) -> Map {
-        // SAFETY: Ours by the invariant.
+        // SAFETY: By the invariant the node is valid, and nobody else has it.
         Map::from_node(unsafe { self.0.as_ref() })
     }
 
@@ -230,28 +235,30 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        // SAFETY: Ours by the invariant, from `kmalloc()`.
+        // SAFETY: By the invariant only we have the node, which the IOTLB allocated with
+        // `kmalloc()`.
         unsafe { bindings::kfree(self.0.as_ptr().cast()) }
     }
 }
 
-/// Ranges that are in no IOTLB: last in, first out.
+/// List of ranges that are in no IOTLB: last in, first out.
 ///
 /// # Invariants
 ///
-/// From `head` on, `next` leads over the `link`s of `len` ranges that are [`Detached`] and ours, to null.
+/// `head` is null or the `link` of a [`Detached`] range that only this list has. The `next` of each
+/// `link` leads to that of the next of the `len` ranges, and the last one is null.
 pub struct DetachedRanges {
     head: *mut bindings::list_head,
     len: usize,
 }
 
-// SAFETY: Plain memory, not tied to a thread.
+// SAFETY: The list is plain memory, which is not tied to a thread.
 unsafe impl Send for DetachedRanges {}
-// SAFETY: Nothing can be changed through a shared reference.
+// SAFETY: Shared references only read `len`.
 unsafe impl Sync for DetachedRanges {}
 
 impl DetachedRanges {
-    /// None.
+    /// Creates an empty list.
     pub const fn new() -> Self {
         // INVARIANT: No ranges.
         Self {
@@ -265,34 +272,34 @@ impl DetachedRanges {
         self.len
     }
 
-    /// Returns true if there are none.
+    /// Returns true if there are no ranges.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds one.
+    /// Adds a range at the head.
     #[inline]
     pub fn push(&mut self, range: Detached) {
         let node = range.into_raw();
-        // SAFETY: The range is ours.
+        // SAFETY: By the invariant of `Detached` the node is valid.
         let link = unsafe { &raw mut (*node).link };
-        // SAFETY: The range is ours, and in no IOTLB's list, to which its link would belong.
+        // SAFETY: Nobody else has the node, and it is in no IOTLB, whose list would use the link.
         unsafe { (*link).next = self.head };
-        // INVARIANT: The range leads to those that were there.
+        // INVARIANT: The new head leads to the old one.
         self.head = link;
         self.len = self.len.wrapping_add(1);
     }
 
-    /// Takes the one that was added last.
+    /// Removes and returns the range at the head.
     #[inline]
     pub fn pop(&mut self) -> Option<Detached> {
         let link = NonNull::new(self.head)?;
-        // SAFETY: Ours by the invariant.
+        // SAFETY: By the invariant the head is the link of a node that only this list has.
         self.head = unsafe { link.as_ref().next };
         self.len = self.len.wrapping_sub(1);
-        // SAFETY: By the invariant the link is part of a range.
+        // SAFETY: By the invariant the link is a field of a range's node.
         let node = unsafe { link.byte_sub(offset_of!(bindings::vhost_iotlb_map, link)) };
-        // INVARIANT: It is out of the list, and so in nobody else's hands.
+        // INVARIANT: The node is out of the list, so nobody else has it.
         Some(Detached(node.cast()))
     }
 }
@@ -309,33 +316,34 @@ impl Drop for DetachedRanges {
     }
 }
 
-/// An IOTLB of our own; freed with everything in it when dropped.
+/// IOTLB that this object owns. Dropping it frees the IOTLB and all of its ranges.
 ///
 /// # Invariants
 ///
-/// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it. Whoever has `&mut` is the
-/// only user of the IOTLB.
+/// The pointer came from `vhost_iotlb_alloc()` and nobody else frees it. The holder of a `&mut` is
+/// the only user of the IOTLB.
 pub struct OwnedIotlb(NonNull<Iotlb>);
 
-// SAFETY: Owns an `Iotlb`, which is `Send`.
+// SAFETY: It owns an `Iotlb`, which is `Send`.
 unsafe impl Send for OwnedIotlb {}
-// SAFETY: Shares an `Iotlb`, which is `Sync`.
+// SAFETY: Shared references reach an `Iotlb`, which is `Sync`.
 unsafe impl Sync for OwnedIotlb {}
 
 impl OwnedIotlb {
-    /// An empty IOTLB for at most `limit` ranges. Once full, adding fails with `ENOSPC`.
+    /// Creates an empty IOTLB for at most `limit` ranges. Errors: `ENOMEM`.
     pub fn new(limit: u32) -> Result<Self> {
-        // SAFETY: The function takes no pointers; it returns memory that it initialised, or null.
+        // SAFETY: The function has no preconditions. It returns an initialised IOTLB, or null.
         let ptr = unsafe { bindings::vhost_iotlb_alloc(limit, 0) };
-        // INVARIANT: Fresh from `vhost_iotlb_alloc()`.
+        // INVARIANT: The pointer is fresh from `vhost_iotlb_alloc()`.
         Ok(Self(NonNull::new(ptr.cast()).ok_or(ENOMEM)?))
     }
 
     /// Adds a range without an opaque pointer.
     ///
-    /// Errors: `ENOSPC` when the IOTLB is full, `ENOMEM`, `EFAULT` when `last < start`.
+    /// Errors: `ENOSPC` if the IOTLB is full, `EINVAL` if its limit is 0, `ENOMEM`, `EFAULT` if
+    /// `last < start`.
     pub fn add(&mut self, start: u64, last: u64, addr: u64, perm: u32) -> Result {
-        // SAFETY: Null is no pointer to follow.
+        // SAFETY: The opaque pointer is null.
         unsafe { self.add_with_opaque(start, last, addr, perm, core::ptr::null_mut()) }
     }
 
@@ -344,7 +352,7 @@ impl OwnedIotlb {
     /// # Safety
     ///
     /// `opaque` must be null, or point to a `struct vdpa_map_file` that lives as long as the range
-    /// exists: parents that use user virtual addresses follow it.
+    /// exists: parents that use user virtual addresses dereference it.
     #[inline]
     pub unsafe fn add_with_opaque(
         &mut self,
@@ -354,52 +362,55 @@ impl OwnedIotlb {
         perm: u32,
         opaque: *mut c_void,
     ) -> Result {
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user.
+        // SAFETY: By the invariant of `Iotlb` it is initialised, and by ours we are its only user.
+        // The caller guarantees `opaque`.
         to_result(unsafe {
             bindings::vhost_iotlb_add_range_ctx(self.as_raw(), start, last, addr, perm, opaque)
         })
     }
 
-    /// Moves all ranges to `to`, however many, if all of them intersect `[start, last]` and none
-    /// overlaps another; whether it did.
+    /// Moves all ranges to `to`, without visiting each, if all of them intersect `[start, last]`.
+    /// Returns true if it did. No range may overlap another: only the first and the last are
+    /// compared.
     #[inline]
     pub fn detach_all(&mut self, start: u64, last: u64, to: &mut DetachedRanges) -> bool {
         if start > last {
             return false;
         }
         let (n, iotlb) = (self.len() as usize, self.as_raw());
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; `head` is
-        // as it should be by the invariant of `to`.
+        // SAFETY: By the invariant of `Iotlb` it is initialised, and by ours we are its only user.
+        // By the invariant of `to` its head is null or the link of a node that only `to` has.
         if !unsafe { bindings::vdpa_common_iotlb_detach_all(iotlb, start, last, &mut to.head) } {
             return false;
         }
-        // INVARIANT: They are in no IOTLB any more, and lead to those that were there.
+        // INVARIANT: The ranges are in no IOTLB any more, and the last of them leads to the old
+        // head.
         to.len = to.len.wrapping_add(n);
         true
     }
 
-    /// Adds a range that was in this IOTLB before, and for which there is still room.
+    /// Adds a range that was in this IOTLB before. There must be room for it.
     pub fn attach(&mut self, range: Detached) {
         let node = range.into_raw();
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user; nobody else
-        // uses the node.
+        // SAFETY: By the invariant of `Iotlb` it is initialised, and by ours we are its only user.
+        // Nobody else has the node.
         unsafe { bindings::vdpa_common_iotlb_attach(self.as_raw(), node) }
     }
 
-    /// Removes every range that intersects `[start, last]`, whole.
+    /// Removes every range that intersects `[start, last]`, whole, and frees its node.
     pub fn remove(&mut self, start: u64, last: u64) {
         if start > last {
             return;
         }
-        // SAFETY: Initialised by the invariant of `Iotlb`, and by ours we are its only user.
+        // SAFETY: By the invariant of `Iotlb` it is initialised, and by ours we are its only user.
         unsafe { bindings::vhost_iotlb_del_range(self.as_raw(), start, last) }
     }
 
-    /// Takes out the ranges that intersect `[start, last]`, one after the other.
+    /// Returns an object that removes the ranges that intersect `[start, last]` one by one.
     #[inline]
     pub fn take(&mut self, start: u64, last: u64) -> Taking<'_> {
         let next = self.iter(start, last).next;
-        // INVARIANT: What was found, if anything was.
+        // INVARIANT: `next` is the first of these ranges, or null.
         Taking {
             iotlb: self,
             next,
@@ -408,7 +419,7 @@ impl OwnedIotlb {
         }
     }
 
-    /// Removes every range.
+    /// Removes all ranges.
     pub fn clear(&mut self) {
         self.remove(0, u64::MAX);
     }
@@ -418,14 +429,15 @@ impl core::ops::Deref for OwnedIotlb {
     type Target = Iotlb;
 
     fn deref(&self) -> &Iotlb {
-        // SAFETY: Valid by the invariant; the borrow of `self` keeps writers away.
+        // SAFETY: By the invariant the pointer is valid; the borrow of `self` excludes writers.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Drop for OwnedIotlb {
     fn drop(&mut self) {
-        // SAFETY: By the invariant this is the only free.
+        // SAFETY: By the invariant the pointer came from `vhost_iotlb_alloc()`, and this is the
+        // only free.
         unsafe { bindings::vhost_iotlb_free(self.0.as_ptr().cast()) }
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What C functions return, for those that are called with every message.
+//! Inline conversion of return values, for C functions that every message calls.
 
 use kernel::{error, prelude::*};
 
-/// [`error::to_result`], which itself is a call into the kernel crate, inline for success.
+/// Converts a return value as [`error::to_result`] does, without a call into the kernel crate for
+/// success.
 #[inline(always)]
 pub fn to_result(ret: c_int) -> Result {
     if ret >= 0 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The part that the libraries `vdpa_bus_driver` and `vdpa_parent` share: bindings and the IOTLB.
+//! Bindings and the IOTLB, which the libraries `vdpa_bus_driver` and `vdpa_parent` share.
 //!
-//! Only these two name this crate. They export what the driver and parents may use.
+//! Only these two use this crate. They re-export what the driver and parents may use.
 
-/// The prefix of log lines.
+/// Prefix of log lines.
 const __LOG_PREFIX: &[u8] = b"vdpa_common\0";
 
 pub mod bindings;

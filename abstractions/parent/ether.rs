@@ -9,7 +9,7 @@ use crate::random::fill_random;
 /// A MAC address.
 pub type Mac = [u8; 6];
 
-/// A random unicast address of the locally administered kind.
+/// Returns a random unicast address that is locally administered.
 pub fn random_mac() -> Mac {
     let mut mac = [0u8; 6];
     fill_random(&mut mac);

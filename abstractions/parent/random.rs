@@ -6,8 +6,9 @@
 
 use crate::bindings;
 
-/// Fills a buffer with random bytes, good enough for keys once the kernel has enough entropy.
+/// Fills a buffer with random bytes. They are good enough for keys once the kernel's random number
+/// generator is seeded.
 pub fn fill_random(bytes: &mut [u8]) {
-    // SAFETY: The buffer is as long as is said.
+    // SAFETY: The buffer is valid for writes of its length.
     unsafe { bindings::get_random_bytes(bytes.as_mut_ptr().cast(), bytes.len()) };
 }

@@ -3,22 +3,22 @@
 //! Safe abstractions for parents of the vDPA bus.
 //!
 //! A parent implements [`parent_ops::VdpaConfigOps`] and [`mgmtdev::Management`] in a crate that
-//! forbids `unsafe`. A file that wraps a C facility names it.
+//! forbids `unsafe`. Each file here names the C facility that it wraps.
 
-/// The prefix of log lines.
+/// Prefix of log lines.
 const __LOG_PREFIX: &[u8] = b"vdpa_parent\0";
 
 #[path = "../../parent_ops.rs"]
 pub mod parent_ops;
 
-/// From the trait of the ops to C's op table, and the types that ops have.
+/// C's op table, made from the trait of the ops, and the types of the ops' arguments.
 mod ops {
     mod op_tables;
     pub mod parent_ops_raw;
     pub mod parent_types;
 }
 
-/// Devices on the bus, and the management devices that make them.
+/// Devices on the bus, and the management devices that create them.
 mod device {
     pub mod mgmtdev;
     pub mod parent_config;
@@ -26,7 +26,7 @@ mod device {
     pub mod root_device;
 }
 
-/// Memory of drivers: what a device reads and writes.
+/// Memory of drivers, which devices read and write.
 mod memory {
     pub mod guest_mem;
     #[cfg(kunit_suites)]
@@ -45,7 +45,7 @@ pub mod random;
 pub mod virtio_ids;
 pub mod worker;
 
-// The folders are for whoever reads the library, and not in the names that its users say.
+// Users of the library name the modules without their folders.
 pub use device::{mgmtdev, parent_config, parent_device, root_device};
 pub use memory::{guest_mem, mm};
 pub use ops::{parent_ops_raw, parent_types};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The numbers of the virtio specification that parents use, in types that fit.
+//! Numbers of the virtio specification that parents use, in types that fit.
 //!
 //! C: `include/uapi/linux/virtio_*.h`, `include/uapi/linux/vhost_types.h`.
 
@@ -13,20 +13,20 @@ pub const ID_BLOCK: u32 = bindings::VIRTIO_ID_BLOCK;
 /// The device id of an entropy source.
 pub const ID_RNG: u32 = bindings::VIRTIO_ID_RNG;
 
-/// Status: the driver is set up and ready to drive the device.
+/// Device status: the driver is set up and ready to drive the device.
 pub const STATUS_DRIVER_OK: u8 = bindings::VIRTIO_CONFIG_S_DRIVER_OK as u8;
-/// The device status: it broke, and works again after a reset.
+/// Device status: the device failed, and needs a reset to work again.
 pub const STATUS_NEEDS_RESET: u8 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET as u8;
 
-/// Feature: the driver copes with any layout of the descriptors.
+/// Feature: the driver accepts any layout of the descriptors.
 pub const F_ANY_LAYOUT: u64 = 1 << bindings::VIRTIO_F_ANY_LAYOUT;
-/// Feature: version 1 of the specification, and so little-endian.
+/// Feature: the device complies with version 1 of the specification, so fields are little-endian.
 pub const F_VERSION_1: u64 = 1 << bindings::VIRTIO_F_VERSION_1;
 /// Feature: addresses are IOVAs.
 pub const F_ACCESS_PLATFORM: u64 = 1 << bindings::VIRTIO_F_ACCESS_PLATFORM;
 /// Feature: a descriptor may refer to a table of descriptors.
 pub const F_RING_INDIRECT_DESC: u64 = 1 << bindings::VIRTIO_RING_F_INDIRECT_DESC;
-/// Feature: notifications are suppressed by index.
+/// Feature: events are suppressed by index.
 pub const F_RING_EVENT_IDX: u64 = 1 << bindings::VIRTIO_RING_F_EVENT_IDX;
 /// Feature: rings are packed.
 pub const F_RING_PACKED: u64 = 1 << bindings::VIRTIO_F_RING_PACKED;
@@ -39,11 +39,11 @@ pub const F_NET_MAC: u64 = 1 << bindings::VIRTIO_NET_F_MAC;
 pub const F_NET_STATUS: u64 = 1 << bindings::VIRTIO_NET_F_STATUS;
 /// Net feature: there is a control queue.
 pub const F_NET_CTRL_VQ: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VQ;
-/// Net feature: commands say what is received.
+/// Net feature: commands set the receive mode.
 pub const F_NET_CTRL_RX: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX;
-/// Net feature: commands say in more ways what is received.
+/// Net feature: commands set further receive modes.
 pub const F_NET_CTRL_RX_EXTRA: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_RX_EXTRA;
-/// Net feature: commands say which VLANs are received.
+/// Net feature: commands filter VLANs.
 pub const F_NET_CTRL_VLAN: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_VLAN;
 /// Net feature: a command sets the MAC address.
 pub const F_NET_CTRL_MAC_ADDR: u64 = 1 << bindings::VIRTIO_NET_F_CTRL_MAC_ADDR;
@@ -54,68 +54,68 @@ pub const F_NET_MQ: u64 = 1 << bindings::VIRTIO_NET_F_MQ;
 pub const NET_OK: u8 = bindings::VIRTIO_NET_OK as u8;
 /// Net command failed.
 pub const NET_ERR: u8 = bindings::VIRTIO_NET_ERR as u8;
-/// Net command class: what is received.
+/// Net command class: receive mode.
 pub const NET_CTRL_RX: u8 = bindings::VIRTIO_NET_CTRL_RX as u8;
-/// Command of that class: everything, or not.
+/// Receive mode command: promiscuous mode on or off.
 pub const NET_CTRL_RX_PROMISC: u8 = bindings::VIRTIO_NET_CTRL_RX_PROMISC as u8;
-/// Command of that class: all groups, or not.
+/// Receive mode command: receive all multicast frames, or not.
 pub const NET_CTRL_RX_ALLMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLMULTI as u8;
-/// Command of that class: all single addresses, or not.
+/// Receive mode command: receive all unicast frames, or not.
 pub const NET_CTRL_RX_ALLUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_ALLUNI as u8;
-/// Command of that class: no groups, or some.
+/// Receive mode command: suppress multicast frames, or not.
 pub const NET_CTRL_RX_NOMULTI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOMULTI as u8;
-/// Command of that class: no single addresses, or some.
+/// Receive mode command: suppress unicast frames, or not.
 pub const NET_CTRL_RX_NOUNI: u8 = bindings::VIRTIO_NET_CTRL_RX_NOUNI as u8;
-/// Command of that class: nothing for everybody, or all.
+/// Receive mode command: suppress broadcast frames, or not.
 pub const NET_CTRL_RX_NOBCAST: u8 = bindings::VIRTIO_NET_CTRL_RX_NOBCAST as u8;
-/// Net command class: addresses.
+/// Net command class: MAC addresses.
 pub const NET_CTRL_MAC: u8 = bindings::VIRTIO_NET_CTRL_MAC as u8;
-/// Command of that class: the tables of further addresses and groups.
+/// MAC command: set the tables of unicast and multicast addresses to receive.
 pub const NET_CTRL_MAC_TABLE_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_TABLE_SET as u8;
-/// Command of that class: the MAC address.
+/// MAC command: set the MAC address.
 pub const NET_CTRL_MAC_ADDR_SET: u8 = bindings::VIRTIO_NET_CTRL_MAC_ADDR_SET as u8;
-/// Net command class: VLANs.
+/// Net command class: VLAN filter.
 pub const NET_CTRL_VLAN: u8 = bindings::VIRTIO_NET_CTRL_VLAN as u8;
-/// Command of that class: receive one.
+/// VLAN command: receive one VLAN.
 pub const NET_CTRL_VLAN_ADD: u8 = bindings::VIRTIO_NET_CTRL_VLAN_ADD as u8;
-/// Command of that class: receive one no more.
+/// VLAN command: no longer receive one VLAN.
 pub const NET_CTRL_VLAN_DEL: u8 = bindings::VIRTIO_NET_CTRL_VLAN_DEL as u8;
 /// Net command class: queue pairs.
 pub const NET_CTRL_MQ: u8 = bindings::VIRTIO_NET_CTRL_MQ as u8;
-/// Command of that class: how many are in use.
+/// Queue pair command: set the number of pairs in use.
 pub const NET_CTRL_MQ_VQ_PAIRS_SET: u8 = bindings::VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET as u8;
 
 /// Net status: the link is up.
 pub const NET_S_LINK_UP: u16 = bindings::VIRTIO_NET_S_LINK_UP as u16;
-/// The size of the config space of a network device, in bytes.
+/// Size of the config space of a network device, in bytes.
 pub const NET_CONFIG_SIZE: usize = size_of::<bindings::virtio_net_config>();
-/// The size of the header before each frame, with version 1.
+/// Size in bytes of the header before each frame, with version 1.
 pub const NET_HDR_SIZE: usize = size_of::<bindings::virtio_net_hdr_v1>();
-/// The size of the header before each frame of a legacy driver.
+/// Size in bytes of the header before each frame of a legacy driver.
 pub const NET_HDR_SIZE_LEGACY: usize = size_of::<bindings::virtio_net_hdr>();
 
-/// Block feature: the config space says how large a segment may be.
+/// Block feature: the config space has the largest size of a segment.
 pub const F_BLK_SIZE_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SIZE_MAX;
-/// Block feature: the config space says how many segments a request may have.
+/// Block feature: the config space has the largest number of segments in a request.
 pub const F_BLK_SEG_MAX: u64 = 1 << bindings::VIRTIO_BLK_F_SEG_MAX;
 /// Block feature: the disk is read-only.
 pub const F_BLK_RO: u64 = 1 << bindings::VIRTIO_BLK_F_RO;
 /// Block feature: the config space has the block size.
 pub const F_BLK_BLK_SIZE: u64 = 1 << bindings::VIRTIO_BLK_F_BLK_SIZE;
-/// Block feature: there are requests to flush.
+/// Block feature: flush requests.
 pub const F_BLK_FLUSH: u64 = 1 << bindings::VIRTIO_BLK_F_FLUSH;
 /// Block feature: the config space has the topology.
 pub const F_BLK_TOPOLOGY: u64 = 1 << bindings::VIRTIO_BLK_F_TOPOLOGY;
 /// Block feature: there may be several queues.
 pub const F_BLK_MQ: u64 = 1 << bindings::VIRTIO_BLK_F_MQ;
-/// Block feature: there are requests to discard.
+/// Block feature: discard requests.
 pub const F_BLK_DISCARD: u64 = 1 << bindings::VIRTIO_BLK_F_DISCARD;
-/// Block feature: there are requests to write zeroes.
+/// Block feature: write zeroes requests.
 pub const F_BLK_WRITE_ZEROES: u64 = 1 << bindings::VIRTIO_BLK_F_WRITE_ZEROES;
-/// The size of the config space of a block device, in bytes.
+/// Size of the config space of a block device, in bytes.
 pub const BLK_CONFIG_SIZE: usize = size_of::<bindings::virtio_blk_config>();
 
-/// Where the fields of a block device's config space are.
+/// Defines the offsets of the fields of a block device's config space.
 macro_rules! blk_fields {
     ($($name:ident: $($field:ident).+),* $(,)?) => {
         $(
@@ -145,8 +145,8 @@ blk_fields! {
 pub const BACKEND_F_ENABLE_AFTER_DRIVER_OK: u64 =
     1 << bindings::VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK;
 
-/// Reset flag: the driver expects the maps to be gone afterwards.
+/// Reset flag: the driver expects that the reset drops the maps.
 pub const RESET_F_CLEAN_MAP: u32 = bindings::VDPA_RESET_F_CLEAN_MAP;
-/// Where in that header the number of buffers is: little-endian, with version 1 only.
+/// Offset in the header of a frame of the number of buffers: little-endian, with version 1 only.
 pub const NET_HDR_NUM_BUFFERS: usize =
     core::mem::offset_of!(bindings::virtio_net_hdr_v1, num_buffers);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A thread of its own for a device's work, which can be called for from any context.
+//! Kernel thread that does a device's work and can be woken from any context.
 //!
 //! C: `kthread_create_worker()`, `include/linux/kthread.h`.
 
@@ -15,22 +15,22 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Whether there is more to do.
+/// Tells a worker whether to run again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Run once more, after whatever else waits for the thread.
+    /// Run once more, after whatever else is queued on the thread.
     Yes,
-    /// Wait to be called.
+    /// Wait until queued.
     No,
 }
 
-/// What a worker does.
+/// Work of a worker.
 pub trait Run: Send + Sync + 'static {
     /// Does a bounded amount of work, in process context.
     fn run(&self) -> Again;
 }
 
-/// The work item: `work` comes first so that one pointer leads to both.
+/// Work item. `work` is the first field, so that a pointer to it is one to the whole item.
 #[pin_data]
 #[repr(C)]
 struct Task<T> {
@@ -39,11 +39,11 @@ struct Task<T> {
     target: Arc<T>,
 }
 
-/// A thread, and its work item, for those who outlive them.
+/// Thread and its work item, for wakers that may outlive them.
 ///
 /// # Invariants
 ///
-/// While there is one, the thread runs, the item lives, and both belong together.
+/// While it is `Some`, the thread runs, the item is valid, and the item belongs to the thread.
 struct Slot(
     Option<(
         NonNull<bindings::kthread_worker>,
@@ -51,25 +51,25 @@ struct Slot(
     )>,
 );
 
-// SAFETY: Threads can be called for from any thread.
+// SAFETY: Work may be queued from any thread.
 unsafe impl Send for Slot {}
 
-/// Calls for a worker, as long as there is one.
+/// Queues the work of a worker, as long as the worker exists.
 #[derive(Clone)]
 pub struct Waker(Arc<SpinLock<Slot>>);
 
 impl Waker {
-    /// Calls for a run, in process context. Without the worker this does nothing.
+    /// Queues a run. To be called in process context. Does nothing if the worker is gone.
     pub fn wake(&self) {
         let slot = self.0.lock();
         if let Some((thread, work)) = slot.0 {
-            // SAFETY: They are there by the invariant, and as long as the lock is held.
+            // SAFETY: By the invariant both are valid, as long as the lock is held.
             unsafe { bindings::kthread_queue_work(thread.as_ptr(), work.as_ptr()) };
         }
     }
 }
 
-/// A thread that runs `T::run` whenever it was called for.
+/// Kernel thread that calls `T::run` whenever it is queued.
 ///
 /// # Invariants
 ///
@@ -80,24 +80,26 @@ pub struct Worker<T: Run> {
     slot: Waker,
 }
 
-// SAFETY: Threads can be called for and stopped from any thread; `T` is `Send` and `Sync`.
+// SAFETY: Work may be queued and the thread stopped from any thread; `T` is `Send` and `Sync`.
 unsafe impl<T: Run> Send for Worker<T> {}
-// SAFETY: Queueing is serialised by a lock of the thread's.
+// SAFETY: Queueing takes a lock of the thread; `T` is `Sync`.
 unsafe impl<T: Run> Sync for Worker<T> {}
 
 impl<T: Run> Worker<T> {
-    /// Starts a thread, named after the device `name` and its number there.
+    /// Starts a thread, named after the device `name` and the thread's number there. Errors:
+    /// `ENOMEM`, those of `kthread_create_worker()`.
     pub fn new(name: &CStr, number: c_uint, target: Arc<T>) -> Result<Self> {
         let task = KBox::pin_init(
             pin_init!(Task {
                 work <- Opaque::ffi_init(|slot: *mut bindings::kthread_work| {
-                    // SAFETY: The slot is ours to write.
+                    // SAFETY: The slot is valid for writes.
                     unsafe { slot.write(bindings::kthread_work::default()) };
-                    // SAFETY: The field is inside of the slot.
+                    // SAFETY: The slot is valid, so the field is inside of it.
                     let node = unsafe { &raw mut (*slot).node };
-                    // SAFETY: The node is ours to write, and does not move: an empty list points to itself.
+                    // SAFETY: The node is valid for writes and does not move: an empty list points
+                    // to itself.
                     unsafe { bindings::INIT_LIST_HEAD(node) };
-                    // SAFETY: The slot is ours to write.
+                    // SAFETY: The slot is valid for writes.
                     unsafe { (*slot).func = Some(Self::run) };
                 }),
                 target,
@@ -105,7 +107,7 @@ impl<T: Run> Worker<T> {
             GFP_KERNEL,
         )?;
         let slot = Arc::pin_init(new_spinlock!(Slot(None)), GFP_KERNEL)?;
-        // SAFETY: The format takes a string and an `unsigned int`.
+        // SAFETY: The format takes a string and an `unsigned int`, which are passed.
         let thread = from_err_ptr(unsafe {
             bindings::kthread_create_worker_on_node(
                 0,
@@ -115,16 +117,17 @@ impl<T: Run> Worker<T> {
                 number,
             )
         })?;
-        // SAFETY: The thread was just created.
+        // SAFETY: The worker was just created, and nobody destroys it yet.
         let sleeper = unsafe { (*thread).task };
         // SAFETY: The task lives until `kthread_destroy_worker()`; it waits for its first wake-up.
         unsafe { bindings::wake_up_process(sleeper) };
         let thread = NonNull::new(thread).ok_or(ENOMEM)?;
         if let Some(work) = NonNull::new(task.work.get()) {
-            // INVARIANT: They do until `drop` takes them out.
+            // INVARIANT: The thread runs and the item is valid until `drop` removes both from the
+            // slot.
             slot.lock().0 = Some((thread, work));
         }
-        // INVARIANT: The thread runs now, and nothing is queued.
+        // INVARIANT: The thread runs, and nothing is queued on it.
         Ok(Self {
             thread,
             task,
@@ -132,31 +135,32 @@ impl<T: Run> Worker<T> {
         })
     }
 
-    /// What calls for a run as [`Worker::queue`] does, and may outlive the worker.
+    /// Returns a waker, which queues runs like [`Worker::queue`] and may outlive the worker.
     pub fn waker(&self) -> Waker {
         self.slot.clone()
     }
 
-    /// Calls for a run. Works in any context; what was called for already is not doubled.
+    /// Queues a run. May be called in any context. Does nothing if a run is queued already.
     pub fn queue(&self) {
-        // SAFETY: The thread runs by the invariant, and the work item lives longer than that.
+        // SAFETY: By the invariant the thread runs, and the work item outlives it.
         unsafe { bindings::kthread_queue_work(self.thread.as_ptr(), self.task.work.get()) };
     }
 
-    /// Calls [`Run::run`].
+    /// Implements the work function with [`Run::run`].
     ///
     /// # Safety
     ///
-    /// Only the thread calls it, with the `work` of a `Task<T>`.
+    /// Only a worker's thread may call it, with the `work` of a `Task<T>`.
     unsafe extern "C" fn run(work: *mut bindings::kthread_work) {
         const { assert!(core::mem::offset_of!(Task<T>, work) == 0) };
-        // SAFETY: The task lives until the thread has ended.
+        // SAFETY: The caller passes the first field of a `Task<T>`, which lives until the thread
+        // has ended.
         let task = unsafe { &*work.cast::<Task<T>>() };
         if task.target.run() == Again::Yes {
-            // SAFETY: The item was queued on a thread, which is the current one.
+            // SAFETY: The item was queued on a worker, which is that of the current thread.
             let thread = unsafe { (*work).worker };
-            // SAFETY: This thread runs, and nobody but it handles the item, which lives until the thread has
-            // ended; while the item is being cancelled this does nothing.
+            // SAFETY: This thread runs, and the item lives until the thread has ended. While the
+            // item is being cancelled, the function does nothing.
             unsafe { bindings::kthread_queue_work(thread, work) };
         }
     }
@@ -165,9 +169,10 @@ impl<T: Run> Worker<T> {
 impl<T: Run> Drop for Worker<T> {
     fn drop(&mut self) {
         self.slot.0.lock().0 = None;
-        // SAFETY: The item belongs to this thread; afterwards it is neither queued nor running.
+        // SAFETY: The item is valid and belongs to this thread; afterwards it is neither queued nor
+        // running.
         unsafe { bindings::kthread_cancel_work_sync(self.task.work.get()) };
-        // SAFETY: By the invariant this happens once.
+        // SAFETY: By the invariant the thread runs, and only `drop` destroys it.
         unsafe { bindings::kthread_destroy_worker(self.thread.as_ptr()) };
     }
 }

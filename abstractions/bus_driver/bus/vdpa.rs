@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A vDPA device as the drivers on its bus see it.
+//! vDPA devices for drivers of the vdpa bus.
 //!
 //! C: `include/linux/vdpa.h`, `struct vdpa_device` and `struct vdpa_config_ops`.
 
@@ -17,7 +17,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A range of IOVAs, both ends inclusive, in bytes.
+/// Range of IOVAs in bytes, both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IovaRange {
     /// The first IOVA.
@@ -33,13 +33,13 @@ impl IovaRange {
         last: u64::MAX,
     };
 
-    /// Whether all of `[start, last]` is in it.
+    /// Returns true if all of `[start, last]` is in the range.
     pub fn holds(&self, start: u64, last: u64) -> bool {
         start >= self.first && last <= self.last
     }
 }
 
-/// The doorbell of a queue, as a parent named it: only [`Device::get_vq_notification`] makes one.
+/// Doorbell of a queue, as its parent named it. Only [`Device::get_vq_notification`] makes one.
 #[derive(Clone, Copy)]
 pub struct Notification {
     addr: u64,
@@ -47,58 +47,59 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// Returns its physical address.
+    /// Returns the physical address.
     pub fn addr(&self) -> u64 {
         self.addr
     }
 
-    /// Returns its size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Returns true if it has one page, all of it: what shares a page can be written along with it.
+    /// Returns true if the doorbell is one whole page: whoever maps part of a page can write to the
+    /// rest of that page too.
     pub fn is_page(&self) -> bool {
         let page = PAGE_SIZE as u64;
         self.addr & (page - 1) == 0 && self.size == page
     }
 }
 
-/// How a parent wants to be told about maps.
+/// The way in which a parent takes maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MapStyle {
     /// The whole table of an address space at a time (`set_map`).
     SetMap,
     /// One range at a time (`dma_map`, `dma_unmap`).
     DmaMap,
-    /// Not at all: the device is behind the platform's IOMMU.
+    /// Not at all: the platform's IOMMU translates for the device.
     Platform,
 }
 
 /// A vDPA device whose ops may be called.
 ///
-/// Methods have the names of the ops and their meaning; see `include/linux/vdpa.h`. Unless a
-/// method says otherwise its op may sleep.
+/// Methods have the names and the meaning of the ops; see `include/linux/vdpa.h`. Ops may sleep
+/// unless the method says otherwise.
 ///
 /// # Invariants
 ///
-/// The C struct is a registered `vdpa_device` and its driver has not been unbound.
+/// The C struct is a registered `vdpa_device` and the driver bound to it has not been unbound.
 #[repr(transparent)]
 pub struct Device(Opaque<bindings::vdpa_device>);
 
 // SAFETY: A `vdpa_device` is not tied to a thread.
 unsafe impl Send for Device {}
-// SAFETY: No two threads call ops of a parent beside each other: references are given out under the
-// lock of `revocable::DeviceMutex`, to `probe` before access is granted, and to `remove` after it was
-// revoked. `revocable::UnserializedOps` has only the ops that parents must expect at any time.
+// SAFETY: Parents need not accept concurrent ops, and get none: references are given out under the
+// lock of `revocable::DeviceMutex`, to `probe` before access is granted, and to `remove` after it
+// was revoked. `revocable::UnserializedOps` has only ops that parents must accept at any time.
 unsafe impl Sync for Device {}
 
-/// Calls an optional op, or gives the value after `else`.
+/// Calls an optional op, or evaluates to the value after `else`.
 macro_rules! op {
     ($dev:ident . $op:ident ( $($arg:expr),* ) else $default:expr) => {
         match $dev.ops().$op {
-            // SAFETY: By the invariant of `Device` the op may be called with it; the arguments
-            // are plain values, or pointers that outlive the call.
+            // SAFETY: By the invariant of `Device` its ops may be called; the arguments are plain
+            // values, or pointers that stay valid during the call.
             Some(op) => unsafe { op($dev.as_raw() $(, $arg)*) },
             None => $default,
         }
@@ -106,27 +107,28 @@ macro_rules! op {
 }
 
 impl Device {
-    /// Wraps the device that the bus hands to `probe` and `remove`.
+    /// Wraps the device that the bus passes to `probe` and `remove`.
     ///
     /// # Safety
     ///
-    /// The invariants must hold for `'a`.
+    /// `ptr` must satisfy the invariants for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::vdpa_device) -> &'a Self {
-        // SAFETY: `Self` is transparent, and the caller vouches for the rest.
+        // SAFETY: `Self` is transparent; the caller guarantees a valid device for `'a`.
         unsafe { &*ptr.cast() }
     }
 
-    /// The C struct.
+    /// Returns the C struct.
     pub(crate) fn as_raw(&self) -> *mut bindings::vdpa_device {
         self.0.get()
     }
 
     fn ops(&self) -> &bindings::vdpa_config_ops {
-        // SAFETY: The op table of a registered device is there and constant.
+        // SAFETY: By the invariant the device is registered: its op table exists and is constant.
         unsafe { &*(*self.as_raw()).config }
     }
 
-    /// Whether the ops that every parent has are there. `probe` refuses a parent without.
+    /// Returns true if the parent has all mandatory ops, and `dma_map` and `dma_unmap` only
+    /// together. `probe` refuses other parents.
     pub fn has_mandatory_ops(&self) -> bool {
         let ops = self.ops();
         ops.set_vq_address.is_some()
@@ -151,37 +153,38 @@ impl Device {
             && (ops.dma_map.is_some() == ops.dma_unmap.is_some())
     }
 
-    /// The device on the vdpa bus.
+    /// Returns the embedded `struct device`.
     pub fn device(&self) -> &device::Device {
         // SAFETY: The embedded device lives as long as the vdpa device.
         unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
-    /// The number of virtqueues.
+    /// Returns the number of virtqueues.
     pub fn nvqs(&self) -> u32 {
-        // SAFETY: Constant after registration.
+        // SAFETY: The device is valid by the invariant; the field is constant after registration.
         unsafe { (*self.as_raw()).nvqs }
     }
 
-    /// The number of virtqueue groups.
+    /// Returns the number of virtqueue groups.
     pub fn ngroups(&self) -> u32 {
-        // SAFETY: Constant after registration.
+        // SAFETY: The device is valid by the invariant; the field is constant after registration.
         unsafe { (*self.as_raw()).ngroups }
     }
 
-    /// The number of address spaces.
+    /// Returns the number of address spaces.
     pub fn nas(&self) -> u32 {
-        // SAFETY: Constant after registration.
+        // SAFETY: The device is valid by the invariant; the field is constant after registration.
         unsafe { (*self.as_raw()).nas }
     }
 
-    /// Whether the parent wants user virtual addresses in its maps.
+    /// Returns true if the parent wants user virtual addresses in its maps.
     pub fn use_va(&self) -> bool {
-        // SAFETY: Constant after registration.
+        // SAFETY: The device is valid by the invariant; the field is constant after registration.
         unsafe { (*self.as_raw()).use_va }
     }
 
-    /// How the parent wants to be told about maps. C prefers `dma_map` where both are there.
+    /// Returns the way in which the parent takes maps. C prefers `dma_map` if there is `set_map`
+    /// too.
     pub fn map_style(&self) -> MapStyle {
         if self.ops().dma_map.is_some() {
             MapStyle::DmaMap
@@ -222,7 +225,7 @@ impl Device {
         self.ops().get_vq_notification.is_some()
     }
 
-    /// Sets the three areas of a queue, in the terms of the packed ring.
+    /// Sets the addresses of a queue's descriptor, driver and device areas.
     pub fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
         to_result(
             op!(self.set_vq_address(idx, desc, driver, device) else -(bindings::EOPNOTSUPP as c_int)),
@@ -234,7 +237,7 @@ impl Device {
         op!(self.set_vq_num(idx, num) else ())
     }
 
-    /// Tells the device that a queue has work. Runs in an eventfd's wake-up: does not sleep.
+    /// Tells the device that a queue has work. Does not sleep: it runs in an eventfd's wake-up.
     pub fn kick_vq(&self, idx: u16) {
         op!(self.kick_vq(idx) else ())
     }
@@ -244,23 +247,23 @@ impl Device {
         op!(self.set_vq_ready(idx, ready) else ())
     }
 
-    /// Sets where a split queue continues.
+    /// Sets the state from which a queue continues.
     pub fn set_vq_state(&self, idx: u16, state: VqState) -> Result {
         let raw = state.to_raw();
         to_result(op!(self.set_vq_state(idx, &raw) else -(bindings::EOPNOTSUPP as c_int)))
     }
 
-    /// Asks where a queue stands; `packed` says how to read the answer.
+    /// Returns the state of a queue. `packed` selects the form in which the parent wrote it.
     pub fn get_vq_state(&self, idx: u16, packed: bool) -> Result<VqState> {
         let mut raw = bindings::vdpa_vq_state::default();
         to_result(op!(self.get_vq_state(idx, &mut raw) else -(bindings::EOPNOTSUPP as c_int)))?;
         Ok(VqState::from_raw(&raw, packed))
     }
 
-    /// The doorbell of a queue. Called from a page fault.
+    /// Returns the doorbell of a queue, or `None` without the op. May be called from a page fault.
     pub fn get_vq_notification(&self, idx: u16) -> Option<Notification> {
         let op = self.ops().get_vq_notification?;
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         let area = unsafe { op(self.as_raw(), idx) };
         Some(Notification {
             addr: area.addr,
@@ -268,44 +271,44 @@ impl Device {
         })
     }
 
-    /// The interrupt of a queue, where it has one of its own.
+    /// Returns the number of a queue's interrupt, or `None` if the queue has none of its own.
     pub fn get_vq_irq(&self, idx: u16) -> Option<c_int> {
         let irq = op!(self.get_vq_irq(idx) else -1);
         (irq >= 0).then_some(irq)
     }
 
-    /// The group of a queue, where the parent knows groups.
+    /// Returns the group of a queue, or `None` without the op.
     pub fn get_vq_group(&self, idx: u16) -> Option<u32> {
         let op = self.ops().get_vq_group?;
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
-    /// The group of a queue's descriptors, where the parent has one.
+    /// Returns the group of a queue's descriptors, or `None` without the op.
     pub fn get_vq_desc_group(&self, idx: u16) -> Option<u32> {
         let op = self.ops().get_vq_desc_group?;
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
-    /// The largest size of this one queue, where the parent tells.
+    /// Returns the size of a queue, or `None` without the op.
     pub fn get_vq_size(&self, idx: u16) -> Option<u16> {
         let op = self.ops().get_vq_size?;
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         Some(unsafe { op(self.as_raw(), idx) })
     }
 
-    /// The largest size of any queue.
+    /// Returns the largest size that a queue may have.
     pub fn get_vq_num_max(&self) -> u16 {
         op!(self.get_vq_num_max() else 0)
     }
 
-    /// Returns the virtio features on offer.
+    /// Returns the virtio features that the device offers.
     pub fn get_device_features(&self) -> u64 {
         op!(self.get_device_features() else 0)
     }
 
-    /// The backend features that the parent adds to the driver's.
+    /// Returns the backend features that the parent adds to the driver's; 0 without the op.
     pub fn get_backend_features(&self) -> u64 {
         op!(self.get_backend_features() else 0)
     }
@@ -315,9 +318,9 @@ impl Device {
         op!(self.get_driver_features() else 0)
     }
 
-    /// Negotiates features, under the core's config lock.
+    /// Negotiates features, under vdpa core's config lock.
     pub fn set_features(&self, features: u64) -> Result {
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         to_result(unsafe { bindings::vhost_vdpa_set_features(self.as_raw(), features) })
     }
 
@@ -331,42 +334,43 @@ impl Device {
         op!(self.get_status() else 0)
     }
 
-    /// Sets the device status, under the core's config lock. Not for status 0: see `reset`.
+    /// Sets the device status, under vdpa core's config lock. For status 0 call [`Self::reset`].
     pub fn set_status(&self, status: u8) {
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         unsafe { bindings::vdpa_set_status(self.as_raw(), status) }
     }
 
-    /// Resets the device, under the core's config lock. With `clean_map` a legacy parent (one that
-    /// has `compat_reset`) also drops its maps and goes back to 1:1.
+    /// Resets the device, under vdpa core's config lock. With `clean_map` a legacy parent (one that
+    /// has `compat_reset`) also drops its maps and returns to its 1:1 map.
     pub fn reset(&self, clean_map: bool) -> Result {
         let flags = if clean_map {
             bindings::VDPA_RESET_F_CLEAN_MAP
         } else {
             0
         };
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         to_result(unsafe { bindings::vhost_vdpa_reset(self.as_raw(), flags) })
     }
 
-    /// Stops the device; its state can be read and it can be resumed.
+    /// Suspends the device; the states of its queues can be read. `EOPNOTSUPP` without the op.
     pub fn suspend(&self) -> Result {
         to_result(op!(self.suspend() else -(bindings::EOPNOTSUPP as c_int)))
     }
 
-    /// Ends `suspend`.
+    /// Resumes a suspended device. `EOPNOTSUPP` without the op.
     pub fn resume(&self) -> Result {
         to_result(op!(self.resume() else -(bindings::EOPNOTSUPP as c_int)))
     }
 
-    /// The size of the config space in bytes.
+    /// Returns the size of the config space in bytes.
     pub fn get_config_size(&self) -> usize {
         op!(self.get_config_size() else 0)
     }
 
-    /// Reads config space, under the core's config lock.
+    /// Reads config space, under vdpa core's config lock.
     pub fn get_config(&self, offset: u32, buf: &mut [u8]) {
-        // SAFETY: By the invariant of `Device`; `buf` is valid for its length.
+        // SAFETY: By the invariant of `Device` its ops may be called; `buf` is valid for writes of
+        // its length.
         unsafe {
             bindings::vdpa_get_config(
                 self.as_raw(),
@@ -377,9 +381,10 @@ impl Device {
         }
     }
 
-    /// Writes config space, under the core's config lock.
+    /// Writes config space, under vdpa core's config lock.
     pub fn set_config(&self, offset: u32, buf: &[u8]) {
-        // SAFETY: By the invariant of `Device`; `buf` is valid for its length.
+        // SAFETY: By the invariant of `Device` its ops may be called; `buf` is valid for reads of
+        // its length.
         unsafe {
             bindings::vdpa_set_config(
                 self.as_raw(),
@@ -390,10 +395,10 @@ impl Device {
         }
     }
 
-    /// The IOVAs that the parent allows, where it tells.
+    /// Returns the IOVAs that the parent allows, or `None` without the op.
     pub fn get_iova_range(&self) -> Option<IovaRange> {
         let op = self.ops().get_iova_range?;
-        // SAFETY: By the invariant of `Device`.
+        // SAFETY: By the invariant of `Device` its ops may be called.
         let range = unsafe { op(self.as_raw()) };
         Some(IovaRange {
             first: range.first,
@@ -401,28 +406,28 @@ impl Device {
         })
     }
 
-    /// Gives the parent the whole table of an address space.
+    /// Replaces the parent's whole table of an address space. Does nothing without the op.
     pub fn set_map(&self, asid: u32, iotlb: &Iotlb) -> Result {
         to_result(op!(self.set_map(asid, iotlb.as_raw()) else 0))
     }
 
-    /// Gives the parent one range.
+    /// Adds one range to an address space of the parent. Does nothing without the op.
     pub fn dma_map(&self, asid: u32, map: &Map) -> Result {
         let (iova, size, addr, perm) = (map.start, map.size(), map.addr, map.perm);
         to_result(op!(self.dma_map(asid, iova, size, addr, perm, map.opaque()) else 0))
     }
 
-    /// Takes one range away from the parent.
+    /// Removes one range from an address space of the parent. Does nothing without the op.
     pub fn dma_unmap(&self, asid: u32, iova: u64, size: u64) -> Result {
         to_result(op!(self.dma_unmap(asid, iova, size) else 0))
     }
 
-    /// Brings an address space back to the parent's default map.
+    /// Resets an address space to the parent's default map. Does nothing without the op.
     pub fn reset_map(&self, asid: u32) -> Result {
         to_result(op!(self.reset_map(asid) else 0))
     }
 
-    /// Puts a group into an address space.
+    /// Moves a group to an address space. `EOPNOTSUPP` without the op.
     pub fn set_group_asid(&self, group: u32, asid: u32) -> Result {
         to_result(op!(self.set_group_asid(group, asid) else -(bindings::EOPNOTSUPP as c_int)))
     }
@@ -432,7 +437,7 @@ impl Device {
         self.ops().set_group_asid.is_some()
     }
 
-    /// Lets the parent use the owner's address space. Without effect unless it uses virtual
+    /// Lets the parent use the owner's address space. Does nothing unless the parent uses virtual
     /// addresses.
     pub fn bind_mm(&self, mm: &Mm) -> Result {
         if !self.use_va() {
@@ -441,14 +446,14 @@ impl Device {
         to_result(op!(self.bind_mm(mm.as_raw()) else 0))
     }
 
-    /// Ends `bind_mm`.
+    /// Undoes [`Self::bind_mm`].
     pub fn unbind_mm(&self) {
         if self.use_va() {
             op!(self.unbind_mm() else ())
         }
     }
 
-    /// Registers the callback for a queue; null pointers take it away.
+    /// Registers the callback for a queue; null pointers unregister it.
     ///
     /// # Safety
     ///
@@ -458,7 +463,7 @@ impl Device {
         op!(self.set_vq_cb(idx, cb) else ())
     }
 
-    /// Registers the callback for config changes; null pointers take it away.
+    /// Registers the callback for config changes; null pointers unregister it.
     ///
     /// # Safety
     ///
@@ -468,16 +473,16 @@ impl Device {
     }
 }
 
-/// Where a queue stands.
+/// State of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VqState {
-    /// A split queue: the next available index.
+    /// Split queue: the next available index.
     Split(u16),
-    /// A packed queue: indices below bit 15, wrap counters in bit 15.
+    /// Packed queue: indices in the lower 15 bits, wrap counters in bit 15.
     Packed {
-        /// The next descriptor that the driver makes available.
+        /// Next descriptor that the driver makes available.
         avail: u16,
-        /// The next descriptor that the device uses.
+        /// Next descriptor that the device uses.
         used: u16,
     },
 }
@@ -504,21 +509,21 @@ impl VqState {
 
     fn from_raw(raw: &bindings::vdpa_vq_state, packed: bool) -> Self {
         if packed {
-            // SAFETY: Plain integers on both sides of the union, and zeroed before the op.
+            // SAFETY: The union was zeroed before the op, and its integers are valid with any bits.
             let state = unsafe { &raw.__bindgen_anon_1.packed };
             Self::Packed {
                 avail: state.last_avail_idx() | state.last_avail_counter() << 15,
                 used: state.last_used_idx() | state.last_used_counter() << 15,
             }
         } else {
-            // SAFETY: Plain integers on both sides of the union, and zeroed before the op.
+            // SAFETY: The union was zeroed before the op, and its integers are valid with any bits.
             Self::Split(unsafe { raw.__bindgen_anon_1.split.avail_index })
         }
     }
 }
 
-/// Clamps an index that was checked against `len`, so that speculation cannot leave the array.
+/// Returns `idx` if it is below `len`, and 0 otherwise, also under speculation.
 pub fn clamp_index(idx: u32, len: u32) -> u32 {
-    // SAFETY: The function computes with its arguments and reads nothing else.
+    // SAFETY: The function only computes with its arguments.
     unsafe { bindings::vhost_vdpa_array_index_nospec(idx, len) }
 }

@@ -23,14 +23,14 @@ use kernel::{
 
 /// A driver for devices on the vdpa bus.
 pub trait Driver: Sized + Send + Sync + 'static {
-    /// What all devices of the driver share.
+    /// Data that all devices of the driver share.
     type Shared: Send + Sync;
 
     /// The driver's name on the bus.
     const NAME: &'static CStr;
 
-    /// Prepares the driver for a device, without showing the device to others. What is returned is
-    /// dropped after `remove`.
+    /// Prepares the driver for a device, without publishing it. The result is dropped after
+    /// `remove`.
     ///
     /// `token` gives access to the device once `probe` has returned, and not before.
     fn probe(
@@ -39,32 +39,32 @@ pub trait Driver: Sized + Send + Sync + 'static {
         token: AccessToken,
     ) -> Result<Pin<KBox<Self>>>;
 
-    /// Shows the device to others. `dev` is the device as the driver core knows it.
+    /// Publishes the device. `dev` is its `struct device`.
     ///
-    /// Nothing can fail after this; if this does, `remove` follows, because somebody may have seen the
-    /// device all the same.
+    /// Nothing can fail after this. If this call fails, `remove` follows, because others may have
+    /// seen the device already.
     fn publish(self: Pin<&Self>, shared: &Self::Shared, dev: &device::Device) -> Result;
 
-    /// Ends what the driver did with a device. Access was revoked and no guard is left: `dev` is the
-    /// last reference to the device. Runs under the core's device lock.
+    /// Ends the driver's use of a device. Access was revoked and no guard is left, so nobody else
+    /// has the device. Runs under the device's `device_lock`.
     fn remove(self: Pin<&Self>, dev: &vdpa::Device);
 }
 
-/// What a bound device carries as its driver data.
+/// Driver data of a bound device.
 struct Bound<T> {
     revocable: Arc<RevocableDevice>,
     driver: Pin<KBox<T>>,
 }
 
 impl<T: Driver> Bound<T> {
-    /// Revokes access to the device, and then lets the driver end what it did with it.
+    /// Revokes access to the device, and then calls the driver's `remove`.
     fn remove(&self, dev: &vdpa::Device) {
         self.revocable.revoke();
         self.driver.as_ref().remove(dev);
     }
 }
 
-/// A registered driver; unregistered, with all its devices removed, when dropped.
+/// Registered driver of the vdpa bus. Dropping it removes all its devices and unregisters it.
 ///
 /// # Invariants
 ///
@@ -77,28 +77,29 @@ pub struct Registration<T: Driver> {
     _driver: PhantomData<T>,
 }
 
-// SAFETY: A registration may be dropped on any thread.
+// SAFETY: A driver may be unregistered on any thread, and `T::Shared` is `Send`.
 unsafe impl<T: Driver> Send for Registration<T> {}
-// SAFETY: There is nothing to call on a shared registration.
+// SAFETY: No method takes a shared registration. The bus reaches only `shared`, which is `Sync`.
 unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
-    /// Registers the driver. `EBUSY` while another driver of the same name is there.
+    /// Returns an initialiser that registers the driver. `EBUSY` if another driver has the name.
     pub fn new(shared: T::Shared, module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             shared,
             _driver: PhantomData,
-            // Last, because `probe` runs at once for devices that are there.
+            // Last, because `probe` runs at once for devices that are on the bus already.
             raw <- Opaque::try_ffi_init(|slot: *mut bindings::vdpa_driver| {
-                // SAFETY: The slot is ours to write, and zero is a valid driver.
+                // SAFETY: The slot is valid for writes, and zero is a valid driver.
                 unsafe { slot.write_bytes(0, 1) };
-                // SAFETY: The slot is ours until it is registered; the name is static.
+                // SAFETY: Nobody else uses the slot before it is registered; the name is static.
                 unsafe { (*slot).driver.name = T::NAME.as_char_ptr() };
-                // SAFETY: The slot is ours until it is registered.
+                // SAFETY: Nobody else uses the slot before it is registered.
                 unsafe { (*slot).probe = Some(Self::probe) };
-                // SAFETY: The slot is ours until it is registered.
+                // SAFETY: Nobody else uses the slot before it is registered.
                 unsafe { (*slot).remove = Some(Self::remove) };
-                // SAFETY: The driver is pinned, and unregistered before it is freed.
+                // SAFETY: The slot is complete and pinned, and `drop` unregisters it before it is
+                // freed.
                 to_result(unsafe { bindings::__vdpa_register_driver(slot, module.as_ptr()) })
                     .inspect_err(|e| {
                         if *e == EBUSY {
@@ -119,19 +120,20 @@ impl<T: Driver> Registration<T> {
     /// `raw` must be a registered device that the bus binds to this driver.
     unsafe extern "C" fn probe(raw: *mut bindings::vdpa_device) -> c_int {
         from_result(|| {
-            // SAFETY: The bus calls this with a registered device that we may now use.
+            // SAFETY: The bus passes a registered device, which stays bound until `remove` returns.
             let dev = unsafe { vdpa::Device::from_raw(raw) };
             if !dev.has_mandatory_ops() {
                 return Err(EINVAL);
             }
-            // SAFETY: The device is bound to a driver while it is probed.
+            // SAFETY: The bus sets the driver of a device before it calls `probe`.
             let drv = unsafe { (*raw).dev.driver };
             let offset = offset_of!(Self, raw) + offset_of!(bindings::vdpa_driver, driver);
-            // SAFETY: The driver that the device is bound to is the one inside a `Self`.
+            // SAFETY: The bus binds the device to the driver inside a pinned and registered `Self`.
             let this = unsafe { &*drv.byte_sub(offset).cast::<Self>() };
-            // SAFETY: `revoke` is called below on failure, and in `remove` before the device goes.
+            // SAFETY: `dev` is valid until `revoke` returns, which is called below on failure, and
+            // otherwise in `remove`.
             let revocable = Arc::pin_init(unsafe { RevocableDevice::new(dev) }, GFP_KERNEL)?;
-            // SAFETY: `revocable` was made above, and this is its only token.
+            // SAFETY: `revocable` was just created, and this is its only token.
             let token = unsafe { AccessToken::new(revocable.clone()) };
             let bound = T::probe(&this.shared, dev, token).and_then(|driver| {
                 Ok(KBox::new(
@@ -143,16 +145,17 @@ impl<T: Driver> Registration<T> {
                 )?)
             });
             let bound = bound.inspect_err(|_| revocable.revoke())?;
-            // SAFETY: Nobody revoked access, and `probe` has returned: `dev` is used again only after
-            // access was revoked.
+            // SAFETY: Nobody revoked access. `probe` has returned, and `dev` is used again only
+            // after access was revoked.
             unsafe { revocable.grant() };
-            // SAFETY: The embedded device lives as long as the vdpa device, which the bus has bound.
+            // SAFETY: The embedded device lives as long as the vdpa device, which the bus is
+            // binding.
             let parent = unsafe { device::Device::from_raw(&raw mut (*raw).dev) };
             if let Err(e) = bound.driver.as_ref().publish(&this.shared, parent) {
                 bound.remove(dev);
                 return Err(e);
             }
-            // SAFETY: The driver data of a device that we are bound to is ours.
+            // SAFETY: The driver data belongs to the bound driver, which is this one.
             unsafe { bindings::vhost_vdpa_set_drvdata(raw, KBox::into_raw(bound).cast()) };
             Ok(0)
         })
@@ -164,14 +167,15 @@ impl<T: Driver> Registration<T> {
     ///
     /// `raw` must be a device that `probe` has bound.
     unsafe extern "C" fn remove(raw: *mut bindings::vdpa_device) {
-        // SAFETY: The driver data of a device that we are bound to is what `probe` set.
+        // SAFETY: The driver data belongs to the bound driver; `probe` set it.
         let bound = unsafe { bindings::vhost_vdpa_get_drvdata(raw) };
-        // SAFETY: `probe` made the pointer of a box. The bus calls `remove` once for each device that was
-        // bound, and this is the only place that takes it back.
+        // SAFETY: `probe` made the pointer from a box. The bus calls `remove` once for each bound
+        // device, and only `remove` takes the box back.
         let bound: KBox<Bound<T>> = unsafe { KBox::from_raw(bound.cast()) };
-        // SAFETY: The bus calls this with the device that we were bound to.
+        // SAFETY: The bus passes the device that this driver was bound to.
         bound.remove(unsafe { vdpa::Device::from_raw(raw) });
-        // SAFETY: The driver data of a device is ours until the bus has unbound it, after this call.
+        // SAFETY: The driver data belongs to this driver until the bus has unbound it, after this
+        // call.
         unsafe { bindings::vhost_vdpa_set_drvdata(raw, core::ptr::null_mut()) };
     }
 }
@@ -179,7 +183,7 @@ impl<T: Driver> Registration<T> {
 #[pinned_drop]
 impl<T: Driver> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered by the invariant.
+        // SAFETY: By the invariant the driver is registered, and only `drop` unregisters it.
         unsafe { bindings::vdpa_unregister_driver(self.raw.get()) }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Event descriptors, and the slots through which a parent's callbacks reach them.
+//! Eventfds, and the slots through which a parent's callbacks signal them.
 //!
 //! C: `fs/eventfd.c`, `struct vdpa_callback`.
 //!
@@ -8,7 +8,7 @@
 //!
 //! `CallSlot::registration` (sleeps), then `CallSlot::ctx` (spins, interrupts off), then the
 //! eventfd's own wait-queue lock. Kicks run under an eventfd's wait-queue lock and take none of
-//! ours.
+//! these.
 
 use crate::{
     bindings,
@@ -30,7 +30,7 @@ use kernel::{
     },
 };
 
-/// A reference to an eventfd's context.
+/// Reference to an eventfd's context.
 ///
 /// # Invariants
 ///
@@ -39,30 +39,31 @@ pub struct EventFd(NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: An `eventfd_ctx` is reference counted and not tied to a thread.
 unsafe impl Send for EventFd {}
-// SAFETY: Signalling takes the context's own lock.
+// SAFETY: Shared references only signal, which takes the context's own lock.
 unsafe impl Sync for EventFd {}
 
 impl EventFd {
-    /// The eventfd behind a descriptor of the calling process; -1 means none.
+    /// Returns the eventfd behind a descriptor of the calling process, or `None` for -1.
     ///
-    /// Errors: `EBADF` for a bad descriptor, `EINVAL` for one that is no eventfd.
+    /// Errors: `EBADF` for a bad descriptor, `EINVAL` for one that is not an eventfd.
     pub fn from_user(fd: c_int) -> Result<Option<Self>> {
         if fd == bindings::VHOST_FILE_UNBIND {
             return Ok(None);
         }
-        // SAFETY: Any number is fine.
+        // SAFETY: The function accepts any number.
         let ctx = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
-        // INVARIANT: The call succeeded and gave us a reference.
+        // INVARIANT: The call succeeded and returned a reference.
         Ok(NonNull::new(ctx).map(Self))
     }
 
-    /// Adds one to the counter and wakes who waits for it. Any context but NMI.
+    /// Adds one to the counter and wakes the waiters. May be called in any context but NMI.
     pub fn signal(&self) {
-        // SAFETY: Valid by the invariant.
+        // SAFETY: By the invariant the context is valid.
         unsafe { bindings::vhost_vdpa_eventfd_signal(self.0.as_ptr()) }
     }
 
-    /// Returns the token by which irq bypass matches producers and consumers. Compared, never followed.
+    /// Returns the token by which irq bypass matches producers and consumers. It is compared and
+    /// never dereferenced.
     pub(super) fn token(&self) -> *mut bindings::eventfd_ctx {
         self.0.as_ptr()
     }
@@ -70,34 +71,34 @@ impl EventFd {
 
 impl Drop for EventFd {
     fn drop(&mut self) {
-        // SAFETY: Gives up the reference that the invariant says we own.
+        // SAFETY: By the invariant we own this reference, and it is put once.
         unsafe { bindings::eventfd_ctx_put(self.0.as_ptr()) }
     }
 }
 
-/// Which callback of a parent a slot is for.
+/// The callback of a parent that a slot is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Used buffers of this queue.
+    /// The callback for used buffers of this queue.
     Queue(u16),
-    /// Config space changed.
+    /// The callback for changes of the config space.
     Config,
 }
 
-/// A slot in which a parent's callback finds the eventfd to signal.
+/// Slot in which a parent's callback finds the eventfd to signal.
 ///
-/// The slot is what the parent is given as the callback's private pointer; parents that signal
-/// eventfds themselves are given the context too, as the trigger. A replaced eventfd is put only
-/// after the parent has been given its successor, so neither way can reach a freed one.
+/// The parent gets the slot as the callback's private pointer. Parents that signal eventfds
+/// themselves also get the context, as the trigger. A replaced eventfd is put only after the parent
+/// has its successor, so neither way can reach a freed one.
 ///
 /// # Invariants
 ///
-/// While the parent has this slot's callback registered, the trigger it was given is the one in
-/// `ctx`, or `tell` is about to replace it and still holds it.
+/// While the parent has this slot's callback registered, its trigger is null or the eventfd in
+/// `ctx`, or `tell` still owns the eventfd and is about to replace the trigger.
 #[pin_data]
 pub struct CallSlot {
     source: Source,
-    /// Serialises changes: whether the parent has the callback.
+    /// Serialises changes. True if the parent has the callback.
     #[pin]
     registration: Mutex<bool>,
     #[pin]
@@ -106,7 +107,7 @@ pub struct CallSlot {
 }
 
 impl CallSlot {
-    /// An empty slot.
+    /// Returns an initialiser for an empty slot.
     fn new(source: Source) -> impl PinInit<Self> {
         pin_init!(Self {
             source,
@@ -116,45 +117,46 @@ impl CallSlot {
         })
     }
 
-    /// Replaces the eventfd and tells the parent, with the callback or without. Callers hold
-    /// `registration`, and say there whether the parent has the callback.
+    /// Replaces the eventfd, and registers or unregisters the callback with the parent. Callers
+    /// hold `registration`, and set it to `callback`.
     ///
     /// # Safety
     ///
-    /// `dev` must be the device that the slot is for, whenever it is told something, and the slot must
-    /// stay where it is while that has the callback.
+    /// `dev` must be the device that the slot is for, in every call, and the slot must not move or
+    /// be freed while the parent has the callback.
     unsafe fn tell(&self, dev: &vdpa::Device, new: Option<EventFd>, callback: bool) {
         let trigger = new
             .as_ref()
             .map_or(core::ptr::null_mut(), |ctx| ctx.token());
-        // Always the slot, never null: a parent's interrupt handler may have looked at the callback
-        // just before it is taken away and look at the private pointer just after.
+        // Always the slot, never null: an interrupt handler of the parent may read the callback
+        // just before it is unregistered, and the private pointer just after.
         let private = core::ptr::from_ref(self).cast_mut().cast();
         let old = core::mem::replace(&mut *self.ctx.lock(), new);
         let mut cb = bindings::vdpa_callback::default();
-        // SAFETY: Only fills in `cb`.
+        // SAFETY: The function only writes to `cb`.
         unsafe { bindings::vhost_vdpa_call_slot_callback(&mut cb, callback, private, trigger) };
         match self.source {
-            // SAFETY: The slot outlives the registration by this function's contract; `ctx` holds the
-            // trigger until the next call, which replaces the parent's copy before it is put.
+            // SAFETY: By this function's contract the slot outlives the registration. `ctx` owns
+            // the trigger until the next call, which replaces the parent's copy before it puts the
+            // eventfd.
             Source::Queue(idx) => unsafe { dev.set_vq_cb(idx, &mut cb) },
             Source::Config => {
                 // C gives the parent no trigger for config changes.
                 cb.trigger = core::ptr::null_mut();
-                // SAFETY: The slot outlives the registration by this function's contract; there is no
-                // trigger.
+                // SAFETY: By this function's contract the slot outlives the registration; there is
+                // no trigger.
                 unsafe { dev.set_config_cb(&mut cb) }
             }
         }
         drop(old);
     }
 
-    /// Returns true if there is an eventfd.
+    /// Returns true if the slot has an eventfd.
     pub fn is_set(&self) -> bool {
         self.ctx.lock().is_some()
     }
 
-    /// Returns the token for irq bypass, null without an eventfd.
+    /// Returns the token for irq bypass, or null without an eventfd.
     pub(super) fn token(&self) -> *mut bindings::eventfd_ctx {
         self.ctx
             .lock()
@@ -162,7 +164,7 @@ impl CallSlot {
             .map_or(core::ptr::null_mut(), |ctx| ctx.token())
     }
 
-    /// Signals the eventfd, if there is one. Any context but NMI.
+    /// Signals the eventfd, if there is one. May be called in any context but NMI.
     pub fn signal(&self) {
         if let Some(ctx) = &*self.ctx.lock() {
             self.signalled.add(1, Relaxed);
@@ -170,37 +172,37 @@ impl CallSlot {
         }
     }
 
-    /// Returns how often a callback found an eventfd to signal.
+    /// Returns the number of calls that found an eventfd to signal.
     pub fn signalled(&self) -> u64 {
         self.signalled.load(Relaxed)
     }
 }
 
-/// The slots of one device: one for each queue, and one for config changes.
+/// Slots of one device: one for each queue, and one for config changes.
 ///
-/// A slot whose callback the parent still has when the slots are dropped is leaked, with a warning:
-/// the parent may call at any time.
+/// If the parent still has the callback of a slot when the slots are dropped, that slot is leaked,
+/// with a warning: the parent may call it at any time.
 ///
 /// # Invariants
 ///
-/// No device but the one at `dev` is told of a slot. A slot's memory is freed only if the parent does
-/// not have its callback, and after a grace period since it was taken away.
+/// Only the device at `dev` is given a slot. A slot's memory is freed only if the parent does not
+/// have its callback, and after an RCU grace period since it was unregistered.
 pub struct CallSlots {
-    /// The device. Compared, never followed.
+    /// The device. It is compared and never dereferenced.
     dev: *mut bindings::vdpa_device,
-    /// Config changes, then the queues.
+    /// The slot for config changes, then those of the queues.
     slots: KVec<Pin<KBox<CallSlot>>>,
-    /// A callback was taken away, and may be running yet.
+    /// True if a callback was unregistered that may still be running.
     taken: Atomic<bool>,
 }
 
-// SAFETY: The pointer is not followed, and the slots are `Send`.
+// SAFETY: The pointer is never dereferenced, and the slots are `Send`.
 unsafe impl Send for CallSlots {}
-// SAFETY: The pointer is not followed, and the slots are `Sync`.
+// SAFETY: The pointer is never dereferenced, and the slots are `Sync`.
 unsafe impl Sync for CallSlots {}
 
 impl CallSlots {
-    /// Empty slots for a device.
+    /// Creates empty slots for a device. Errors: `ENOMEM`.
     pub fn new(dev: &vdpa::Device) -> Result<Self> {
         let nvqs = dev.nvqs();
         let mut slots = KVec::with_capacity(nvqs as usize + 1, GFP_KERNEL)?;
@@ -216,7 +218,7 @@ impl CallSlots {
         })
     }
 
-    /// Returns the slot of config changes, or of a queue, if there is such a one.
+    /// Returns the slot for `source`, or `None` for a queue that does not exist.
     pub fn get(&self, source: Source) -> Option<&CallSlot> {
         let i = match source {
             Source::Config => 0,
@@ -230,16 +232,17 @@ impl CallSlots {
         self.slots.iter().skip(1).map(|slot| &**slot)
     }
 
-    /// Makes callbacks signal `new`, and tells the parent; `None` takes the callback away.
+    /// Replaces the eventfd of a slot and tells the parent; `None` unregisters the callback.
     ///
-    /// A device that is `running` keeps it: parents copy callbacks while their interrupt handlers
-    /// look at them, and one that is half there must not be called. One that finds no eventfd does
-    /// nothing. [`CallSlots::unregister_unset`] takes it away after the reset.
+    /// If the device is `running`, a registered callback stays registered even without an eventfd,
+    /// and then does nothing: parents copy callbacks while their interrupt handlers read them, and
+    /// must not call one that is only half written. [`CallSlots::unregister_unset`] unregisters it
+    /// after the reset.
     ///
-    /// The order is what keeps the old eventfd alive as long as anyone can signal it: callbacks
-    /// see the new one, then the parent gets it as its trigger, then the old one is put.
+    /// The order keeps the old eventfd alive as long as anyone can signal it: first callbacks see
+    /// the new one, then the parent gets the new one as its trigger, then the old one is put.
     ///
-    /// Errors: `EINVAL` for a queue that is not there, and for another device.
+    /// Errors: `EINVAL` for a queue that does not exist, or another device.
     pub fn install(
         &self,
         dev: &vdpa::Device,
@@ -254,22 +257,23 @@ impl CallSlots {
         let mut registered = slot.registration.lock();
         self.taken.store(true, Relaxed);
         *registered = new.is_some() || running && *registered;
-        // SAFETY: The device is the slots', and nothing frees a slot that is registered.
+        // SAFETY: `dev` is the device of these slots, as checked above; `drop` frees no slot that
+        // is registered.
         unsafe { slot.tell(dev, new, *registered) };
         Ok(())
     }
 
-    /// Takes the callbacks away that the parent kept without an eventfd.
+    /// Unregisters the callbacks that the parent kept without an eventfd.
     pub fn unregister_unset(&self, dev: &vdpa::Device) {
         self.unregister(dev, |slot, registered| registered && !slot.is_set());
     }
 
-    /// Takes all callbacks and eventfds away, and tells the parent for each.
+    /// Unregisters all callbacks and drops all eventfds. The parent is told for each slot.
     pub fn unregister_all(&self, dev: &vdpa::Device) {
         self.unregister(dev, |_, _| true);
     }
 
-    /// Takes the callbacks away for which `which` says so. Does nothing with another device.
+    /// Unregisters the callbacks for which `which` returns true. Does nothing for another device.
     fn unregister(&self, dev: &vdpa::Device, which: impl Fn(&CallSlot, bool) -> bool) {
         if dev.as_raw() != self.dev {
             return;
@@ -279,16 +283,18 @@ impl CallSlots {
             if which(slot, *registered) {
                 self.taken.store(true, Relaxed);
                 *registered = false;
-                // SAFETY: The device is the slots', and is not to have this callback any more.
+                // SAFETY: `dev` is the device of these slots, as checked above. It loses the
+                // callback, whose slot is freed only after a grace period.
                 unsafe { slot.tell(dev, None, false) };
             }
         }
     }
 
-    /// Waits for callbacks that were running, in interrupt context, when they were taken away.
+    /// Waits for callbacks that were running, in interrupt context, when they were unregistered.
+    /// Sleeps.
     pub fn wait_for_callbacks(&self) {
         if self.taken.xchg(false, Full) {
-            // SAFETY: Sleeps; callers hold no spin lock and are in no RCU read section.
+            // SAFETY: Callers may sleep and are not in an RCU read-side critical section.
             unsafe { bindings::synchronize_rcu() }
         }
     }
@@ -314,10 +320,10 @@ impl Drop for CallSlots {
 ///
 /// # Safety
 ///
-/// `slot` must be a [`CallSlot`] that a parent was told of, and not freed.
+/// `slot` must be a [`CallSlot`] that a parent was given, and not freed.
 #[no_mangle]
 unsafe extern "C" fn vhost_vdpa_call_slot_signal(slot: *mut c_void) {
-    // SAFETY: The private pointer of a callback is a slot, by `tell`; the invariant of `CallSlots` keeps it
-    // while the parent may call.
+    // SAFETY: `tell` makes a slot the private pointer of the callback; by the invariant of
+    // `CallSlots` it is not freed while the parent may call.
     unsafe { &*slot.cast::<CallSlot>() }.signal();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Irq bypass: offering a queue's interrupt to a consumer such as KVM.
+//! Irq bypass: offers a queue's interrupt to a consumer such as KVM.
 //!
 //! C: `virt/lib/irqbypass.c`, `include/linux/irqbypass.h`.
 
@@ -14,7 +14,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A registered producer; unregistered when dropped.
+/// Registered irq bypass producer. Dropping it unregisters the producer.
 ///
 /// # Invariants
 ///
@@ -25,17 +25,17 @@ pub struct Producer {
     inner: Opaque<bindings::irq_bypass_producer>,
 }
 
-// SAFETY: Registration and unregistration may happen on different threads.
+// SAFETY: A producer may be unregistered on another thread than the one that registered it.
 unsafe impl Send for Producer {}
-// SAFETY: There is nothing to call on a shared producer.
+// SAFETY: No method takes a shared producer.
 unsafe impl Sync for Producer {}
 
 impl Producer {
-    /// Offers interrupt `irq` under the token of the slot's eventfd.
+    /// Registers a producer of interrupt `irq`, with the token of the slot's eventfd.
     ///
-    /// The token is compared, not followed, but a consumer may hold the same eventfd: drop the
-    /// producer before the slot gets another one. `EINVAL` for a slot without an eventfd, `EBUSY`
-    /// where the eventfd has a producer already.
+    /// The token is compared and never dereferenced, but a consumer may have the same eventfd: drop
+    /// the producer before the slot gets another one. Errors: `EINVAL` if the slot has no eventfd,
+    /// `EBUSY` if the eventfd has a producer already, `ENOMEM`.
     pub fn register(slot: &CallSlot, irq: c_int) -> Result<Pin<KBox<Self>>> {
         let token = slot.token();
         if token.is_null() {
@@ -44,9 +44,9 @@ impl Producer {
         KBox::pin_init(
             try_pin_init!(Self {
                 inner <- Opaque::try_ffi_init(|slot: *mut bindings::irq_bypass_producer| {
-                    // SAFETY: The slot is ours to write, and zero is a valid producer.
+                    // SAFETY: The slot is valid for writes, and zeroes are a valid producer.
                     unsafe { slot.write_bytes(0, 1) };
-                    // SAFETY: The producer is pinned, and unregistered before it is freed.
+                    // SAFETY: The producer is pinned, and `drop` unregisters it before it is freed.
                     // INVARIANT: If this succeeds it is registered.
                     to_result(unsafe {
                         bindings::irq_bypass_register_producer(slot, token, irq)
@@ -61,7 +61,7 @@ impl Producer {
 #[pinned_drop]
 impl PinnedDrop for Producer {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered by the invariant.
+        // SAFETY: By the invariant the producer is registered, and only `drop` unregisters it.
         unsafe { bindings::irq_bypass_unregister_producer(self.inner.get()) }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Doorbells in userspace: memory maps of a device's notification areas.
+//! Doorbells in userspace: maps of a device's notification areas.
 //!
 //! C: `vmf_insert_pfn()`, `unmap_mapping_range()`.
 
@@ -18,22 +18,22 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
-/// What a page fault in a doorbell ends with.
+/// Result of a page fault in a doorbell.
 pub struct FaultResult(bindings::vm_fault_t);
 
 impl FaultResult {
-    /// The access cannot be served.
+    /// The access cannot be served: the process gets `SIGBUS`.
     pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
 }
 
 /// A file whose maps are doorbells.
 pub trait Doorbells {
-    /// A page fault in one of the file's maps. Runs with the `mmap_lock` or the VMA's lock held:
-    /// must not wait for anyone who could wait for either.
+    /// Handles a page fault in one of the file's maps. Runs with `mmap_lock` or the VMA's lock
+    /// held: must not wait for anyone who could wait for either.
     fn fault(&self, fault: &Fault) -> FaultResult;
 }
 
-/// A VMA that is being set up.
+/// VMA that is being set up.
 pub struct NewVma<'a> {
     raw: NonNull<bindings::vm_area_struct>,
     _vma: PhantomData<&'a VmaRef>,
@@ -41,6 +41,8 @@ pub struct NewVma<'a> {
 }
 
 impl NewVma<'_> {
+    /// Wraps a VMA.
+    ///
     /// # Safety
     ///
     /// `raw` must be a VMA that is being set up and stays so for the lifetime of the result.
@@ -53,67 +55,69 @@ impl NewVma<'_> {
     }
 
     fn vma(&self) -> &VmaRef {
-        // SAFETY: Valid by `from_raw`.
+        // SAFETY: By the contract of `from_raw` the VMA is valid and nobody else changes it.
         unsafe { VmaRef::from_raw(self.raw.as_ptr()) }
     }
 
-    /// Its size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.vma().end().wrapping_sub(self.vma().start())
     }
 
-    /// Whether it is shared.
+    /// Returns true if the map is shared.
     pub fn shared(&self) -> bool {
         self.vma().flags() & flags::SHARED != 0
     }
 
-    /// Whether it can be read.
+    /// Returns true if the map can be read.
     pub fn readable(&self) -> bool {
         self.vma().flags() & flags::READ != 0
     }
 
-    /// Its offset into the file, in pages.
+    /// Returns the offset into the file, in pages.
     pub fn pgoff(&self) -> u64 {
-        // SAFETY: Valid by `from_raw`.
+        // SAFETY: By the contract of `from_raw` the VMA is valid.
         unsafe { (*self.raw.as_ptr()).vm_pgoff as u64 }
     }
 
-    /// Makes it a doorbell: uncached, bare page frames, filled by `T::fault`. `EINVAL` if it is
-    /// private: copies of page frames would be made when it is written.
+    /// Makes the VMA a doorbell: uncached, bare page frames, filled in by `T::fault`. `EINVAL` if
+    /// it is private: a write would then copy the page frame.
     pub(super) fn install<T: Doorbells>(&self) -> Result {
         if !self.shared() {
             return Err(EINVAL);
         }
-        // SAFETY: Valid by `from_raw`; the table is static.
+        // SAFETY: By the contract of `from_raw` the VMA is being set up; the table is static.
         unsafe { bindings::vhost_vdpa_vma_set_doorbell(self.raw.as_ptr(), &VmOps::<T>::TABLE) };
         Ok(())
     }
 }
 
-/// A page fault.
+/// A page fault in a doorbell. Exists only while the fault handler runs.
 pub struct Fault(NonNull<bindings::vm_fault>);
 
 impl Fault {
-    /// The offset of the map into the file, in pages. A doorbell map has one page.
+    /// Returns the offset of the map into the file, in pages. A doorbell map has one page.
     pub fn pgoff(&self) -> u64 {
-        // SAFETY: Valid for the duration of the fault.
+        // SAFETY: The `vm_fault` is valid while the fault handler runs.
         let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: Locked for the duration of the fault.
+        // SAFETY: The VMA is locked while the fault handler runs.
         unsafe { (*vma).vm_pgoff as u64 }
     }
 
     fn insert(&self, pfn: u64) -> FaultResult {
-        // SAFETY: Valid for the duration of the fault.
+        // SAFETY: The `vm_fault` is valid while the fault handler runs.
         let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: Valid for the duration of the fault; nobody writes to the address.
+        // SAFETY: The `vm_fault` is valid while the fault handler runs; nobody writes to the
+        // address.
         let address = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.address };
         let address = address & !(PAGE_SIZE as c_ulong - 1);
-        // SAFETY: `vmf_insert_pfn()` wants the fault handler of a VMA of page frames that is not copied on
-        // write: a `Fault` exists in that handler only, of VMAs that `install` set up, which are shared.
+        // SAFETY: `vmf_insert_pfn()` must be called from the fault handler of a `VM_PFNMAP` VMA
+        // that is not copied on write. A `Fault` exists in that handler only, for VMAs that
+        // `install` set up, all of which are shared.
         FaultResult(unsafe { bindings::vmf_insert_pfn(vma, address, pfn as c_ulong) })
     }
 
-    /// Maps the page frame of a device's doorbell; `SIGBUS` if that does not have all of the page.
+    /// Maps the page frame of a device's doorbell; `SIGBUS` if the doorbell is not a whole page.
     pub fn insert_device(&self, bell: Notification) -> FaultResult {
         if !bell.is_page() {
             return FaultResult::SIGBUS;
@@ -121,54 +125,55 @@ impl Fault {
         self.insert(bell.addr() >> PAGE_SHIFT)
     }
 
-    /// Maps the dummy page of the file's maps; `SIGBUS` if they are another file's.
+    /// Maps the dummy page of `maps`; `SIGBUS` if these are another file's.
     pub fn insert_dummy(&self, maps: &DoorbellMaps) -> FaultResult {
-        // SAFETY: Valid for the duration of the fault.
+        // SAFETY: The `vm_fault` is valid while the fault handler runs.
         let vma = unsafe { (*self.0.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: The VMA is locked for the duration of the fault, and holds its file.
+        // SAFETY: The VMA is locked while the fault handler runs, and holds a reference to its
+        // file.
         let mapping = unsafe { bindings::vhost_vdpa_file_mapping((*vma).vm_file) };
         if mapping != maps.mapping.as_ptr() {
             return FaultResult::SIGBUS;
         }
         maps.inserted.store(true, Relaxed);
-        // SAFETY: A page that `maps` owns.
+        // SAFETY: The page is allocated, because `maps` owns it.
         self.insert(unsafe { bindings::vhost_vdpa_page_to_pfn(maps.dummy.as_ptr()) } as u64)
     }
 }
 
-/// All maps of one device file, and a page of memory that stands in for the doorbells of a device
-/// that is gone, so that a guest which still rings them is not killed.
+/// All maps of one device file, and the dummy page that replaces the doorbells of a removed device.
+/// A guest that still rings them is then not killed.
 ///
 /// # Invariants
 ///
-/// `mapping` belongs to an inode to which we hold a reference. The frame of `dummy` is in no maps but
-/// those of `mapping`, so that it is in none once [`DoorbellMaps::zap`] was the last to change them.
+/// `mapping` belongs to an inode to which we own a reference. The frame of `dummy` is only in maps
+/// of `mapping`. So it is in no map any more if [`DoorbellMaps::zap`] was the last to change them.
 pub struct DoorbellMaps {
     mapping: NonNull<bindings::address_space>,
     dummy: Page,
-    /// The dummy page may be in a map.
+    /// True if the dummy page may be in a map.
     inserted: Atomic<bool>,
 }
 
 // SAFETY: An address space has locks of its own and is not tied to a thread; a page is `Send`.
 unsafe impl Send for DoorbellMaps {}
-// SAFETY: A shared reference allows `zap`, and `unmap_mapping_range()` takes the mapping's own lock; the
-// page is only mapped.
+// SAFETY: Shared references call `unmap_mapping_range()`, which takes the mapping's own lock, and
+// map the page; its contents are not accessed.
 unsafe impl Sync for DoorbellMaps {}
 
 impl DoorbellMaps {
-    /// The maps of an open file, with a dummy page of zeroes. `ENOMEM` without memory for that.
+    /// Returns the maps of an open file, with a zeroed dummy page. Errors: `ENOMEM`.
     ///
     /// # Safety
     ///
-    /// `file` must be valid.
+    /// `file` must be valid and open.
     pub(super) unsafe fn of_file(file: *mut bindings::file) -> Result<Self> {
         let dummy = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: The caller vouches for the file.
+        // SAFETY: The caller guarantees a valid file.
         let mapping = unsafe { bindings::vhost_vdpa_file_mapping(file) };
         let mapping = NonNull::new(mapping).ok_or(EINVAL)?;
-        // SAFETY: An open file's mapping has an inode, which the file holds.
-        // INVARIANT: Now we hold it too; the page is new.
+        // SAFETY: The mapping of an open file has an inode, to which the file holds a reference.
+        // INVARIANT: This is our own reference; nobody has mapped the new page yet.
         unsafe { bindings::ihold((*mapping.as_ptr()).host) };
         Ok(Self {
             mapping,
@@ -177,26 +182,26 @@ impl DoorbellMaps {
         })
     }
 
-    /// Takes every page out of every map; the next access faults.
+    /// Removes every page from every map. The next access faults.
     pub fn zap(&self) {
-        // SAFETY: Valid by the invariant. Offset 0 and size 0 mean all of it.
+        // SAFETY: By the invariant the mapping is valid. Offset 0 and size 0 mean all of it.
         unsafe { bindings::unmap_mapping_range(self.mapping.as_ptr(), 0, 0, 1) }
     }
 }
 
 impl Drop for DoorbellMaps {
     fn drop(&mut self) {
-        // Nobody can insert the page any more, and it goes after this. A second open that is refused
-        // ends here, too: it is to leave the maps of the first alone.
+        // Nobody can insert the page any more, and it is freed after this. A second open that is
+        // refused ends here too; it must not zap the maps of the first.
         if self.inserted.load(Relaxed) {
             self.zap();
         }
-        // SAFETY: Gives up the reference of the invariant.
+        // SAFETY: By the invariant we own this reference, and it is put once.
         unsafe { bindings::iput((*self.mapping.as_ptr()).host) }
     }
 }
 
-/// The VM operations of doorbells of `T`.
+/// VM operations of doorbells of `T`.
 struct VmOps<T>(PhantomData<T>);
 
 impl<T: Doorbells> VmOps<T> {
@@ -214,14 +219,15 @@ impl<T: Doorbells> VmOps<T> {
         let Some(vmf) = NonNull::new(vmf) else {
             return FaultResult::SIGBUS.0;
         };
-        // SAFETY: Valid for the duration of the fault.
+        // SAFETY: By this function's contract `vmf` is a fault that is being handled.
         let vma = unsafe { (*vmf.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: The VMA holds its file.
+        // SAFETY: The VMA is locked while its fault is handled.
         let file = unsafe { (*vma).vm_file };
-        // SAFETY: The VMA holds its file, whose private data was set in `open` and stays until `release`.
+        // SAFETY: The VMA holds a reference to its file, whose private data stays from `open` to
+        // `release`.
         let private = unsafe { (*file).private_data };
-        // SAFETY: Only files whose private data is a `T` install this table, and it lives as long
-        // as the file.
+        // SAFETY: Only files whose private data is a `T` install this table, and the data lives
+        // until the file is released.
         let this = unsafe { &*private.cast::<T>() };
         this.fault(&Fault(vmf)).0
     }

@@ -17,14 +17,14 @@ use kernel::{
     types::Opaque, //
 };
 
-/// `VHOST_SET_OWNER`, which is [`Dev::set_owner`] and not [`Dev::dev_ioctl`].
+/// `VHOST_SET_OWNER`, which [`Dev::set_owner`] serves and not [`Dev::dev_ioctl`].
 pub const VHOST_SET_OWNER: u32 = _IO(0xaf, 0x01);
 
-/// The number of 64-bit words at the beginning of `struct vhost_msg` and `struct vhost_msg_v2` that
-/// have a meaning. What follows is reserved.
+/// Number of 64-bit words at the beginning of `struct vhost_msg` and `struct vhost_msg_v2` that
+/// have a meaning. The rest is reserved.
 pub const MESSAGE_WORDS: usize = 5;
 
-/// The size of `struct vhost_msg` and of `struct vhost_msg_v2`, in bytes.
+/// Size of `struct vhost_msg` and of `struct vhost_msg_v2`, in bytes.
 pub const MESSAGE_SIZE: usize = 72;
 
 const _: () = {
@@ -35,10 +35,10 @@ const _: () = {
     assert!(size_of::<bindings::vhost_msg_v2>() == MESSAGE_SIZE);
 };
 
-/// What a device does with kicks.
+/// Handler of kicks.
 pub trait Backend: Send + Sync + 'static {
-    /// Queue `idx` was kicked. Runs under the eventfd's wait-queue lock with interrupts off: must
-    /// not sleep.
+    /// Handles a kick of queue `idx`. Runs under the eventfd's wait-queue lock with interrupts off:
+    /// must not sleep.
     fn kick(&self, idx: u16);
 }
 
@@ -46,7 +46,8 @@ pub trait Backend: Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `raw` was initialised with the `vqs` behind `ptrs`, none of which move. There is at least one.
+/// `raw` was initialised with the `vqs` that `_ptrs` points to. Neither moves. There is at least
+/// one queue.
 #[pin_data(PinnedDrop)]
 pub struct Dev<T: Backend> {
     #[pin]
@@ -59,16 +60,17 @@ pub struct Dev<T: Backend> {
 
 // SAFETY: A `vhost_dev` is not tied to a thread; `T` is `Send`.
 unsafe impl<T: Backend> Send for Dev<T> {}
-// SAFETY: The methods below take the locks that vhost core asks for; `T` is `Sync`.
+// SAFETY: The methods take the device's mutex around calls of vhost core; `T` is `Sync`.
 unsafe impl<T: Backend> Sync for Dev<T> {}
 
 impl<T: Backend> Dev<T> {
-    /// Initialises a device with `nvqs` queues. `EINVAL` for none, which vhost core does not expect.
+    /// Returns an initialiser for a device with `nvqs` queues. `EINVAL` for 0, which vhost core
+    /// does not expect.
     pub fn new(nvqs: u32, data: impl PinInit<T, Error>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || Self::with_queues(nvqs, data))
     }
 
-    /// Allocates the queues, and returns what initialises the device with them.
+    /// Allocates the queues, and returns an initialiser for the device with them.
     fn with_queues(nvqs: u32, data: impl PinInit<T, Error>) -> Result<impl PinInit<Self, Error>> {
         let n = usize::try_from(nvqs)?;
         if n == 0 {
@@ -78,19 +80,20 @@ impl<T: Backend> Dev<T> {
             KVVec::<bindings::vhost_virtqueue>::with_capacity(n, GFP_KERNEL | __GFP_ZERO)?;
         let mut ptrs = KVec::with_capacity(n, GFP_KERNEL)?;
         for i in 0..n {
-            // SAFETY: `i` is below the capacity; the memory is zeroed, which is a valid queue.
+            // SAFETY: `i` is below the capacity, so the result points into the allocation.
             let vq = unsafe { vqs.as_mut_ptr().add(i) };
-            // SAFETY: `vq` is a zeroed queue inside of the allocation, which nobody else has yet.
+            // SAFETY: `vq` is a queue of zeroes in the allocation, which is valid and which nobody
+            // else has.
             unsafe { (*vq).handle_kick = Some(Self::handle_kick) };
             ptrs.push(vq, GFP_KERNEL)?;
         }
-        // SAFETY: All of the capacity is zeroed, which is a valid value.
+        // SAFETY: The memory is zeroed up to the capacity, and zeroes are a valid queue.
         unsafe { vqs.inc_len(n) };
         let table = ptrs.as_mut_ptr();
         Ok(try_pin_init!(Self {
                 raw <- Opaque::ffi_init(|slot| {
-                    // SAFETY: `table` has `n` queues, the device is pinned, and both vectors live
-                    // as long as `slot`.
+                    // SAFETY: `table` has `n` queues. `slot` is pinned, and both vectors live as
+                    // long as it does.
                     unsafe {
                         bindings::vhost_dev_init(
                             slot, table, nvqs as c_int, 0, 0, 0, false, None,
@@ -103,64 +106,71 @@ impl<T: Backend> Dev<T> {
             }? Error))
     }
 
-    /// Makes the calling process the owner, if `bind` agrees: one step, because both happen under
-    /// vhost core's mutex. `EBUSY` where there is an owner.
+    /// Makes the calling process the owner if `bind` succeeds. Both happen under vhost core's
+    /// mutex. Errors: `EBUSY` if there is an owner, `ENOMEM`, or that of `bind`.
     ///
-    /// Nobody is taken for the owner before `bind` has returned, so no kick can be set that a
-    /// failure would leave behind.
+    /// No other call sees the owner before `bind` has returned. So no kick eventfd can be set that
+    /// a failure would leave behind.
     pub fn set_owner(&self, bind: impl FnOnce() -> Result) -> Result {
         let _guard = self.lock();
-        // SAFETY: `raw` is initialised and its mutex held.
+        // SAFETY: By the invariant `raw` is initialised, and its mutex is held.
         to_result(unsafe { bindings::vhost_dev_set_owner(self.raw.get()) } as c_int)?;
         let bound = bind();
         if bound.is_err() {
-            // SAFETY: `raw` is initialised and its mutex held; a null table means none. No queue is
-            // polled: polling begins in `vring_ioctl`, for an owner, and there was none when the mutex
-            // was taken.
+            // SAFETY: By the invariant `raw` is initialised, and its mutex is held; a null table
+            // means none. No queue is polled: polling begins in `vring_ioctl`, which needs an
+            // owner, and there was none when the mutex was taken.
             unsafe { bindings::vhost_dev_reset_owner(self.raw.get(), core::ptr::null_mut()) }
         }
         bound
     }
 
-    /// The ioctls of every vhost device but `VHOST_SET_OWNER`, which is `set_owner`. `ENOIOCTLCMD` for
-    /// others, `EPERM` without an owner.
+    /// Handles the ioctls that all vhost devices have, but `VHOST_SET_OWNER` (`EINVAL`; see
+    /// [`Self::set_owner`]). Errors: `EPERM` without an owner, `ENOIOCTLCMD` for other ioctls,
+    /// those of vhost core.
     pub fn dev_ioctl(&self, cmd: u32, arg: usize) -> Result {
         if cmd == VHOST_SET_OWNER {
             return Err(EINVAL);
         }
         let _guard = self.lock();
-        // SAFETY: `raw` is initialised and its mutex held.
+        // SAFETY: By the invariant `raw` is initialised, and its mutex is held; vhost core checks
+        // `arg`.
         let ret = unsafe { bindings::vhost_dev_ioctl(self.raw.get(), cmd, arg as *mut c_void) };
         to_result(ret as c_int)
     }
 
-    /// The ioctls of every vhost queue. `ENOIOCTLCMD` for unknown ones, `EPERM` without an owner.
+    /// Handles the ioctls that all vhost queues have. Errors: `EPERM` without an owner,
+    /// `ENOIOCTLCMD` for other ioctls, those of vhost core.
     pub fn vring_ioctl(&self, cmd: u32, arg: usize) -> Result {
         let _guard = self.lock();
-        // SAFETY: `raw` is initialised and its mutex held.
+        // SAFETY: By the invariant `raw` is initialised, and its mutex is held.
         to_result(unsafe { bindings::vhost_dev_check_owner(self.raw.get()) } as c_int)?;
-        // SAFETY: `raw` is initialised and its mutex held; vhost core checks `arg` itself.
+        // SAFETY: By the invariant `raw` is initialised, and its mutex is held; vhost core checks
+        // `arg`.
         let ret = unsafe { bindings::vhost_vring_ioctl(self.raw.get(), cmd, arg as *mut c_void) };
         to_result(ret as c_int)
     }
 
     fn lock(&self) -> DevGuard {
-        // SAFETY: `raw` is initialised.
+        // SAFETY: By the invariant `raw` is initialised, so the field is inside of it.
         let lock = unsafe { &raw mut (*self.raw.get()).mutex };
         // SAFETY: `vhost_dev_init()` initialised the mutex, which lives as long as `self`.
         unsafe { bindings::vhost_vdpa_mutex_lock(lock) };
         DevGuard(lock)
     }
 
+    /// Returns the device that contains `raw`.
+    ///
     /// # Safety
     ///
     /// `raw` must be the `vhost_dev` of a `Self` that lives for `'a`.
     unsafe fn from_dev<'a>(raw: *mut bindings::vhost_dev) -> &'a Self {
-        // SAFETY: The field is part of a `Self`; `Opaque` is transparent.
+        // SAFETY: By this function's contract `raw` is the field of a `Self`; `Opaque` is
+        // transparent.
         unsafe { &*raw.byte_sub(offset_of!(Self, raw)).cast() }
     }
 
-    /// The kick handler of every queue.
+    /// Kick handler of every queue.
     ///
     /// # Safety
     ///
@@ -168,13 +178,13 @@ impl<T: Backend> Dev<T> {
     unsafe extern "C" fn handle_kick(work: *mut bindings::vhost_work) {
         let offset =
             offset_of!(bindings::vhost_virtqueue, poll) + offset_of!(bindings::vhost_poll, work);
-        // SAFETY: vhost core calls this with the work of a queue's poll.
+        // SAFETY: By this function's contract `work` is inside of a queue's poll.
         let vq: *mut bindings::vhost_virtqueue = unsafe { work.byte_sub(offset) }.cast();
-        // SAFETY: Queues point back at their device since `vhost_dev_init()`.
+        // SAFETY: The queue is valid; `vhost_dev_init()` set its pointer to the device.
         let dev = unsafe { (*vq).dev };
-        // SAFETY: The device is one of ours, and lives while it is polled.
+        // SAFETY: The device is the `raw` of a `Self`, which stops polling before it goes away.
         let this = unsafe { Self::from_dev(dev) };
-        // SAFETY: Both point into the allocation behind `vqs`.
+        // SAFETY: Both pointers are into the allocation of `vqs`.
         let idx = unsafe { vq.offset_from(this.vqs.as_ptr()) };
         this.data.kick(idx as u16);
     }
@@ -191,21 +201,21 @@ impl<T: Backend> Deref for Dev<T> {
 #[pinned_drop]
 impl<T: Backend> PinnedDrop for Dev<T> {
     fn drop(self: Pin<&mut Self>) {
-        // No kick may come in while the data goes.
-        // SAFETY: `raw` is initialised, and nobody else has a reference to it.
+        // No kick may arrive once the data is dropped.
+        // SAFETY: By the invariant `raw` is initialised, and nobody else has a reference to it.
         unsafe { bindings::vhost_dev_stop(self.raw.get()) };
-        // SAFETY: `raw` is initialised and was just stopped, nobody else has a reference to it, and this
-        // happens once: it puts the eventfds that the queues hold.
+        // SAFETY: By the invariant `raw` is initialised. It was just stopped, nobody else has a
+        // reference to it, and this happens once: it puts the eventfds that the queues hold.
         unsafe { bindings::vhost_dev_cleanup(self.raw.get()) };
     }
 }
 
-/// Holds the mutex of a `vhost_dev`.
+/// Guard of the mutex of a `vhost_dev`.
 struct DevGuard(*mut bindings::mutex);
 
 impl Drop for DevGuard {
     fn drop(&mut self) {
-        // SAFETY: Locked by `Dev::lock`, whose result does not outlive the device.
+        // SAFETY: `Dev::lock` locked the mutex, which outlives its guard.
         unsafe { bindings::vhost_vdpa_mutex_unlock(self.0) }
     }
 }

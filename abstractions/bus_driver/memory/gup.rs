@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pinned user pages and what they count against.
+//! Pinned user pages, and the limit that they count against.
 //!
 //! C: `mm/gup.c`, `mm_struct::pinned_vm`, `RLIMIT_MEMLOCK`.
 
@@ -20,45 +20,46 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// The address space of the calling process; `None` in a kernel thread.
+/// Returns the address space of the calling process, or `None` in a kernel thread.
 pub fn current_mm() -> Option<ARef<Mm>> {
-    // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
+    // SAFETY: The function only reads `current->mm`, which no other thread changes.
     let mm = NonNull::new(unsafe { bindings::vhost_vdpa_current_mm() })?;
-    // SAFETY: `current->mm` is valid for the duration of the call.
+    // SAFETY: `current->mm` is valid during the call, which takes a reference.
     Some(ARef::from(unsafe { Mm::from_raw(mm.as_ptr()) }))
 }
 
-/// Whether the calling process owns `mm`.
+/// Returns true if `mm` is the address space of the calling process.
 pub fn is_current_mm(mm: &Mm) -> bool {
-    // SAFETY: Only reads `current->mm`, which a thread changes for itself only.
+    // SAFETY: The function only reads `current->mm`, which no other thread changes.
     mm.as_raw() == unsafe { bindings::vhost_vdpa_current_mm() }
 }
 
-/// Pages counted as pinned by an address space; given back when dropped.
+/// Pages that an address space counts as pinned. Dropping it subtracts them.
 ///
 /// # Invariants
 ///
-/// `pages` of `mm->pinned_vm` are ours.
+/// `pages` pages of `mm->pinned_vm` were added for this object.
 pub struct Charge {
     mm: ARef<Mm>,
     pages: u64,
 }
 
 impl Charge {
-    /// Counts `pages` more pages.
+    /// Counts `pages` more pages as pinned.
     ///
-    /// The count is taken first and the limit checked on its result, so two devices of one process
-    /// cannot both pass. Errors: `ENOMEM` above `RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`.
+    /// Adds to the count first and then checks the sum, so that two devices of one process cannot
+    /// both pass the check. Errors: `ENOMEM` above `RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`.
     pub fn new(mm: ARef<Mm>, pages: u64) -> Result<Self> {
         let signed = i64::try_from(pages)?;
-        // SAFETY: `mm` is valid.
+        // SAFETY: `mm` is a reference to the address space.
         let sum = unsafe { bindings::vhost_vdpa_mm_pinned_add(mm.as_raw(), signed) };
-        // INVARIANT: Just counted.
+        // INVARIANT: The call above added the pages.
         let charge = Self { mm, pages };
-        // SAFETY: Reads a limit of `current`, which has its `signal_struct` for as long as it runs.
+        // SAFETY: The function reads a limit of `current`, whose `signal_struct` lives as long as
+        // it runs.
         let limit = unsafe { bindings::vhost_vdpa_rlimit_memlock() } >> PAGE_SHIFT;
         if u64::try_from(sum).map_or(true, |sum| sum > limit as u64)
-            // SAFETY: `capable()` wants a capability that exists, and looks at `current` only.
+            // SAFETY: `capable()` needs an existing capability, and looks at `current` only.
             && !unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) }
         {
             return Err(ENOMEM);
@@ -66,10 +67,10 @@ impl Charge {
         Ok(charge)
     }
 
-    /// Adds another charge of the same address space to this one.
+    /// Merges another charge of the same address space into this one.
     pub fn merge(&mut self, mut other: Self) {
         if other.mm.as_raw() == self.mm.as_raw() {
-            // INVARIANT: What `other` owned is ours now.
+            // INVARIANT: The pages of `other` are added for this object now.
             self.pages = self.pages.wrapping_add(other.pages);
             other.pages = 0;
         } else {
@@ -79,28 +80,28 @@ impl Charge {
         }
     }
 
-    /// Gives back all but `pages`.
+    /// Subtracts all but `pages` pages.
     pub fn limit(&mut self, pages: u64) {
         if self.pages > pages {
             self.release(self.pages.wrapping_sub(pages));
         }
     }
 
-    /// Gives back `pages`, which are no more than there are.
+    /// Subtracts `pages` pages, which must not be more than there are.
     fn release(&mut self, pages: u64) {
-        // INVARIANT: They are counted no more, see below.
+        // INVARIANT: The call below subtracts them from the count.
         self.pages = self.pages.wrapping_sub(pages);
-        // SAFETY: `mm` is valid.
+        // SAFETY: `mm` is a reference to the address space.
         unsafe {
             bindings::vhost_vdpa_mm_pinned_add(self.mm.as_raw(), (pages as i64).wrapping_neg())
         };
     }
 
-    /// Splits off `pages` of the charge, at most all of it.
+    /// Splits off `pages` pages of the charge, or all of it if it has fewer.
     pub fn split(&mut self, pages: u64) -> Self {
         let pages = pages.min(self.pages);
         self.pages = self.pages.wrapping_sub(pages);
-        // INVARIANT: Together they own what one owned.
+        // INVARIANT: Together both have the pages that one had.
         Self {
             mm: self.mm.clone(),
             pages,
@@ -116,52 +117,52 @@ impl Drop for Charge {
     }
 }
 
-/// Physically contiguous user pages, pinned for long; unpinned when dropped.
+/// Physically contiguous user pages with long-term pins. Dropping it unpins them.
 ///
 /// # Invariants
 ///
-/// We own one pin on each of the `npages` pages from `pfn`.
+/// We own one pin on each of the `npages` pages from `pfn` on.
 pub struct Pages {
     pfn: u64,
     npages: u64,
-    /// Whether the device may have written, so that the pages count as dirty.
+    /// True if the device may have written to the pages: they are then marked dirty when unpinned.
     write: bool,
 }
 
 impl Pages {
-    /// The physical address of the first byte.
+    /// Returns the physical address of the first byte.
     pub fn phys(&self) -> u64 {
         self.pfn << PAGE_SHIFT
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.npages << PAGE_SHIFT
     }
 
-    /// Appends the pages that follow in memory; returns them if they do not.
+    /// Appends pages that follow in physical memory; returns them as the error if they do not.
     fn append(&mut self, next: Self) -> Result<(), Self> {
         if self.pfn.wrapping_add(self.npages) != next.pfn {
             return Err(next);
         }
-        // INVARIANT: The pins move from `next`, which must not give them up.
+        // INVARIANT: The pins move from `next`, which must not drop them.
         self.npages = self.npages.wrapping_add(next.npages);
         core::mem::forget(next);
         Ok(())
     }
 
-    /// Leaves the pins to the caller, who gives them back with `from_pins`.
+    /// Leaves the pins to the caller, who takes them back with `from_pins`.
     pub(super) fn into_pins(self) {
         core::mem::forget(self);
     }
 
-    /// Takes over pins: `size` bytes of whole pages at physical address `phys`.
+    /// Takes over the pins on `size` bytes of whole pages at physical address `phys`.
     ///
     /// # Safety
     ///
-    /// The caller must own one pin on each of the pages, as after `into_pins`.
+    /// The caller must own one pin on each of the pages, as after `into_pins`, and give it up.
     pub(super) unsafe fn from_pins(phys: u64, size: u64, write: bool) -> Self {
-        // INVARIANT: The caller vouches for the pins.
+        // INVARIANT: The caller gives up its pins.
         Self {
             pfn: phys >> PAGE_SHIFT,
             npages: size >> PAGE_SHIFT,
@@ -172,7 +173,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: By the invariant, one pin on each of them is ours to give up.
+        // SAFETY: By the invariant we own one pin on each of the pages, and drop it once.
         unsafe {
             bindings::vhost_vdpa_unpin_pages(
                 self.pfn as c_ulong,
@@ -183,20 +184,20 @@ impl Drop for Pages {
     }
 }
 
-/// How many pages one call into GUP pins. 64 KiB of page pointers.
+/// Largest number of pages that one call into GUP pins: 64 KiB of page pointers.
 const BATCH: usize = 8192;
-/// For how many pages the pointers are kept on the stack.
+/// Largest number of pages for which the page pointers are on the stack.
 const SMALL: usize = 16;
 
-/// Physically contiguous pages that are found one after the other, and who gets them.
+/// Collects pinned pages into physically contiguous runs, and passes each run to `each`.
 struct Runs<F> {
-    /// The run that may go on.
+    /// The last run, which the next pages may continue.
     run: Option<Pages>,
     each: F,
 }
 
 impl<F: FnMut(Pages) -> Result> Runs<F> {
-    /// Adds what follows. Errors: that of `each` for what came before.
+    /// Adds the pages that come next. Errors: that of `each` for the previous run.
     fn push(&mut self, found: Pages) -> Result {
         let ended = match &mut self.run {
             Some(run) => run.append(found).err().map(|next| replace(run, next)),
@@ -208,18 +209,19 @@ impl<F: FnMut(Pages) -> Result> Runs<F> {
         ended.map_or(Ok(()), &mut self.each)
     }
 
-    /// Hands out the last run.
+    /// Passes the last run to `each`.
     fn end(mut self) -> Result {
         self.run.map_or(Ok(()), &mut self.each)
     }
 }
 
-/// Pins `npages` pages of the calling process from `uaddr` on (page aligned); `each` gets every run of
-/// physically contiguous ones.
+/// Pins `npages` pages of the calling process at `uaddr` (page aligned), and calls `each` for every
+/// run of physically contiguous pages.
 ///
-/// Sleeps, takes `mmap_lock` and faults pages in: hold no lock that a page fault could need. Errors:
-/// `EFAULT` where nothing is mapped or permission is missing, `ENOMEM`, `EINTR` when the process is being
-/// killed meanwhile, or that of `each`. On an error nothing stays pinned but what `each` was given.
+/// Sleeps, takes `mmap_lock` and faults pages in: hold no lock that a page fault could need.
+/// Errors: `EFAULT` if nothing is mapped or a permission is missing, `ENOMEM`, `EINTR` if the
+/// process is being killed, or that of `each`. After an error only pages that `each` was given are
+/// still pinned.
 pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Result) -> Result {
     let mut runs = Runs { run: None, each };
     if npages < MIN_PAGES {
@@ -237,7 +239,7 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Resu
                 n
             }
             Front::ByAddress(n) => {
-                // More than asked for: what follows on small folios is likely to go on so.
+                // More than asked for: if these are small folios, the next ones probably are, too.
                 let n = n.max(BATCH as u64).min(left);
                 pin_by_address(addr, n, write, &mut runs)?;
                 n
@@ -249,16 +251,16 @@ pub fn pin(uaddr: u64, npages: u64, write: bool, each: impl FnMut(Pages) -> Resu
     runs.end()
 }
 
-/// Lets others run between two steps. Errors: `EINTR` when the process is being killed.
+/// Lets other tasks run between two steps. Errors: `EINTR` if the process is being killed.
 fn give_way() -> Result {
-    // SAFETY: Who pins pages may sleep.
+    // SAFETY: Callers may sleep: they pin pages.
     if unsafe { bindings::vhost_vdpa_killed_or_resched() } {
         return Err(EINTR);
     }
     Ok(())
 }
 
-/// Pins pages wherever they come from.
+/// Pins pages by address, whatever backs them. Errors: those of [`pin`].
 fn pin_by_address<F>(uaddr: u64, npages: u64, write: bool, runs: &mut Runs<F>) -> Result
 where
     F: FnMut(Pages) -> Result,
@@ -281,7 +283,7 @@ where
     while left > 0 {
         give_way()?;
         let want = left.min(batch as u64) as c_int;
-        // SAFETY: `list` has room for `batch` pointers.
+        // SAFETY: `list` has room for `batch` pointers, and `want` is no more than that.
         let got =
             unsafe { bindings::pin_user_pages_fast(addr as c_ulong, want, flags as c_uint, list) };
         to_result(got)?;
@@ -290,14 +292,14 @@ where
         }
         let mut at = 0;
         while at < got {
-            // SAFETY: `at` is below `got`, and GUP wrote that many pointers.
+            // SAFETY: `at` is below `got`, the number of pointers that GUP wrote.
             let first = unsafe { list.add(at as usize) };
             let mut pfn = 0;
             // SAFETY: GUP wrote `got - at` pointers from `first` on, to pages that it pinned.
             let n = unsafe {
                 bindings::vhost_vdpa_contiguous_pages(first, got.wrapping_sub(at), &mut pfn)
             };
-            // INVARIANT: These pins were taken by the call above.
+            // INVARIANT: The call into GUP pinned these pages, and no other run has them.
             let found = Pages {
                 pfn: pfn as u64,
                 npages: n as u64,
@@ -305,7 +307,7 @@ where
             };
             at = at.wrapping_add(n);
             if let Err(e) = runs.push(found) {
-                // SAFETY: The rest of the list, pinned but not yet owned by a run.
+                // SAFETY: GUP pinned the rest of the list, and no run owns these pins yet.
                 unsafe {
                     bindings::unpin_user_pages(
                         list.add(at as usize),

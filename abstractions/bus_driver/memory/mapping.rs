@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings: memory that a device may reach, and the table that owns them.
+//! Mappings: memory that a device may reach, and the table that owns it.
 //!
-//! Parents walk a `struct vhost_iotlb`, so that is where the mappings live: each of its ranges owns
-//! what it points to. A mapping that is added becomes a range, and taking the range out gives the
-//! mapping back.
+//! Parents walk a `struct vhost_iotlb`, so mappings are kept in one: each of its ranges owns the
+//! memory that it points to. Adding a mapping makes a range of it; taking the range out makes it a
+//! mapping again.
 
 use crate::{
     bindings,
@@ -15,40 +15,41 @@ use crate::{
 };
 use kernel::{page::PAGE_SHIFT, prelude::*};
 
-/// One range of an address space, and the memory behind it, which is given back on drop.
+/// Range of an address space, with the memory behind it. Dropping it releases the memory.
 ///
 /// # Invariants
 ///
-/// Without an opaque pointer we own one pin on each page of the range, with one we own that
-/// `vdpa_map_file`.
+/// If the opaque pointer is null, we own one pin on each page of the range; otherwise we own the
+/// `vdpa_map_file` behind it.
 pub struct Mapping(Map);
 
 impl Mapping {
-    /// Pinned memory at `iova`.
+    /// Creates a mapping of pinned memory at `iova`.
     pub fn pinned(iova: u64, perm: u32, pages: Pages) -> Self {
         let last = iova.wrapping_add(pages.size()).wrapping_sub(1);
-        // SAFETY: Null is no pointer to follow.
+        // SAFETY: The opaque pointer is null.
         let map = unsafe { Map::new(iova, last, pages.phys(), perm, core::ptr::null_mut()) };
-        // INVARIANT: The pins are ours now.
+        // INVARIANT: The mapping owns the pins from here on.
         pages.into_pins();
         Self(map)
     }
 
-    /// `size` bytes of a file, mapped at `uaddr` in the owner's address space.
+    /// Creates a mapping of `size` bytes of a file, which is mapped at `uaddr` in the owner's
+    /// address space.
     pub fn file(iova: u64, size: u64, uaddr: u64, perm: u32, file: MapFile) -> Self {
         let last = iova.wrapping_add(size).wrapping_sub(1);
-        // INVARIANT: The file is ours now.
-        // SAFETY: The pointer is that of a `vdpa_map_file`, which lives until `drop` puts the file.
+        // INVARIANT: The mapping owns the file from here on.
+        // SAFETY: The pointer is a `vdpa_map_file`, which lives until `drop` puts the file.
         Self(unsafe { Map::new(iova, last, uaddr, perm, file.into_opaque()) })
     }
 
-    /// What a range owned.
+    /// Returns the mapping that a range was made of.
     ///
     /// # Safety
     ///
-    /// It must have owned what a mapping owns, and own it no more.
+    /// The range must have owned what a mapping owns, and must not own it any more.
     unsafe fn from_map(map: Map) -> Self {
-        // INVARIANT: The caller gives it up.
+        // INVARIANT: The caller gives up what the range owned.
         Self(map)
     }
 }
@@ -58,24 +59,24 @@ impl Drop for Mapping {
         let map = &self.0;
         if map.opaque().is_null() {
             let write = map.perm & bindings::VHOST_ACCESS_WO != 0;
-            // SAFETY: By the invariant the pins are ours.
+            // SAFETY: By the invariant we own the pins.
             drop(unsafe { Pages::from_pins(map.addr, map.size(), write) });
         } else {
-            // SAFETY: By the invariant the file is ours.
+            // SAFETY: By the invariant we own the file, whose pointer came from `into_opaque`.
             drop(unsafe { MapFile::from_opaque(map.opaque()) });
         }
     }
 }
 
-/// Mappings that are to be added together, and what pays for their pins. The pins are dropped
-/// first.
+/// Mappings that are added together, with the charge for their pins. The pins are dropped before
+/// the charge.
 pub struct Mappings {
     list: InlineVec<Mapping>,
     charge: Option<Charge>,
 }
 
 impl Mappings {
-    /// None yet.
+    /// Creates an empty list.
     pub const fn new() -> Self {
         Self {
             list: InlineVec::new(),
@@ -83,23 +84,23 @@ impl Mappings {
         }
     }
 
-    /// Has the charge pay for them.
+    /// Sets the charge for the pins of all mappings.
     pub fn set_charge(&mut self, charge: Charge) {
         self.charge = Some(charge);
     }
 
-    /// Adds one.
+    /// Appends a mapping. `ENOMEM` drops it.
     #[inline]
     pub fn push(&mut self, mapping: Mapping) -> Result {
         self.list.push(mapping)
     }
 
-    /// How many there are.
+    /// Returns the number of mappings.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no mappings.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -111,18 +112,18 @@ impl Default for Mappings {
     }
 }
 
-/// An IOTLB whose ranges own the memory they point to; and ranges that are *held*: they are out of
-/// the IOTLB, but the device may still reach them.
+/// IOTLB whose ranges own the memory that they point to, and *held* ranges: these are out of the
+/// IOTLB, but the device may still reach their memory.
 ///
-/// What pays for the pins is counted once for all of them.
+/// One charge counts the pins of all of them.
 ///
 /// # Invariants
 ///
-/// Every range of `iotlb` and of `held` is a [`Mapping`] that was added. Their pages are `pinned`
-/// altogether, and `charge` counts no fewer.
+/// Every range of `iotlb` and of `held` is a [`Mapping`] that was added. Together they have
+/// `pinned` pages, and `charge` counts at least as many.
 ///
-/// A table that is dropped leaks the pins of what is in it, because nobody said that the device
-/// cannot reach them any more: who knows calls [`Table::release_all`].
+/// Dropping a table leaks the pins of its ranges, because the device may still reach them. If the
+/// device cannot, call [`Table::release_all`] first.
 pub struct Table {
     iotlb: OwnedIotlb,
     held: DetachedRanges,
@@ -130,10 +131,10 @@ pub struct Table {
     pinned: u64,
 }
 
-/// After how many ranges others can run.
+/// Number of ranges after which other tasks may run.
 const RESCHED: usize = 1024;
 
-/// The number of pages that a range has pinned.
+/// Returns the number of pages that a range has pinned.
 fn pages_of(map: &Map) -> u64 {
     if map.opaque().is_null() {
         map.size() >> PAGE_SHIFT
@@ -142,21 +143,21 @@ fn pages_of(map: &Map) -> u64 {
     }
 }
 
-/// Gives back what a range owns, whose pages `pinned` counts.
+/// Releases the memory of a range, and subtracts its pages from `pinned`.
 ///
 /// # Safety
 ///
-/// The range was in a table's `iotlb` or `held` and is there no more.
+/// The range must have been in a table's `iotlb` or `held`, and must be in neither any more.
 unsafe fn release(pinned: &mut u64, map: Map) {
     *pinned = pinned.wrapping_sub(pages_of(&map));
-    // SAFETY: By the invariant of the table it was a mapping, and nobody else gives it back.
+    // SAFETY: By the invariant of the table the range was a mapping, and it is released only here.
     drop(unsafe { Mapping::from_map(map) });
 }
 
 impl Table {
-    /// An empty table for at most `limit` ranges.
+    /// Creates an empty table for at most `limit` ranges.
     pub fn new(limit: u32) -> Result<Self> {
-        // INVARIANT: No ranges.
+        // INVARIANT: There are no ranges.
         Ok(Self {
             iotlb: OwnedIotlb::new(limit)?,
             held: DetachedRanges::new(),
@@ -165,18 +166,19 @@ impl Table {
         })
     }
 
-    /// The IOTLB, to look at.
+    /// Returns the IOTLB.
     pub fn iotlb(&self) -> &Iotlb {
         &self.iotlb
     }
 
-    /// How many pages its ranges have pinned, the held ones too.
+    /// Returns the number of pages that all ranges have pinned, including held ones.
     pub fn pinned(&self) -> u64 {
         self.pinned
     }
 
-    /// Adds mappings, in order, and has `f` tell the device of each, up to the first that fails: it and
-    /// those behind it are dropped. Errors: those of [`OwnedIotlb::add`] and of `f`.
+    /// Adds mappings in order, and calls `f` to tell the device of each, up to the first error. The
+    /// mapping that failed and those behind it are dropped. Errors: those of [`OwnedIotlb::add`]
+    /// and of `f`.
     pub fn add(&mut self, maps: &mut Mappings, mut f: impl FnMut(&Map) -> Result) -> Result {
         if let Some(charge) = maps.charge.take() {
             match &mut self.charge {
@@ -187,11 +189,11 @@ impl Table {
         let added = maps.list.drain(|Mapping(map)| {
             self.add_range(map)?;
             if let Err(e) = f(map) {
-                // The mapping is not the range's yet.
+                // The range does not own the memory yet.
                 drop(self.iotlb.take(map.start, map.last).detach());
                 return Err(e);
             }
-            // INVARIANT: Now it is.
+            // INVARIANT: From here on the range owns the memory.
             self.pinned = self.pinned.wrapping_add(pages_of(map));
             Ok(())
         });
@@ -201,27 +203,28 @@ impl Table {
         added
     }
 
-    /// Adds a range.
+    /// Adds a range that does not own the memory yet.
     #[inline]
     fn add_range(&mut self, map: &Map) -> Result {
         let (start, last) = (map.start, map.last);
         let iotlb = &mut self.iotlb;
-        // SAFETY: The map is a mapping's, which owns the file, if there is one; and the range, once it
-        // owns the mapping's file, is taken out before the file is put.
+        // SAFETY: `map` belongs to a mapping, which owns the file, if there is one. Once the range
+        // owns the file, it is taken out before the file is put.
         unsafe { iotlb.add_with_opaque(start, last, map.addr, map.perm, map.opaque()) }
     }
 
-    /// Pays no longer for pages that are not pinned.
+    /// Reduces the charge to the pages that are pinned.
     fn trim(&mut self) {
         if let Some(charge) = &mut self.charge {
-            // INVARIANT: No fewer than there are.
+            // INVARIANT: It still counts all pages that are pinned.
             charge.limit(self.pinned);
         }
     }
 
-    /// Gives back every range that intersects `[start, last]` and that `f` lets go; their number.
+    /// Releases every range that intersects `[start, last]` and for which `f` succeeds. Returns the
+    /// number of these ranges.
     ///
-    /// Errors: that of `f`. Its range, and those behind it, stay.
+    /// Errors: that of `f`. The range for which it failed, and those behind it, stay.
     pub fn remove(
         &mut self,
         start: u64,
@@ -233,7 +236,7 @@ impl Table {
         let done = loop {
             match taking.next_if(&mut f) {
                 Ok(Some(map)) => {
-                    // SAFETY: It was just taken out.
+                    // SAFETY: The range was just taken out.
                     unsafe { release(&mut self.pinned, map) };
                     n = n.wrapping_add(1);
                 }
@@ -245,14 +248,14 @@ impl Table {
         done
     }
 
-    /// How many ranges are held.
+    /// Returns the number of held ranges.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Holds every range that intersects `[start, last]`.
+    /// Moves every range that intersects `[start, last]` from the IOTLB to the held ranges.
     pub fn defer_unpin(&mut self, start: u64, last: u64) {
-        // INVARIANT: They go from one to the other.
+        // INVARIANT: The ranges move from `iotlb` to `held`.
         if self.iotlb.detach_all(start, last, &mut self.held) {
             return;
         }
@@ -262,18 +265,18 @@ impl Table {
         }
     }
 
-    /// Puts back what was held after the first `mark`, to where it was.
+    /// Moves all held ranges but the first `mark` back to the IOTLB.
     pub fn restore(&mut self, mark: usize) {
         while self.held.len() > mark {
             let Some(range) = self.held.pop() else {
                 return;
             };
-            // INVARIANT: It goes from one to the other.
+            // INVARIANT: The range moves from `held` to `iotlb`.
             self.iotlb.attach(range);
         }
     }
 
-    /// Gives back what was held after the first `mark`; the device must not reach it.
+    /// Releases all held ranges but the first `mark`. The device must not reach them any more.
     #[inline]
     pub fn drop_held(&mut self, mark: usize) {
         if self.held.len() > mark {
@@ -286,25 +289,26 @@ impl Table {
             let Some(range) = self.held.pop() else {
                 break;
             };
-            // SAFETY: It was just taken out.
+            // SAFETY: The range was just taken out.
             unsafe { release(&mut self.pinned, range.map()) };
             if self.held.len() % RESCHED == 0 {
-                // SAFETY: A table is changed where sleeping is allowed: what it gives back is unpinned
-                // under folio locks.
+                // SAFETY: Callers may sleep: releasing a range unpins pages, which takes folio
+                // locks.
                 unsafe { bindings::vhost_vdpa_resched() };
             }
         }
         self.trim();
     }
 
-    /// Gives back everything; the device must not reach any of it.
+    /// Releases all ranges, held or not. The device must not reach any of them.
     pub fn release_all(&mut self) {
         self.defer_unpin(0, u64::MAX);
         self.drop_held(0);
     }
 
-    /// Takes out the first range without giving back its pins, because a device may still reach
-    /// them; the number of its pages. A file is given back: a parent that reads it holds it itself.
+    /// Takes out the first range and leaks its pins, because a device may still reach the pages.
+    /// Returns the number of these pages. A file is put: a parent that reads it has its own
+    /// reference.
     pub fn leak_first(&mut self) -> u64 {
         match self.iotlb.take(0, u64::MAX).detach() {
             Some(range) => self.leak_range(&range),
@@ -312,7 +316,7 @@ impl Table {
         }
     }
 
-    /// Does what `leak_first` does for everything that is in the table or held.
+    /// Does the same as [`Self::leak_first`] for every range, held or not.
     pub fn leak_all(&mut self) -> u64 {
         self.defer_unpin(0, u64::MAX);
         let mut pages = 0u64;
@@ -326,11 +330,11 @@ impl Table {
         let map = range.map();
         let pages = pages_of(&map);
         if !map.opaque().is_null() {
-            // SAFETY: It was just taken out.
+            // SAFETY: The range was just taken out.
             unsafe { release(&mut self.pinned, map) };
             return 0;
         }
-        // A range by itself gives nothing back.
+        // Dropping a range leaves its pins alone, so they are leaked; so is the charge for them.
         if let Some(charge) = &mut self.charge {
             core::mem::forget(charge.split(pages));
         }
@@ -341,7 +345,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // Not reached with pins in it; see the type.
+        // Not reached with pins in the table; see [`Table`].
         kernel::warn_on!(self.leak_all() != 0);
     }
 }
@@ -352,7 +356,7 @@ mod tests {
 
     const SIZE: u64 = 0x1000;
 
-    /// A table of `n` ranges with room between them, which own nothing.
+    /// Creates an IOTLB of `n` ranges with gaps between them. They own nothing.
     fn iotlb(n: u64) -> Result<OwnedIotlb> {
         let mut iotlb = OwnedIotlb::new(8)?;
         for i in 0..n {
@@ -362,7 +366,7 @@ mod tests {
         Ok(iotlb)
     }
 
-    /// Which of the ranges intersect `[start, last]`, a bit each.
+    /// Returns the ranges that intersect `[start, last]`, one bit each.
     fn ranges(iotlb: &Iotlb, start: u64, last: u64) -> u64 {
         let found = iotlb.iter(start, last).map(|map| 1 << map.addr);
         found.fold(0, |all, bit| all | bit)
@@ -380,7 +384,7 @@ mod tests {
         for n in 0..5u64 {
             let mut iotlb = iotlb(n)?;
             let all = (1 << n) - 1;
-            // Each pair of ends: inside of, between, before and behind ranges.
+            // Each pair of ends: inside, between, before and behind ranges.
             for (start, last) in (0..12).flat_map(|i| (0..12).map(move |j| (i, j))) {
                 let (start, last) = (start * SIZE, last * SIZE);
                 let hit = ranges(&iotlb, start, last);

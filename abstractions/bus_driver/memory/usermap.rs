@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files behind user virtual addresses: what parents that use them (VDUSE) are given.
+//! Files behind user virtual addresses, for parents that use these (VDUSE).
 //!
 //! C: `struct vdpa_map_file`, `include/linux/vdpa.h`.
 
@@ -14,64 +14,64 @@ use kernel::{
     prelude::*, //
 };
 
-/// A file and an offset into it, as parents find them behind a map's opaque pointer.
+/// File and offset into it, to which a map's opaque pointer leads.
 ///
 /// # Invariants
 ///
-/// The pointer came from `vhost_vdpa_map_file_new()`, and it is ours.
+/// The pointer came from `vhost_vdpa_map_file_new()`, and only this object owns it.
 pub struct MapFile(NonNull<bindings::vdpa_map_file>);
 
 // SAFETY: A `struct file` is reference counted and not tied to a thread.
 unsafe impl Send for MapFile {}
-// SAFETY: Nothing is changed through a shared reference.
+// SAFETY: No method takes a shared reference.
 unsafe impl Sync for MapFile {}
 
 impl MapFile {
-    /// The pointer that parents expect, which now owns the file: `from_opaque` gives it back.
+    /// Returns the pointer that parents expect. It owns the file until `from_opaque` takes it back.
     pub(super) fn into_opaque(self) -> *mut c_void {
         let opaque = self.0.as_ptr().cast();
         core::mem::forget(self);
         opaque
     }
 
-    /// Takes over what an opaque pointer points to.
+    /// Takes back the file that an opaque pointer owns.
     ///
     /// # Safety
     ///
-    /// `opaque` must come from `into_opaque`, and be given back once.
+    /// `opaque` must come from `into_opaque`, and must be taken back only once.
     pub(super) unsafe fn from_opaque(opaque: *mut c_void) -> Self {
-        // SAFETY: The pointer is that of a `MapFile`, which is not null.
-        // INVARIANT: The caller gives it up.
+        // SAFETY: By this function's contract it is the pointer of a `MapFile`, which is not null.
+        // INVARIANT: The caller gives up the pointer.
         Self(unsafe { NonNull::new_unchecked(opaque.cast()) })
     }
 
-    /// Takes the file behind `uaddr` of `vma`.
+    /// Takes a reference to the file behind `uaddr` of `vma`. Errors: `ENOMEM`.
     ///
     /// # Safety
     ///
     /// `vma` must be a mapping of a file.
     unsafe fn new(vma: &VmaRef, uaddr: u64) -> Result<Self> {
-        // SAFETY: The VMA is valid and locked, and the caller vouches for the file.
+        // SAFETY: A `VmaRef` is valid and locked; the caller guarantees that it maps a file.
         let map = unsafe { bindings::vhost_vdpa_map_file_new(vma.as_ptr(), uaddr) };
-        // INVARIANT: Just made.
+        // INVARIANT: The pointer is new, and nobody else has it.
         Ok(Self(NonNull::new(map).ok_or(ENOMEM)?))
     }
 }
 
 impl Drop for MapFile {
     fn drop(&mut self) {
-        // SAFETY: Ours by the invariant.
+        // SAFETY: By the invariant we own the pointer, and it is freed once.
         unsafe { bindings::vhost_vdpa_map_file_free(self.0.as_ptr()) }
     }
 }
 
-/// Finds the files behind `size` bytes at `uaddr` of `mm`, for a parent that will read or write.
+/// Finds the files behind `size` bytes at `uaddr` of `mm`, for a parent that reads or writes them.
 ///
-/// `each` gets every part that one shared mapping of a file covers: its offset from `uaddr` and its
-/// size, both in bytes, and the file. It is called with `mmap_lock` held, and its errors end the search.
-/// Returns how many bytes lie in private or device memory, which parents that use virtual addresses
-/// cannot reach. Errors: `EINVAL` for a hole, `EACCES` where a shared mapping lacks the permission
-/// asked for.
+/// Calls `each` for every part that one shared mapping of a file covers, with its offset from
+/// `uaddr`, its size, both in bytes, and the file. `each` runs with `mmap_lock` held; its errors
+/// end the search. Returns the number of bytes in private or device memory, which parents that use
+/// virtual addresses cannot reach. Errors: `EINVAL` for a hole, `EACCES` if a shared mapping lacks
+/// a permission, `ENOMEM`, or that of `each`.
 pub fn lookup(
     mm: &MmWithUser,
     (uaddr, size): (u64, u64),
@@ -90,13 +90,13 @@ pub fn lookup(
             .min((vma.end() as u64).wrapping_sub(addr));
         let has = vma.flags();
         let device = has & (flags::IO | flags::PFNMAP) != 0;
-        // SAFETY: The VMA is valid and locked.
+        // SAFETY: A `VmaRef` is valid and locked.
         let file = unsafe { (*vma.as_ptr()).vm_file };
         if has & flags::SHARED != 0 && !device && !file.is_null() {
             if (write && has & flags::WRITE == 0) || (read && has & flags::READ == 0) {
                 return Err(EACCES);
             }
-            // SAFETY: Just looked at.
+            // SAFETY: The VMA has a file, as was checked above, under the lock.
             each(offset, len, unsafe { MapFile::new(vma, addr) }?)?;
         } else {
             unshared = unshared.saturating_add(len);

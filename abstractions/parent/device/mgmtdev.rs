@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Management devices: what `vdpa dev add` and `vdpa dev del` talk to.
+//! Management devices, which serve `vdpa dev add` and `vdpa dev del`.
 //!
 //! C: `vdpa_mgmtdev_register()`, `drivers/vdpa/vdpa.c`.
 
@@ -19,24 +19,24 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What a management device does. The bus calls one method at a time, in process context.
+/// Operations of a management device. The bus calls one method at a time, in process context.
 #[vtable]
 pub trait Management: Send + Sync + Sized + 'static {
-    /// The devices it makes.
+    /// The type of the devices that it creates.
     type Device: VdpaConfigOps;
 
-    /// Its name, as `vdpa mgmtdev show` prints it.
+    /// The name, as `vdpa mgmtdev show` prints it.
     const NAME: &'static CStr;
-    /// The virtio device id of its devices.
+    /// The virtio device id of the devices.
     const DEVICE_ID: u32;
-    /// The attributes that `vdpa dev add` may set: bits of [`Provision`].
+    /// The attributes that `vdpa dev add` may set, as bits of [`Provision`].
     const ATTRIBUTES: u64;
-    /// The features that its devices can offer.
+    /// The features that the devices can offer.
     const FEATURES: u64;
-    /// The largest number of queues of a device.
+    /// The largest number of queues that a device can have.
     const MAX_VQS: u32;
 
-    /// Makes a device, with [`NewDevice::register`].
+    /// Creates a device, with [`NewDevice::register`].
     fn dev_add(
         &self,
         new: NewDevice<'_, Self::Device>,
@@ -49,7 +49,7 @@ pub trait Management: Send + Sync + Sized + 'static {
     }
 }
 
-/// A registered management device. Dropping it deletes the devices that it made.
+/// Registered management device. Dropping it deletes the devices that it created.
 ///
 /// # Invariants
 ///
@@ -65,13 +65,14 @@ pub struct ManagementDevice<T: Management> {
     device: RootDevice,
 }
 
-// SAFETY: The bus has its own lock, and what is ours is `Send`.
+// SAFETY: A management device may be unregistered on any thread; the data and the root device are
+// `Send`.
 unsafe impl<T: Management> Send for ManagementDevice<T> {}
-// SAFETY: There is nothing to do with a shared reference outside this file.
+// SAFETY: The bus has a lock of its own and calls the methods of `T`, which is `Sync`.
 unsafe impl<T: Management> Sync for ManagementDevice<T> {}
 
 impl<T: Management> ManagementDevice<T> {
-    /// The op table, which must live as long as the module.
+    /// The op table. It is static because it must live as long as the module.
     const OPS: &'static bindings::vdpa_mgmtdev_ops = &bindings::vdpa_mgmtdev_ops {
         dev_add: Some(Self::dev_add),
         dev_del: Some(Self::dev_del),
@@ -82,7 +83,7 @@ impl<T: Management> ManagementDevice<T> {
         },
     };
 
-    /// Registers a management device on a root device of the same name.
+    /// Returns an initialiser that registers a management device on a root device of the same name.
     pub fn new(data: T, module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(&this in Self {
             data,
@@ -95,9 +96,9 @@ impl<T: Management> ManagementDevice<T> {
                 bindings::virtio_device_id::default(),
             ]),
             raw <- Opaque::try_ffi_init(|slot: *mut bindings::vdpa_mgmt_dev| {
-                // SAFETY: `device` is above `raw`, and fields are initialised in order.
+                // SAFETY: `device` is initialised, because it is declared above `raw`.
                 let device = unsafe { &(*this.as_ptr()).device }.as_raw();
-                // SAFETY: `ids` is above `raw`, and fields are initialised in order.
+                // SAFETY: `ids` is initialised, because it is declared above `raw`.
                 let ids = unsafe { &(*this.as_ptr()).ids }.get();
                 let raw = bindings::vdpa_mgmt_dev {
                     device,
@@ -108,27 +109,28 @@ impl<T: Management> ManagementDevice<T> {
                     supported_features: T::FEATURES,
                     max_supported_vqs: T::MAX_VQS,
                 };
-                // SAFETY: The slot is ours to write.
+                // SAFETY: The slot is valid for writes.
                 unsafe { slot.write(raw) };
-                // INVARIANT: From here on it is registered.
-                // SAFETY: It is complete, pinned, and unregistered before it goes away.
+                // INVARIANT: If this succeeds, the device is registered.
+                // SAFETY: The struct is complete and pinned, and `drop` unregisters it before it is
+                // freed.
                 to_result(unsafe { bindings::vdpa_mgmtdev_register(slot) })
             }),
         }? Error)
     }
 
-    /// Our side of a management device.
+    /// Returns the management device that contains `mdev`.
     ///
     /// # Safety
     ///
     /// `mdev` must be the `raw` of a `Self` that lives for `'a`.
     unsafe fn from_raw<'a>(mdev: *mut bindings::vdpa_mgmt_dev) -> &'a Self {
         const { assert!(core::mem::offset_of!(Self, raw) == 0) };
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees that `mdev` is the first field of a valid `Self`.
         unsafe { &*mdev.cast::<Self>() }
     }
 
-    /// Calls [`Management::dev_add`].
+    /// Implements the op `dev_add` with [`Management::dev_add`].
     ///
     /// # Safety
     ///
@@ -138,18 +140,18 @@ impl<T: Management> ManagementDevice<T> {
         name: *const c_char,
         config: *const bindings::vdpa_dev_set_config,
     ) -> c_int {
-        // SAFETY: The bus gives back what was registered.
+        // SAFETY: The bus passes the `raw` of a `Self`, which stays registered during the call.
         let this = unsafe { Self::from_raw(mdev) };
-        // SAFETY: The bus gives a string that lives during the call.
+        // SAFETY: The bus passes a string that is valid during the call.
         let name = unsafe { CStr::from_char_ptr(name) };
-        // SAFETY: The bus gives a struct that lives during the call.
+        // SAFETY: The bus passes a struct that is valid and constant during the call.
         let provision = unsafe { Provision::from_raw(config) };
-        // SAFETY: This is its `dev_add` op.
+        // SAFETY: `mdev` is registered, and this is its `dev_add` op.
         let new = unsafe { NewDevice::new(mdev, name) };
         from_result(|| this.data.dev_add(new, provision).map(|_registered| 0))
     }
 
-    /// Takes a device off the bus.
+    /// Implements the op `dev_del`: unregisters a device from the bus.
     ///
     /// # Safety
     ///
@@ -158,11 +160,11 @@ impl<T: Management> ManagementDevice<T> {
         _mdev: *mut bindings::vdpa_mgmt_dev,
         vdev: *mut bindings::vdpa_device,
     ) {
-        // SAFETY: The bus holds its lock and calls this once for each device.
+        // SAFETY: The bus holds its lock, and calls this once for each registered device.
         unsafe { bindings::_vdpa_unregister_device(vdev) }
     }
 
-    /// Calls [`Management::dev_set_attr`].
+    /// Implements the op `dev_set_attr` with [`Management::dev_set_attr`].
     ///
     /// # Safety
     ///
@@ -172,11 +174,12 @@ impl<T: Management> ManagementDevice<T> {
         vdev: *mut bindings::vdpa_device,
         config: *const bindings::vdpa_dev_set_config,
     ) -> c_int {
-        // SAFETY: The bus gives back what was registered.
+        // SAFETY: The bus passes the `raw` of a `Self`, which stays registered during the call.
         let this = unsafe { Self::from_raw(mdev) };
-        // SAFETY: A registered device of ours, which the bus holds during the call.
+        // SAFETY: The bus passes a registered device of this management device, and keeps it during
+        // the call.
         let dev = unsafe { private::<T::Device>(vdev) };
-        // SAFETY: The bus gives a struct that lives during the call.
+        // SAFETY: The bus passes a struct that is valid and constant during the call.
         let provision = unsafe { Provision::from_raw(config) };
         from_result(|| this.data.dev_set_attr(dev, provision).map(|()| 0))
     }
@@ -185,7 +188,7 @@ impl<T: Management> ManagementDevice<T> {
 #[pinned_drop]
 impl<T: Management> PinnedDrop for ManagementDevice<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered by the invariant; this happens once.
+        // SAFETY: By the invariant the device is registered, and only `drop` unregisters it.
         unsafe { bindings::vdpa_mgmtdev_unregister(self.raw.get()) }
     }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bytes of a config space.
+//! Bytes of a config space.
 //!
-//! virtio 1.3, section 2.5: the fields are little-endian once a driver accepted version 1, and have
-//! the driver's own byte order before that, which is the one of a legacy driver.
+//! virtio 1.3, section 2.5: fields are little-endian once a driver has accepted version 1. Before
+//! that they have the driver's native byte order, as for a legacy driver.
 
 #[cfg(kunit_suites)]
 use kernel::prelude::*;
 
-/// A config space of `N` bytes, put together field by field.
+/// Config space of `N` bytes, which is built field by field.
 #[derive(Clone, Copy)]
 pub struct ConfigBytes<const N: usize> {
     bytes: [u8; N],
@@ -16,7 +16,7 @@ pub struct ConfigBytes<const N: usize> {
 }
 
 impl<const N: usize> ConfigBytes<N> {
-    /// A config space of zeroes, with fields that are little-endian or else native.
+    /// Creates a config space of zeroes, whose fields are little-endian or else native.
     pub const fn new(little_endian: bool) -> Self {
         Self {
             bytes: [0; N],
@@ -24,7 +24,7 @@ impl<const N: usize> ConfigBytes<N> {
         }
     }
 
-    /// Puts bytes at offset `AT`, where they must fit.
+    /// Writes bytes at offset `AT`. They must fit, which is checked at compile time.
     pub fn put<const AT: usize, const LEN: usize>(mut self, from: [u8; LEN]) -> Self {
         const { assert!(AT <= N && LEN <= N - AT) };
         for (byte, value) in self.bytes.iter_mut().skip(AT).zip(from) {
@@ -33,7 +33,7 @@ impl<const N: usize> ConfigBytes<N> {
         self
     }
 
-    /// Puts a field of two bytes at offset `AT`.
+    /// Writes a field of two bytes at offset `AT`.
     pub fn put_u16<const AT: usize>(self, value: u16) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
@@ -43,7 +43,7 @@ impl<const N: usize> ConfigBytes<N> {
         self.put::<AT, 2>(bytes)
     }
 
-    /// Puts a field of four bytes at offset `AT`.
+    /// Writes a field of four bytes at offset `AT`.
     pub fn put_u32<const AT: usize>(self, value: u32) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
@@ -53,7 +53,7 @@ impl<const N: usize> ConfigBytes<N> {
         self.put::<AT, 4>(bytes)
     }
 
-    /// Puts a field of eight bytes at offset `AT`.
+    /// Writes a field of eight bytes at offset `AT`.
     pub fn put_u64<const AT: usize>(self, value: u64) -> Self {
         let bytes = if self.little_endian {
             value.to_le_bytes()
@@ -63,13 +63,14 @@ impl<const N: usize> ConfigBytes<N> {
         self.put::<AT, 8>(bytes)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn into_bytes(self) -> [u8; N] {
         self.bytes
     }
 }
 
-/// Copies a range of a config space to `buf`; one that does not lie in it changes nothing.
+/// Copies a range of a config space to `buf`. A range that is not inside of it leaves `buf` as it
+/// is.
 pub fn read(config: &[u8], offset: usize, buf: &mut [u8]) {
     let range = offset..offset.saturating_add(buf.len());
     if let Some(bytes) = config.get(range) {

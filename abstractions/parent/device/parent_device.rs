@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A vDPA device as its parent sees it: allocated, given its private data, registered.
+//! vDPA devices for parents: allocation, private data, registration.
 //!
 //! C: `__vdpa_alloc_device()`, `_vdpa_register_device()`, `drivers/vdpa/vdpa.c`.
 
@@ -22,7 +22,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `ready` is set exactly while `data` is initialised. `data` does not move.
+/// `ready` is true exactly while `data` is initialised. `data` does not move.
 #[repr(C)]
 struct Container<T> {
     vdev: MaybeUninit<bindings::vdpa_device>,
@@ -30,20 +30,21 @@ struct Container<T> {
     data: MaybeUninit<T>,
 }
 
-/// What `kzalloc()` aligns every size to.
+/// Alignment of every allocation of `kzalloc()`.
 const ALLOC_ALIGN: usize = align_of::<u64>();
 
-/// The private data of a device.
+/// Returns the private data of a device.
 ///
 /// # Safety
 ///
 /// `vdev` must be a device that [`NewDevice::register`] made for a `T`, with its private data
-/// initialised, and alive for `'a`.
+/// initialised, and valid for `'a`.
 pub(crate) unsafe fn private<'a, T>(vdev: *mut bindings::vdpa_device) -> &'a T {
     let this = vdev.cast::<Container<T>>();
-    // SAFETY: The caller vouches that this is a container, and alive.
+    // SAFETY: The caller guarantees that this is a valid container.
     let data = unsafe { &raw const (*this).data };
-    // SAFETY: Initialised, as the caller vouches, and only shared references exist.
+    // SAFETY: The caller guarantees that the data is initialised; only shared references to it
+    // exist.
     unsafe { &*data.cast::<T>() }
 }
 
@@ -51,47 +52,48 @@ pub(crate) unsafe fn private<'a, T>(vdev: *mut bindings::vdpa_device) -> &'a T {
 ///
 /// # Safety
 ///
-/// `vdev` must be a device that [`NewDevice::register`] allocated for a `T`, and nobody may use
-/// its private data any more.
+/// `vdev` must be a device that [`NewDevice::register`] allocated for a `T`, and nobody may use its
+/// private data any more.
 pub(crate) unsafe fn drop_data<T>(vdev: *mut bindings::vdpa_device) {
     let this = vdev.cast::<Container<T>>();
-    // SAFETY: The caller vouches that this is a container; it was zeroed when allocated.
+    // SAFETY: The caller guarantees that this is a container; it was zeroed when allocated.
     if unsafe { !(*this).ready } {
         return;
     }
-    // SAFETY: The caller vouches that this is a container which nobody else uses.
+    // SAFETY: The caller guarantees that this is a container which nobody else uses.
     unsafe { (*this).ready = false };
-    // SAFETY: The caller vouches that this is a container: the field is inside of the allocation.
+    // SAFETY: The caller guarantees that this is a container, so the field is inside of the
+    // allocation.
     let data = unsafe { &raw mut (*this).data };
-    // SAFETY: By the invariant it is initialised, and by the caller's word not in use.
+    // SAFETY: By the invariant the data is initialised; the caller guarantees that nobody uses it.
     unsafe { core::ptr::drop_in_place(data.cast::<T>()) };
 }
 
-/// How many of everything a device has.
+/// Numbers of queues, groups and address spaces of a device.
 #[derive(Clone, Copy)]
 pub struct Shape {
-    /// Queues.
+    /// The number of queues.
     pub vqs: u32,
-    /// Groups of queues.
+    /// The number of groups of queues.
     pub groups: c_uint,
-    /// Address spaces.
+    /// The number of address spaces.
     pub address_spaces: c_uint,
 }
 
 /// Proof that a device was registered; see [`NewDevice::register`].
 pub struct Registered(());
 
-/// A reference to an allocated device, put when dropped.
+/// Reference to an allocated device. Dropping it puts the reference.
 struct Allocated(*mut bindings::vdpa_device);
 
 impl Drop for Allocated {
     fn drop(&mut self) {
-        // SAFETY: The reference is ours; a `vdpa_device` begins with its `device`.
+        // SAFETY: `Allocated` owns this reference; a `vdpa_device` begins with its `device`.
         unsafe { bindings::put_device(self.0.cast()) }
     }
 }
 
-/// A device that `vdpa dev add` wants to exist.
+/// Device that `vdpa dev add` asks for.
 ///
 /// # Invariants
 ///
@@ -104,16 +106,16 @@ pub struct NewDevice<'a, T> {
 }
 
 impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
-    /// The op table, which must live as long as the module.
+    /// The op table. It is static because it must live as long as the module.
     const OPS: &'static bindings::vdpa_config_ops = &OpTable::<T>::VTABLE;
 
-    /// Begins to make a device.
+    /// Starts the creation of a device.
     ///
     /// # Safety
     ///
     /// `mdev` must be a registered management device whose `dev_add` op is running.
     pub(super) unsafe fn new(mdev: *mut bindings::vdpa_mgmt_dev, name: &'a CStr) -> Self {
-        // INVARIANT: The caller vouches for it.
+        // INVARIANT: The caller guarantees it.
         Self {
             mdev,
             name,
@@ -122,8 +124,8 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         }
     }
 
-    /// Makes it a child of the device that does its DMA. Without one, the vDPA device is said to
-    /// do it itself.
+    /// Makes the device a child of the device that does its DMA. Without this call the vDPA device
+    /// itself is its DMA device.
     pub fn on(self, hardware: &'a Device) -> Self {
         Self {
             hardware: Some(hardware),
@@ -131,18 +133,17 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         }
     }
 
-    /// The name that the device will have.
+    /// Returns the name that the device will have.
     pub fn name(&self) -> &CStr {
         self.name
     }
 
-    /// Allocates the device, initialises its private data with what `make` returns, and puts it on
-    /// the vDPA bus, where a driver may take it before this returns. `make` is given the name, which
-    /// no other device has.
+    /// Allocates the device, initialises its private data with the result of `make`, and registers
+    /// it on the vDPA bus. A driver may bind it before this returns. `make` gets the name, which no
+    /// other device has.
     ///
-    /// Errors: `ENOMEM`, `EEXIST` when a device has that name, `ENODEV` when the platform's IOMMU
-    /// is to translate and no device was named with [`Self::on`], those of `make` and of the
-    /// initialiser.
+    /// Errors: `ENOMEM`, `EEXIST` if a device has the name, `ENODEV` if the platform's IOMMU
+    /// translates and [`Self::on`] named no device, those of `make` and of the initialiser.
     pub fn register<I, E>(
         self,
         shape: Shape,
@@ -165,8 +166,8 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         });
 
         // SAFETY: The op table is static, the name is copied, and the size is that of a struct
-        // which begins with a `vdpa_device`. The device above, if any, is referenced by its child
-        // from registration on.
+        // which begins with a `vdpa_device`. The device above, if any, outlives this call; as the
+        // parent it is referenced from registration on.
         let vdev = from_err_ptr(unsafe {
             bindings::__vdpa_alloc_device(
                 hardware,
@@ -182,36 +183,38 @@ impl<'a, T: VdpaConfigOps> NewDevice<'a, T> {
         let allocated = Allocated(vdev);
         let this = vdev.cast::<Container<T>>();
 
-        // The bus refuses such a name too, but only when everything that goes by it is made.
-        // SAFETY: The device is allocated, and by the invariant the lock of the bus is held.
+        // The bus refuses such a name too, but only after everything that is named after it was
+        // created.
+        // SAFETY: The device is allocated, and by the invariant the bus holds its lock.
         if unsafe { bindings::vdpa_parent_name_taken(vdev, self.name.as_char_ptr()) } {
             return Err(EEXIST);
         }
         let init = make(self.name)?;
 
-        // SAFETY: `this` is as large as a container.
+        // SAFETY: `this` was allocated with the size of a container, so the field is inside of it.
         let data = unsafe { &raw mut (*this).data };
-        // SAFETY: The memory is ours and does not move until it is freed; if this fails, `ready`
-        // stays unset and nothing is dropped.
+        // SAFETY: The memory is valid for writes, holds no value and does not move until it is
+        // freed. If this fails, `ready` stays false and nothing is dropped.
         unsafe { compat::raw_try_init(data.cast::<T>(), init) }?;
-        // INVARIANT: It was just initialised.
-        // SAFETY: `this` is as large as a container, and ours alone until it is registered.
+        // INVARIANT: The data was just initialised.
+        // SAFETY: `this` has the size of a container, and nobody else has it before it is
+        // registered.
         unsafe { (*this).ready = true };
 
-        // SAFETY: The device is ours alone until it is registered.
+        // SAFETY: Nobody else has the device before it is registered.
         unsafe { (*vdev).mdev = self.mdev };
         let dma_dev = if hardware.is_null() {
-            // Software does it: a device of its own, with no IOMMU.
+            // Software does the DMA: the vDPA device itself, which has no IOMMU.
             vdev.cast()
         } else {
             hardware
         };
-        // SAFETY: The device is ours alone until it is registered.
+        // SAFETY: Nobody else has the device before it is registered.
         unsafe { (*vdev).vmap.dma_dev = dma_dev };
 
-        // SAFETY: The device is complete, and by the invariant the lock of the bus is held.
+        // SAFETY: The device is complete, and by the invariant the bus holds its lock.
         to_result(unsafe { bindings::_vdpa_register_device(vdev, shape.vqs) })?;
-        // The reference is now the bus's, until `_vdpa_unregister_device()`.
+        // The bus owns the reference from here on, until `_vdpa_unregister_device()`.
         core::mem::forget(allocated);
         Ok(Registered(()))
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device without a bus or a parent, for what has no hardware behind it.
+//! Devices without a bus or a parent, for parents without hardware.
 //!
 //! C: `root_device_register()`, `include/linux/device.h`.
 
@@ -12,7 +12,7 @@ use kernel::{
     str::CStr, //
 };
 
-/// A registered root device.
+/// Registered root device. Dropping it unregisters the device.
 ///
 /// # Invariants
 ///
@@ -21,21 +21,21 @@ pub struct RootDevice(NonNull<bindings::device>);
 
 // SAFETY: A device may be unregistered from any thread.
 unsafe impl Send for RootDevice {}
-// SAFETY: There is nothing to do with a shared reference but read the pointer.
+// SAFETY: Shared references only read the pointer.
 unsafe impl Sync for RootDevice {}
 
 impl RootDevice {
-    /// Registers a device as `/sys/devices/NAME`.
+    /// Registers a device as `/sys/devices/NAME`. Errors: those of `root_device_register()`.
     pub fn new(name: &CStr, module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: The name is copied, and the module outlives what it registers.
+        // SAFETY: The name is copied, and the module outlives its devices.
         let dev = from_err_ptr(unsafe {
             bindings::__root_device_register(name.as_char_ptr(), module.as_ptr())
         })?;
-        // INVARIANT: Fresh from `__root_device_register()`.
+        // INVARIANT: The pointer is fresh from `__root_device_register()`.
         Ok(Self(NonNull::new(dev).ok_or(ENOMEM)?))
     }
 
-    /// The C struct.
+    /// Returns the C struct.
     pub(crate) fn as_raw(&self) -> *mut bindings::device {
         self.0.as_ptr()
     }
@@ -43,7 +43,7 @@ impl RootDevice {
 
 impl Drop for RootDevice {
     fn drop(&mut self) {
-        // SAFETY: By the invariant this happens once.
+        // SAFETY: By the invariant the device is registered, and nobody else unregisters it.
         unsafe { bindings::root_device_unregister(self.0.as_ptr()) }
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest memory, as a device in software reaches it: an IOVA, translated to a physical address in
-//! the kernel's direct map, or to a user virtual address.
+//! Guest memory for a device in software. An IOVA translates to a physical address in the kernel's
+//! direct map, or to a user virtual address.
 //!
-//! The guest changes this memory at any time. It is therefore only copied, never borrowed.
+//! The guest may change this memory at any time. So it is only copied, never borrowed.
 
 use crate::{
     bindings,
@@ -16,36 +16,36 @@ use kernel::{
     prelude::*, //
 };
 
-/// The device may read what is there.
+/// Permission: the device may read.
 pub const READ: u32 = bindings::VHOST_MAP_RO;
-/// The device may write what is there.
+/// Permission: the device may write.
 pub const WRITE: u32 = bindings::VHOST_MAP_WO;
 
-/// What lies behind a range of IOVAs.
+/// Target of a range of IOVAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// Memory: its first IOVA translates to this address.
+    /// Memory: the range's first IOVA translates to this address.
     Address(u64),
-    /// Nothing: it reads as zeroes and forgets what is written.
+    /// No memory: reads return zeroes, writes are ignored.
     Null,
 }
 
-/// A range of IOVAs that translates as one piece.
+/// Range of IOVAs that translates as one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// The first IOVA.
     pub start: u64,
     /// The last IOVA, inclusive.
     pub last: u64,
-    /// What it translates to.
+    /// The target of the range.
     pub to: To,
-    /// What is permitted: [`READ`], [`WRITE`] or both.
+    /// The permissions: [`READ`], [`WRITE`] or both.
     pub perm: u32,
 }
 
-/// Who knows what the IOVAs of an address space translate to.
+/// Translation of the IOVAs of an address space.
 pub trait Translate {
-    /// A range that contains `iova`, the larger the better: it is remembered.
+    /// Returns a range that contains `iova`. Callers cache it, so the larger the better.
     fn find(&self, iova: u64) -> Option<Range>;
 }
 
@@ -61,34 +61,34 @@ impl Translate for Iotlb {
     }
 }
 
-/// What an address space translates with.
+/// Method by which an address space translates.
 #[derive(Clone, Copy)]
 pub enum Translation<'a> {
     /// IOVAs are physical addresses.
     Identity,
-    /// Only what the IOTLB has can be reached; its addresses are physical.
+    /// The IOTLB translates, to physical addresses. Other IOVAs cannot be reached.
     Iotlb(&'a Iotlb),
-    /// As somebody else says; the addresses are physical.
+    /// This object translates, to physical addresses.
     By(&'a dyn Translate),
-    /// As somebody says; the addresses are user virtual ones.
+    /// This object translates, to user virtual addresses.
     User(&'a dyn Translate, &'a UserAccess<'a>),
 }
 
-/// How many ranges are remembered: the three areas of a ring or two, and buffers.
+/// Number of cached ranges: enough for the three areas of two rings, and buffers.
 const SLOTS: usize = 8;
 
-/// What lies behind the first IOVA of a slot.
+/// Target of the first IOVA of a slot.
 #[derive(Clone, Copy)]
 enum At {
-    /// Memory in the direct map, as far as the slot reaches.
+    /// Memory in the direct map, for all IOVAs of the slot.
     Kernel(NonNull<u8>),
-    /// A user address.
+    /// A user virtual address.
     User(u64),
-    /// See [`To::Null`].
+    /// No memory; see [`To::Null`].
     Null,
 }
 
-/// A range that was found, in the form in which it is used.
+/// Cached range, in the form in which it is used.
 #[derive(Clone, Copy)]
 struct Slot {
     start: u64,
@@ -97,50 +97,50 @@ struct Slot {
     at: At,
 }
 
-/// Where the first bytes of an access lie.
+/// Place of the first bytes of an access.
 enum Place<'a> {
     /// In the direct map.
     Kernel(NonNull<u8>),
-    /// At a user address.
+    /// At a user virtual address.
     User(&'a UserAccess<'a>, u64),
-    /// Nowhere.
+    /// No memory; see [`To::Null`].
     Null,
 }
 
-/// The memory of one address space. Whoever has it keeps the translation from changing, and the
-/// memory behind it from going away.
+/// Memory of one address space. Its owner keeps the translation from changing, and the memory from
+/// being freed.
 ///
-/// It remembers what was found, so it is made for a run of work, and not for each access.
+/// It caches ranges: create one for a run of work, and not for each access.
 ///
 /// # Invariants
 ///
 /// The first `filled` slots are initialised. The pointer of such a slot is valid for reads and
-/// writes of as many bytes as the slot has IOVAs. The guest does the same at the same time.
+/// writes of as many bytes as the slot has IOVAs. The guest may access them at the same time.
 pub struct GuestMemory<'a> {
     translation: Translation<'a>,
     slots: [Cell<MaybeUninit<Slot>>; SLOTS],
-    /// The number of slots with a range.
+    /// The number of initialised slots.
     filled: Cell<usize>,
-    /// The slots that were used since the hand passed them, as bits.
+    /// The slots that were used since `hand` passed them, one bit each.
     used: Cell<u32>,
-    /// Where the search for a slot to replace goes on.
+    /// The slot at which the next search for a victim begins.
     hand: Cell<usize>,
 }
 
-/// The kernel's address of `len` bytes (not 0) of physical memory.
+/// Returns the address in the direct map of `len` bytes (not 0) of physical memory.
 ///
-/// Errors: `EFAULT` when not all of them are RAM that a driver may name.
+/// Errors: `EFAULT` unless all of them are RAM that a driver may name.
 fn direct_map(pa: u64, len: u64) -> Result<NonNull<u8>> {
     let len = usize::try_from(len).map_err(|_| EFAULT)?;
-    // SAFETY: Any address may be asked for; the answer is null where there is no RAM.
+    // SAFETY: The function accepts any address, and returns null if there is no RAM.
     NonNull::new(unsafe { bindings::vdpa_parent_guest_ram(pa, len) }.cast()).ok_or(EFAULT)
 }
 
 impl<'a> GuestMemory<'a> {
-    /// The memory seen through a translation.
+    /// Returns the memory that is seen through a translation.
     #[inline(always)]
     pub fn new(translation: Translation<'a>) -> Self {
-        // INVARIANT: There are no slots yet.
+        // INVARIANT: No slot is filled.
         Self {
             translation,
             slots: [const { Cell::new(MaybeUninit::uninit()) }; SLOTS],
@@ -150,7 +150,7 @@ impl<'a> GuestMemory<'a> {
         }
     }
 
-    /// Asks for the range around `iova`.
+    /// Looks up the range around `iova`. Errors: `EFAULT`.
     fn find(&self, iova: u64) -> Result<Range> {
         let range = match self.translation {
             Translation::Identity => Some(Range {
@@ -167,10 +167,10 @@ impl<'a> GuestMemory<'a> {
             .ok_or(EFAULT)
     }
 
-    /// Makes a slot for the first of `len` bytes (not 0) at `iova`.
+    /// Returns a slot for the first of `len` bytes (not 0) at `iova`. Errors: `EFAULT`.
     ///
-    /// Of physical memory that is the pages that these bytes lie in and the range has: more would
-    /// have to be looked at, page by page, for holes.
+    /// A slot of physical memory contains only the pages of these bytes, as far as they are in the
+    /// range: for more, every page would have to be checked to be RAM.
     #[cold]
     fn fill(&self, iova: u64, len: usize) -> Result<Slot> {
         let range = self.find(iova)?;
@@ -210,7 +210,8 @@ impl<'a> GuestMemory<'a> {
         })
     }
 
-    /// The slot to fill: a free one, or the next one that was not used since the last time round.
+    /// Returns the slot to fill: a free one, or the next one that was not used since the last
+    /// round.
     fn victim(&self) -> usize {
         let filled = self.filled.get();
         if filled < SLOTS {
@@ -227,18 +228,18 @@ impl<'a> GuestMemory<'a> {
         hand
     }
 
-    /// The slot at a place, if it is filled.
+    /// Returns the slot at an index, if it is filled.
     #[inline]
     fn slot(&self, at: usize) -> Option<Slot> {
         let slot = self.slots.get(at).filter(|_| at < self.filled.get())?;
-        // SAFETY: It is one of the first `filled`, which are initialised by the invariant.
+        // SAFETY: By the invariant the first `filled` slots are initialised; this is one of them.
         Some(unsafe { slot.get().assume_init() })
     }
 
-    /// The slot that contains `iova`, if there is one.
+    /// Returns the slot that contains `iova`, if there is one.
     #[inline]
     fn known(&self, iova: u64) -> Option<Slot> {
-        // The loop is short: every access to guest memory goes through it.
+        // Keep this loop short: every access to guest memory runs it.
         let mut at = 0;
         loop {
             let slot = self.slot(at)?;
@@ -250,21 +251,21 @@ impl<'a> GuestMemory<'a> {
         }
     }
 
-    /// Puts what [`Self::fill`] found into a slot.
+    /// Stores the result of [`Self::fill`] in a slot.
     fn remember(&self, slot: Slot) -> Slot {
         let at = self.victim();
         if let Some(place) = self.slots.get(at) {
-            // INVARIANT: That is what `fill` vouches for. It is one of the first `filled` slots,
-            // or the one behind them.
+            // INVARIANT: `fill` returns slots whose pointer is valid. This is one of the first
+            // `filled` slots, or the one behind them.
             place.set(MaybeUninit::new(slot));
             self.filled.set(self.filled.get().max(at + 1));
         }
         slot
     }
 
-    /// Says where the first of `len` bytes (not 0) at `iova` lie, and how many they are.
+    /// Returns the place of the first of `len` bytes (not 0) at `iova`, and how many lie there.
     ///
-    /// Errors: `EFAULT` when nothing is mapped there with this permission.
+    /// Errors: `EFAULT` if nothing is mapped there with this permission.
     fn locate(&self, iova: u64, len: usize, perm: u32) -> Result<(Place<'a>, usize)> {
         let slot = match self.known(iova) {
             Some(slot) => slot,
@@ -277,7 +278,8 @@ impl<'a> GuestMemory<'a> {
         let offset = iova - slot.start;
         let room = usize::try_from(slot.last - iova).map_or(usize::MAX, |n| n.saturating_add(1));
         let place = match slot.at {
-            // SAFETY: By the invariant, the offset lies in the slot's memory.
+            // SAFETY: By the invariant the pointer is valid for all IOVAs of the slot, one of which
+            // this is.
             At::Kernel(ptr) => Place::Kernel(unsafe { ptr.add(offset as usize) }),
             At::User(addr) => {
                 let Translation::User(_, user) = self.translation else {
@@ -290,16 +292,17 @@ impl<'a> GuestMemory<'a> {
         Ok((place, len.min(room)))
     }
 
-    /// Copies from guest memory.
+    /// Copies bytes from guest memory.
     ///
-    /// Errors: `EFAULT` when not all of it is mapped for reading; `into` is then changed in part.
+    /// Errors: `EFAULT` unless all of it is mapped for reading; part of `into` may then have
+    /// changed.
     pub fn read(&self, mut iova: u64, mut into: &mut [u8]) -> Result {
         while !into.is_empty() {
             let (place, len) = self.locate(iova, into.len(), READ)?;
             let (now, rest) = into.split_at_mut_checked(len).ok_or(EFAULT)?;
             match place {
-                // SAFETY: `locate` gives `len` bytes there. `memcpy()` is C's, to which races with
-                // the guest do no harm.
+                // SAFETY: `locate` returned memory that is valid for reads of `len` bytes, and
+                // `now` has `len`. C's `memcpy()` tolerates races with the guest.
                 Place::Kernel(ptr) => unsafe {
                     bindings::memcpy(now.as_mut_ptr().cast(), ptr.as_ptr().cast(), len);
                 },
@@ -314,16 +317,16 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Copies to guest memory.
+    /// Copies bytes to guest memory.
     ///
-    /// Errors: `EFAULT` when not all of it is mapped for writing; it is then written in part.
+    /// Errors: `EFAULT` unless all of it is mapped for writing; part of it may then be written.
     pub fn write(&self, mut iova: u64, mut from: &[u8]) -> Result {
         while !from.is_empty() {
             let (place, len) = self.locate(iova, from.len(), WRITE)?;
             let (now, rest) = from.split_at_checked(len).ok_or(EFAULT)?;
             match place {
-                // SAFETY: By the invariant `locate` gives memory that is valid for writes of `len` bytes, and
-                // `now` has `len`. `memcpy()` is C's, to which races with the guest do no harm.
+                // SAFETY: `locate` returned memory that is valid for writes of `len` bytes, and
+                // `now` has `len`. C's `memcpy()` tolerates races with the guest.
                 Place::Kernel(ptr) => unsafe {
                     bindings::memcpy(ptr.as_ptr().cast(), now.as_ptr().cast(), len);
                 },
@@ -338,9 +341,9 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Says where an aligned `u16` lies.
+    /// Returns the place of an aligned `u16`.
     ///
-    /// Errors: `EFAULT` when it is not mapped with this permission, or not aligned.
+    /// Errors: `EFAULT` if it is not mapped with this permission, or not aligned.
     fn locate_u16(&self, iova: u64, perm: u32) -> Result<Place<'a>> {
         let (place, len) = self.locate(iova, 2, perm)?;
         let aligned = match place {
@@ -357,10 +360,11 @@ impl<'a> GuestMemory<'a> {
 
     /// Loads a `u16` in one access.
     ///
-    /// Errors: `EFAULT` when it is not mapped for reading, or not aligned.
+    /// Errors: `EFAULT` if it is not mapped for reading, or not aligned.
     pub fn load_u16(&self, iova: u64) -> Result<u16> {
         match self.locate_u16(iova, READ)? {
-            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may change them.
+            // SAFETY: `locate_u16` returned memory that is aligned and valid for two bytes; the
+            // access is volatile because the guest may write at the same time.
             Place::Kernel(ptr) => Ok(unsafe { ptr.cast::<u16>().read_volatile() }),
             Place::User(user, addr) => user.load_u16(addr),
             Place::Null => Ok(0),
@@ -369,10 +373,11 @@ impl<'a> GuestMemory<'a> {
 
     /// Stores a `u16` in one access.
     ///
-    /// Errors: `EFAULT` when it is not mapped for writing, or not aligned.
+    /// Errors: `EFAULT` if it is not mapped for writing, or not aligned.
     pub fn store_u16(&self, iova: u64, value: u16) -> Result {
         match self.locate_u16(iova, WRITE)? {
-            // SAFETY: Two bytes are there, and aligned; volatile, as the guest may look at them.
+            // SAFETY: `locate_u16` returned memory that is aligned and valid for two bytes; the
+            // access is volatile because the guest may read at the same time.
             Place::Kernel(ptr) => unsafe { ptr.cast::<u16>().write_volatile(value) },
             Place::User(user, addr) => user.store_u16(addr, value)?,
             Place::Null => {}

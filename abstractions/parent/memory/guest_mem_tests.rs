@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of guest memory, on pages of the kernel's own.
+//! Tests of guest memory, on pages that the kernel allocated.
 
 use crate::{
     bindings,
@@ -11,13 +11,13 @@ use kernel::{
     prelude::*, //
 };
 
-/// The physical address of a page.
+/// Returns the physical address of a page.
 fn phys(page: &Page) -> u64 {
     // SAFETY: The page is allocated.
     unsafe { bindings::vdpa_parent_page_to_phys(page.as_ptr()) }
 }
 
-/// Ranges, the first of which counts.
+/// Translation with a list of ranges, of which the first that fits counts.
 struct Ranges(KVec<Range>);
 
 impl Translate for Ranges {
@@ -27,7 +27,7 @@ impl Translate for Ranges {
     }
 }
 
-/// Somebody whose range is not where it was asked for.
+/// Wrong translation: returns the same range for every IOVA.
 struct Liar(Range);
 
 impl Translate for Liar {
@@ -36,7 +36,7 @@ impl Translate for Liar {
     }
 }
 
-/// `len` bytes of memory at `iova`.
+/// Returns a range of `len` bytes of memory at `iova`.
 fn range(iova: u64, len: u64, pa: u64, perm: u32) -> Range {
     Range {
         start: iova,
@@ -46,7 +46,7 @@ fn range(iova: u64, len: u64, pa: u64, perm: u32) -> Range {
     }
 }
 
-/// A vector of ranges.
+/// Returns a translation with these ranges.
 fn ranges<const N: usize>(all: [Range; N]) -> Result<Ranges> {
     let mut vec = KVec::with_capacity(N, GFP_KERNEL)?;
     for range in all {
@@ -55,7 +55,7 @@ fn ranges<const N: usize>(all: [Range; N]) -> Result<Ranges> {
     Ok(Ranges(vec))
 }
 
-/// A fresh page, of zeroes.
+/// Allocates a page of zeroes.
 fn page() -> Result<Page> {
     Ok(Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?)
 }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn accesses_cross_ranges() -> Result {
         let (a, b) = (page()?, page()?);
-        // Two pages behind each other, the wrong way round, and not at a page's beginning.
+        // Two pages one behind the other, in reverse order, and not at the beginning of a page.
         let table = ranges([
             range(0x10100, PAGE, phys(&b), READ | WRITE),
             range(0x10100 + PAGE, PAGE, phys(&a), READ | WRITE),
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(mem.read(0x0fff, &mut bytes), Err(EFAULT));
         assert_eq!(mem.write(0x1001, &bytes), Err(EFAULT));
         assert_eq!(mem.read(0x1001, &mut [0u8; 99]), Ok(()));
-        // The end of all addresses is not their beginning.
+        // The last address is not followed by the first.
         assert_eq!(mem.read(u64::MAX - 9, &mut [0u8; 10]), Ok(()));
         assert_eq!(mem.read(u64::MAX - 9, &mut [0u8; 11]), Err(EFAULT));
         assert_eq!(mem.load_u16(u64::MAX), Err(EFAULT));
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(mem.store_u16(0x1003, 1), Err(EFAULT));
         assert_eq!(mem.load_u16(0x1000 + PAGE - 1), Err(EFAULT));
         assert_eq!(mem.load_u16(0x3000), Err(EFAULT));
-        // What counts is where the memory is.
+        // The address of the memory has to be aligned, not the IOVA.
         assert_eq!(mem.load_u16(0x4003), Ok(0x1234));
         assert_eq!(mem.load_u16(0x4002), Err(EFAULT));
         Ok(())
@@ -200,7 +200,7 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let i = (seed >> 16) % 40;
             assert_eq!(mem.load_u16(u64::from(i) * 0x10000 + 8), Ok(i as u16));
-            // One that is used all the time.
+            // A range that is used all the time.
             assert_eq!(mem.load_u16(8), Ok(0));
         }
         Ok(())
@@ -236,7 +236,7 @@ mod tests {
             let mem = GuestMemory::new(Translation::By(&liar));
             assert_eq!(mem.read(0x2000, &mut byte), Err(EFAULT));
         }
-        // An address that would wrap.
+        // An address that would wrap around.
         let liar = Liar(range(0, 0x10000, u64::MAX - 0xfff, READ | WRITE));
         let mem = GuestMemory::new(Translation::By(&liar));
         assert_eq!(mem.read(0x2000, &mut byte), Err(EFAULT));

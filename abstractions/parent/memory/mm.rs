@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process's address space, bound to a device that works on user virtual addresses.
+//! Address space of a process, bound to a device that uses user virtual addresses.
 //!
 //! C: `kthread_use_mm()`, `include/linux/kthread.h`; the ops `bind_mm` and `unbind_mm`.
 //!
-//! A parent keeps the [`BoundMm`] in its state and uses it like this: its thread clones it under
-//! the lock of the state, calls [`BoundMm::with`] without the lock, and inside takes the lock and
-//! asks [`UserAccess::is_of`] whether that is still what is bound. `unbind_mm`, which takes the
-//! lock too, is then the end of every use. [`BoundMm::with`] may be the last user of the address
-//! space and tear it down, which is why it goes around the lock.
+//! A parent keeps the [`BoundMm`] in its state. Its thread clones it under the lock of the state,
+//! calls [`BoundMm::with`] without the lock, takes the lock inside, and checks with
+//! [`UserAccess::is_of`] that this address space is still bound. `unbind_mm` takes the lock too, so
+//! it ends every use. [`BoundMm::with`] may be the last user of the address space and tear it down,
+//! so it must not be called under the lock.
 //!
-//! A user access can fault and then takes `mmap_lock`. C's vhost_vdpa calls `set_map`, `dma_map` and
-//! `dma_unmap` with `mmap_lock` held, so these ops take no lock that is held over a user access.
+//! A user access can fault and then takes `mmap_lock`. C's vhost_vdpa calls `set_map`, `dma_map`
+//! and `dma_unmap` with `mmap_lock` held, so these ops must not take a lock that is held during a
+//! user access.
 
 use crate::bindings;
 use core::marker::PhantomData;
@@ -23,16 +24,16 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
-/// A reference to the address space that a driver bound to a device.
+/// Reference to the address space that a driver bound to a device.
 ///
-/// It keeps the `mm_struct`, not the mappings: the process may end at any time.
+/// It keeps the `mm_struct`, not the mappings: the process may exit at any time.
 #[derive(Clone)]
 pub struct BoundMm(ARef<Mm>);
 
-/// Proof that the current thread may use the user addresses of an address space.
+/// Token that allows the current thread to access the user addresses of an address space.
 ///
-/// An access may sleep, for as long as a page fault takes: with userfaultfd that is up to the
-/// process.
+/// An access may sleep as long as a page fault takes. With userfaultfd the process decides how long
+/// that is.
 ///
 /// # Invariants
 ///
@@ -42,7 +43,7 @@ pub struct UserAccess<'a> {
     _thread: NotThreadSafe,
 }
 
-/// Ends what `vdpa_parent_use_mm()` began.
+/// Guard of an address space in use. Dropping it undoes `vdpa_parent_use_mm()`.
 ///
 /// # Invariants
 ///
@@ -53,11 +54,12 @@ struct InUse<'a> {
 }
 
 impl<'a> InUse<'a> {
-    /// Makes the current thread use an address space; `None` if it cannot, see [`BoundMm::with`].
+    /// Makes the current thread use an address space. Returns `None` if it cannot; see
+    /// [`BoundMm::with`].
     fn new(mm: &'a MmWithUser) -> Option<Self> {
-        // SAFETY: The address space has users for `'a`, and this is undone on drop.
+        // SAFETY: The address space has users for `'a`, and `drop` undoes this before they go.
         let used = unsafe { bindings::vdpa_parent_use_mm(mm.as_raw()) };
-        // INVARIANT: Just done.
+        // INVARIANT: The call succeeded.
         used.then_some(Self {
             mm,
             _thread: PhantomData,
@@ -67,7 +69,8 @@ impl<'a> InUse<'a> {
 
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant; the type is not `Send`, so this is the same thread.
+        // SAFETY: By the invariant this thread uses the address space; the guard is not `Send`, so
+        // it is the same thread.
         unsafe { bindings::kthread_unuse_mm(self.mm.as_raw()) }
     }
 }
@@ -78,15 +81,15 @@ impl BoundMm {
         Self(ARef::from(mm))
     }
 
-    /// Calls `f` with the user addresses of the process in reach of the current thread.
+    /// Makes the current thread use the address space, and calls `f` with access to it.
     ///
-    /// `None`, and no call, when the process has ended, when the current thread is not a kernel
-    /// thread, or when it uses an address space already: calls do not nest. May sleep; the caller
-    /// holds no lock, as the last user of an address space tears it down here.
+    /// Returns `None`, without a call, if the process has exited, if the current thread is not a
+    /// kernel thread, or if it uses an address space already: calls do not nest. May sleep. The
+    /// caller must not hold a lock, because the last user of an address space tears it down here.
     pub fn with<R>(&self, f: impl FnOnce(&UserAccess<'_>) -> R) -> Option<R> {
         let mm = self.0.mmget_not_zero()?;
         let in_use = InUse::new(&mm)?;
-        // INVARIANT: `in_use` lives longer than this.
+        // INVARIANT: `in_use` lives longer than `access`.
         let access = UserAccess {
             mm: in_use.mm,
             _thread: PhantomData,
@@ -96,16 +99,17 @@ impl BoundMm {
 }
 
 impl UserAccess<'_> {
-    /// Whether these are the addresses of `bound`.
+    /// Returns true if these are the addresses of `bound`.
     pub fn is_of(&self, bound: &BoundMm) -> bool {
         core::ptr::eq(self.mm.as_raw(), bound.0.as_raw())
     }
 
-    /// Copies from a user address.
+    /// Copies bytes from a user address.
     ///
-    /// Errors: `EFAULT` when not all of it can be read; `into` is then changed in part.
+    /// Errors: `EFAULT` unless all of it can be read; part of `into` may then have changed.
     pub fn read(&self, from: u64, into: &mut [u8]) -> Result {
-        // SAFETY: The buffer is ours to write. Any user address may be given.
+        // SAFETY: The buffer is valid for writes of its length. The function accepts any user
+        // address.
         let left =
             unsafe { bindings::vdpa_parent_user_read(into.as_mut_ptr().cast(), from, into.len()) };
         if left == 0 {
@@ -115,11 +119,12 @@ impl UserAccess<'_> {
         }
     }
 
-    /// Copies to a user address.
+    /// Copies bytes to a user address.
     ///
-    /// Errors: `EFAULT` when not all of it can be written; it is then written in part.
+    /// Errors: `EFAULT` unless all of it can be written; part of it may then be written.
     pub fn write(&self, to: u64, from: &[u8]) -> Result {
-        // SAFETY: The buffer is ours to read. Any user address may be given.
+        // SAFETY: The buffer is valid for reads of its length. The function accepts any user
+        // address.
         let left =
             unsafe { bindings::vdpa_parent_user_write(to, from.as_ptr().cast(), from.len()) };
         if left == 0 {
@@ -132,14 +137,14 @@ impl UserAccess<'_> {
     /// Loads an aligned `u16` in one access. Errors: `EFAULT`.
     pub fn load_u16(&self, from: u64) -> Result<u16> {
         let mut value = 0;
-        // SAFETY: `value` is a local. Any user address may be given.
+        // SAFETY: `value` is valid for writes. The function accepts any user address.
         to_result(unsafe { bindings::vdpa_parent_user_load_u16(&mut value, from) })?;
         Ok(value)
     }
 
     /// Stores an aligned `u16` in one access. Errors: `EFAULT`.
     pub fn store_u16(&self, to: u64, value: u16) -> Result {
-        // SAFETY: Any user address may be given.
+        // SAFETY: The function accepts any user address.
         to_result(unsafe { bindings::vdpa_parent_user_store_u16(to, value) })
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Checks, when a parent is compiled, that op tables are what the drivers of the bus expect: for
-//! each way to have maps, and for parents whose table a parameter picks.
+//! Compile-time checks that op tables have the ops which drivers of the bus expect: for each way to
+//! have maps, and for parents whose table depends on a parameter.
 
 #![allow(dead_code, reason = "constants without a name use it")]
 
@@ -14,7 +14,7 @@ use crate::{
 use core::marker::PhantomData;
 use kernel::prelude::*;
 
-/// Stands for the module of a parent that is never registered: `#[vtable]` of Linux 7.3 asks for one.
+/// Module of a parent that is never registered, because `#[vtable]` of Linux 7.3 needs one.
 #[cfg(not(before_linux_7_3))]
 struct NoModule;
 
@@ -22,13 +22,13 @@ struct NoModule;
 impl kernel::ModuleMetadata for NoModule {
     const NAME: &'static kernel::str::CStr = c"none";
     const THIS_MODULE: ThisModule = {
-        // SAFETY: Null is the `THIS_MODULE` of code that is in no module, and what uses a
-        // `ThisModule` takes null.
+        // SAFETY: Code that is in no module has a null `THIS_MODULE`, and users of a `ThisModule`
+        // accept null.
         unsafe { ThisModule::from_ptr(core::ptr::null_mut()) }
     };
 }
 
-/// One combination.
+/// One combination of ops.
 trait Combination: Send + Sync + 'static {
     const MAPS: Maps;
     const SET_MAP: bool = false;
@@ -37,7 +37,7 @@ trait Combination: Send + Sync + 'static {
     const QUEUE_MAP: bool = false;
 }
 
-/// A parent that could be any combination, and has one op table for each.
+/// Parent with the op table of combination `C`.
 struct Parent<C>(PhantomData<C>);
 
 #[vtable]
@@ -158,7 +158,7 @@ impl<C: Combination> VdpaConfigOps for Parent<C> {
     fn unbind_mm(&self) {}
 }
 
-/// Whether the op table of a combination has exactly the ops that it says.
+/// Returns true if the op table of a combination has exactly the ops that the combination has.
 const fn fits<C: Combination>() -> bool {
     let ops = OpTable::<Parent<C>>::VTABLE;
     let back = matches!(C::MAPS, Maps::Persistent | Maps::Legacy);
@@ -170,7 +170,7 @@ const fn fits<C: Combination>() -> bool {
         && ops.bind_mm.is_some() == C::USE_VA
         && ops.unbind_mm.is_some() == C::USE_VA
         && ops.get_vq_map.is_some() == C::QUEUE_MAP
-        // What nobody said is not there; what drivers call without asking is.
+        // Ops that the combination does not have must be null; mandatory ops must not.
         && ops.suspend.is_none()
         && ops.resume.is_none()
         && ops.set_group_asid.is_none()
@@ -189,7 +189,7 @@ const fn fits<C: Combination>() -> bool {
         && ops.free.is_some()
 }
 
-/// Defines a combination and checks its table.
+/// Defines a combination and checks its op table.
 macro_rules! check {
     ($name:ident: $maps:ident $(, $what:ident)*) => {
         #[doc = concat!("The combination ", stringify!($name), ".")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C op table of a parent, generated from its [`VdpaConfigOps`].
+//! C op table of a parent, generated from its [`VdpaConfigOps`].
 //!
 //! C: `struct vdpa_config_ops`, `include/linux/vdpa.h`.
 
@@ -18,7 +18,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The op table of a parent. Optional ops that the parent does not implement are null.
+/// Op table of a parent. Optional ops that the parent does not implement are null.
 pub struct OpTable<T>(PhantomData<T>);
 
 /// The table's entry for an op: null if the op is optional and the parent does not have it.
@@ -243,8 +243,8 @@ ops! {
     [HAS_SET_GROUP_ASID] result set_group_asid(group: c_uint, asid: c_uint);
     [HAS_GET_VQ_MAP] with get_vq_map(idx: u16) -> bindings::virtio_map = |this, vdev| {
         let dma_dev = match this.get_vq_map(idx) {
-            // SAFETY: The device is live; its map was set before it was registered, and to a
-            // device, not to a group.
+            // SAFETY: The device is valid. Its map was set before registration, to the variant
+            // `dma_dev`.
             QueueMap::Ordinary => unsafe { (*vdev).vmap.dma_dev },
             QueueMap::Itself => vdev.cast(),
         };

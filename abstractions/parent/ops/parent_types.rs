@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the ops of a vDPA parent take and return.
+//! Types of the arguments and results of a vDPA parent's ops.
 //!
 //! C: `include/linux/vdpa.h`.
 
@@ -15,29 +15,29 @@ use kernel::{
     str::CStr, //
 };
 
-/// The error `EOPNOTSUPP`, which the kernel crate does not name.
+/// Returns the error `EOPNOTSUPP`, which the kernel crate does not name.
 pub fn not_supported() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
 }
 
-/// What a driver wants called when a queue has something for it, or the config space changed.
+/// Callback of a driver, for used buffers of a queue or changes of the config space.
 ///
 /// # Invariants
 ///
-/// The function may be called with the private pointer until the driver sets another callback on
-/// the same queue and that call has returned, or the device is reset or removed. Whoever keeps a
-/// `Callback` therefore calls it under the lock under which it is replaced.
+/// The function may be called with the private pointer until the driver sets another callback for
+/// the same queue and that op has returned, or the device is reset or removed. So a `Callback` must
+/// be called under the lock under which it is replaced.
 pub struct Callback(bindings::vdpa_callback);
 
-// SAFETY: Drivers accept the call from any thread.
+// SAFETY: Drivers accept calls from any thread.
 unsafe impl Send for Callback {}
-// SAFETY: Drivers accept simultaneous calls, as interrupts may cause them too.
+// SAFETY: Drivers accept concurrent calls, as from interrupts on several CPUs.
 unsafe impl Sync for Callback {}
 
 impl Callback {
-    /// No callback: calling it does nothing.
+    /// Returns an empty callback. Calling it does nothing.
     pub const fn none() -> Self {
-        // INVARIANT: There is no function.
+        // INVARIANT: There is no function to call.
         Self(bindings::vdpa_callback {
             callback: None,
             private: core::ptr::null_mut(),
@@ -49,11 +49,12 @@ impl Callback {
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for reads, and what it holds as valid as the invariant says.
+    /// `ptr` must be valid for reads, and the function and private pointer in it must satisfy the
+    /// invariant.
     pub(crate) unsafe fn from_raw(ptr: *const bindings::vdpa_callback) -> Self {
-        // SAFETY: The caller vouches for the pointer.
+        // SAFETY: The caller guarantees that the pointer is valid for reads.
         let raw = unsafe { &*ptr };
-        // INVARIANT: The caller vouches for it.
+        // INVARIANT: The caller guarantees it.
         Self(bindings::vdpa_callback {
             callback: raw.callback,
             private: raw.private,
@@ -61,19 +62,20 @@ impl Callback {
         })
     }
 
-    /// Whether a call would do something.
+    /// Returns true if there is a function to call.
     pub fn is_set(&self) -> bool {
         self.0.callback.is_some()
     }
 
-    /// Calls it. The caller must be in process context and hold no spin lock.
+    /// Calls the function, if there is one. To be called in process context, without a spin lock
+    /// held.
     pub fn call(&self) {
-        // SAFETY: Allowed by the invariant.
+        // SAFETY: By the invariant the function may be called with its private pointer.
         unsafe { bindings::vdpa_parent_callback_call(&self.0) }
     }
 }
 
-/// Where a packed queue stands.
+/// State of a packed queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PackedState {
     /// The driver's wrap counter as last seen.
@@ -86,22 +88,23 @@ pub struct PackedState {
     pub last_used_idx: u16,
 }
 
-/// Where a queue stands: what `get_vq_state` saves and `set_vq_state` restores.
+/// State of a queue, which `get_vq_state` saves and `set_vq_state` restores.
 ///
-/// Which of the two forms it has is not stored in it but follows from the negotiated features.
+/// The struct does not say whether the queue is split or packed. That follows from the negotiated
+/// features.
 pub struct VqState(bindings::vdpa_vq_state);
 
 impl VqState {
-    /// The state of a split queue: the next available index to look at.
+    /// Creates the state of a split queue. `avail_index` is the next available index to read.
     pub fn split(avail_index: u16) -> Self {
-        // The other form is longer: its bytes are zeroes.
+        // The other form is longer: its remaining bytes are zero.
         let mut raw = bindings::vdpa_vq_state::default();
         raw.__bindgen_anon_1.split =
             ManuallyDrop::new(bindings::vdpa_vq_state_split { avail_index });
         Self(raw)
     }
 
-    /// The state of a packed queue.
+    /// Creates the state of a packed queue.
     pub fn packed(state: PackedState) -> Self {
         let mut packed = bindings::vdpa_vq_state_packed::default();
         packed.set_last_avail_counter(state.last_avail_counter.into());
@@ -121,25 +124,27 @@ impl VqState {
     ///
     /// `ptr` must be valid for reads.
     pub(crate) unsafe fn from_raw(ptr: *const bindings::vdpa_vq_state) -> Self {
-        // SAFETY: The caller vouches for it; the struct is plain data.
+        // SAFETY: The caller guarantees that the pointer is valid for reads; the struct is plain
+        // data.
         Self(unsafe { ptr.read() })
     }
 
-    /// The C struct.
+    /// Returns the C struct.
     pub(crate) fn into_raw(self) -> bindings::vdpa_vq_state {
         self.0
     }
 
-    /// Reads it as the state of a split queue.
+    /// Returns the next available index, if this is the state of a split queue.
     pub fn as_split(&self) -> u16 {
-        // SAFETY: Every bit pattern is a valid `u16`.
+        // SAFETY: Every byte of the union is initialised, and every bit pattern is a valid `u16`.
         let split = unsafe { &self.0.__bindgen_anon_1.split };
         split.avail_index
     }
 
-    /// Reads it as the state of a packed queue.
+    /// Returns the fields, if this is the state of a packed queue.
     pub fn as_packed(&self) -> PackedState {
-        // SAFETY: Every bit pattern is valid for the bit fields.
+        // SAFETY: Every byte of the union is initialised, and every bit pattern is valid for the
+        // fields.
         let packed = unsafe { &self.0.__bindgen_anon_1.packed };
         PackedState {
             last_avail_counter: packed.last_avail_counter() != 0,
@@ -150,37 +155,37 @@ impl VqState {
     }
 }
 
-/// The range of IOVAs that a device can reach.
+/// Range of IOVAs that a device can reach.
 #[derive(Clone, Copy, Debug)]
 pub struct IovaRange {
-    /// The first one.
+    /// The first IOVA.
     pub first: u64,
-    /// The last one, inclusive.
+    /// The last IOVA, inclusive.
     pub last: u64,
 }
 
-/// The doorbell of a queue, to be mapped into userspace.
+/// Doorbell of a queue, which can be mapped into userspace.
 #[derive(Clone, Copy, Debug)]
 pub struct Notification {
-    /// Its physical address.
+    /// The physical address.
     pub addr: u64,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// Which device does the DMA of a queue, as `get_vq_map` says.
+/// The device that does the DMA of a queue, as `get_vq_map` returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueMap {
-    /// The one that does it for all queues without that op.
+    /// The device that does the DMA of all queues if there is no such op.
     Ordinary,
-    /// The vDPA device itself: software serves this queue.
+    /// The vDPA device itself, because software serves this queue.
     Itself,
 }
 
-/// The page tables that a parent with user virtual addresses is bound to.
+/// Address space to which a parent with user virtual addresses is bound.
 pub use kernel::mm::Mm;
 
-/// The statistics of a queue, being gathered for userspace.
+/// Statistics of a queue, which are being gathered for userspace.
 pub struct Stats<'a> {
     msg: *mut bindings::sk_buff,
     _borrow: PhantomData<&'a mut bindings::sk_buff>,
@@ -191,7 +196,7 @@ impl Stats<'_> {
     ///
     /// # Safety
     ///
-    /// `msg` must be a netlink message that the caller may append to as long as this lives.
+    /// `msg` must be a netlink message to which the caller may append as long as the result lives.
     pub(crate) unsafe fn from_raw(msg: *mut bindings::sk_buff) -> Self {
         Self {
             msg,
@@ -199,53 +204,53 @@ impl Stats<'_> {
         }
     }
 
-    /// Adds one number.
+    /// Appends one number under a name.
     ///
-    /// Errors: `EMSGSIZE` when the message is full.
+    /// Errors: `EMSGSIZE` if the message is full.
     pub fn put(&mut self, name: &CStr, value: u64) -> Result {
-        // SAFETY: The message is ours to append to; the name is copied.
+        // SAFETY: By the contract of `from_raw` the message may be appended to; the name is copied.
         to_result(unsafe { bindings::vdpa_parent_vq_stat(self.msg, name.as_char_ptr(), value) })
     }
 }
 
-/// What the administrator asked for: the attributes of `vdpa dev add` and `vdpa dev set`.
+/// Attributes of `vdpa dev add` and `vdpa dev set`, as the administrator gave them.
 #[repr(transparent)]
 pub struct Provision(bindings::vdpa_dev_set_config);
 
 impl Provision {
-    /// The bit of the MAC address in [`crate::mgmtdev::Management::ATTRIBUTES`].
+    /// Bit of the MAC address in [`crate::mgmtdev::Management::ATTRIBUTES`].
     pub const MAC: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MACADDR;
-    /// The bit of the MTU.
+    /// Bit of the MTU.
     pub const MTU: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MTU;
-    /// The bit of the number of queue pairs.
+    /// Bit of the number of queue pairs.
     pub const MAX_VQP: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_NET_CFG_MAX_VQP;
-    /// The bit of the device features.
+    /// Bit of the device features.
     pub const FEATURES: u64 = 1 << bindings::vdpa_attr_VDPA_ATTR_DEV_FEATURES;
 
     /// Wraps the argument of `dev_add` and `dev_set_attr`.
     ///
     /// # Safety
     ///
-    /// `ptr` must stay valid and unchanged for `'a`.
+    /// `ptr` must be valid for reads and its struct constant for `'a`.
     pub(crate) unsafe fn from_raw<'a>(ptr: *const bindings::vdpa_dev_set_config) -> &'a Self {
-        // SAFETY: `Self` has one field, at offset 0 and of the same size; the caller vouches for
-        // the rest.
+        // SAFETY: `Self` is transparent; the caller guarantees a valid and constant struct for
+        // `'a`.
         unsafe { &*ptr.cast() }
     }
 
-    /// `value` if its bit is set.
+    /// Returns `value` if its bit is set.
     fn given<T>(&self, bit: u64, value: T) -> Option<T> {
         (self.0.mask & bit != 0).then_some(value)
     }
 
-    /// The features to offer at most.
+    /// Returns the device features that were given.
     pub fn features(&self) -> Option<u64> {
         self.given(Self::FEATURES, self.0.device_features)
     }
 
-    /// The features to offer: those that were asked for, else `default`.
+    /// Returns the device features that were given, or else `default`.
     ///
-    /// Errors: `EINVAL` when some are not in `supported`.
+    /// Errors: `EINVAL` if some are not in `supported`.
     pub fn features_of(&self, supported: u64, default: u64) -> Result<u64> {
         let features = self.features().unwrap_or(default);
         if features & !supported != 0 {
@@ -254,17 +259,17 @@ impl Provision {
         Ok(features)
     }
 
-    /// The MAC address.
+    /// Returns the MAC address, if one was given.
     pub fn mac(&self) -> Option<[u8; 6]> {
         self.given(Self::MAC, self.0.net.mac)
     }
 
-    /// The MTU in bytes.
+    /// Returns the MTU in bytes, if one was given.
     pub fn mtu(&self) -> Option<u16> {
         self.given(Self::MTU, self.0.net.mtu)
     }
 
-    /// The number of queue pairs; not zero.
+    /// Returns the number of queue pairs, if one was given; not 0.
     pub fn max_vq_pairs(&self) -> Option<u16> {
         self.given(Self::MAX_VQP, self.0.net.max_vq_pairs)
     }
@@ -277,7 +282,7 @@ mod tests {
 
     /// Returns all bytes of a state.
     fn bytes(state: VqState) -> [u8; size_of::<bindings::vdpa_vq_state>()] {
-        // SAFETY: Both have the same size, and the constructors initialise every byte.
+        // SAFETY: Both types have the same size, and the constructors initialise every byte.
         unsafe { core::mem::transmute(state.into_raw()) }
     }
 
@@ -293,7 +298,7 @@ mod tests {
             last_used_counter: true,
             last_used_idx: 1,
         };
-        // The counter is the lowest bit of each half.
+        // The wrap counter is the lowest bit of each half.
         assert_eq!(number(VqState::packed(packed)), 0x0003_0007);
     }
 }

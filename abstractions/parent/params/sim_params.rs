@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module parameters of the simulators, each defined in C under the name that users of C's
-//! simulators know.
+//! Module parameters of the simulators. Each is defined in C and has the name that it has in C's
+//! simulators.
 //!
-//! Each module has parameters of its own. These functions are inline, so that a module refers to
-//! its own ones only.
+//! Each module has its own parameters. These functions are inline, so that a module refers only to
+//! its own.
 
 use crate::bindings;
 
 /// The parameters that all simulators have.
 #[derive(Clone, Copy)]
 pub struct SimParams {
-    /// `use_va`: whether drivers map user virtual addresses.
+    /// `use_va`: true if drivers map user virtual addresses.
     pub use_va: bool,
-    /// `batch_mapping`: whether drivers give all maps at once.
+    /// `batch_mapping`: true if drivers pass the whole table of an address space (`set_map`).
     pub batch_mapping: bool,
-    /// `max_iotlb_entries`: how many ranges one address space may hold; 0 if there is no room.
+    /// `max_iotlb_entries`: the largest number of ranges in an address space; 0 if negative.
     pub max_iotlb_entries: u32,
     /// `queue_size`: the largest size of a queue.
     pub queue_size: u16,
@@ -36,20 +36,23 @@ impl SimParams {
 /// Returns the parameters of `rust_vdpa_sim_net`.
 #[inline]
 pub fn net() -> SimParams {
-    // SAFETY: The function reads variables that change only while the module is loaded.
+    // SAFETY: The function has no preconditions; the variables are constant once the module is
+    // loaded.
     SimParams::from_raw(unsafe { bindings::vdpa_sim_net_params() })
 }
 
 /// Returns the parameters of `rust_vdpa_sim_blk` that all simulators have.
 #[inline]
 pub fn blk() -> SimParams {
-    // SAFETY: The function reads variables that change only while the module is loaded.
+    // SAFETY: The function has no preconditions; the variables are constant once the module is
+    // loaded.
     SimParams::from_raw(unsafe { bindings::vdpa_sim_blk_params() })
 }
 
-/// Returns `max_iotlb_entries` of `rust_mlx5_compat`; 0 if there is no room.
+/// Returns `max_iotlb_entries` of `rust_mlx5_compat`; 0 if negative.
 #[inline]
 pub fn mlx5_max_iotlb_entries() -> u32 {
-    // SAFETY: The function reads a variable that changes only while the module is loaded.
+    // SAFETY: The function has no preconditions; the variable is constant once the module is
+    // loaded.
     u32::try_from(unsafe { bindings::mlx5_compat_max_iotlb_entries() }).unwrap_or(0)
 }
