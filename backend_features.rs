@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Backend features: what the driver and the parent can do beyond virtio, offered and acked.
+//! Backend features: abilities of driver and parent beyond virtio, offered and acked.
 //!
-//! Pure logic; the rules for each bit stand here and nowhere else.
+//! This is pure logic. The rules for each bit are here and nowhere else.
 //!
 //! C: `VHOST_GET_BACKEND_FEATURES`, `VHOST_SET_BACKEND_FEATURES`.
 
@@ -20,19 +20,19 @@ pub(crate) const IOTLB_ASID: u64 = 1 << 3;
 pub(crate) const SUSPEND: u64 = 1 << 4;
 /// The device can be resumed.
 pub(crate) const RESUME: u64 = 1 << 5;
-/// Queues may be enabled after `DRIVER_OK`. A promise of the parent.
+/// Queues may be enabled after `DRIVER_OK`. Only the parent can offer it.
 pub(crate) const ENABLE_AFTER_DRIVER_OK: u64 = 1 << 6;
 /// Descriptors may live in an address space of their own.
 pub(crate) const DESC_ASID: u64 = 1 << 7;
 /// Maps survive a device reset.
 pub(crate) const IOTLB_PERSIST: u64 = 1 << 8;
 
-/// What the driver offers whatever the parent.
+/// Features that the driver offers with every parent.
 const ALWAYS: u64 = IOTLB_MSG_V2 | IOTLB_BATCH | IOTLB_ASID;
-/// Every bit that may be acked at all.
+/// Features that may be acked at all.
 const KNOWN: u64 = ALWAYS | SUSPEND | RESUME | ENABLE_AFTER_DRIVER_OK | DESC_ASID | IOTLB_PERSIST;
 
-/// What a parent can do, as far as backend features are concerned.
+/// Abilities of a parent that backend features depend on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Capabilities {
     pub(crate) suspend: bool,
@@ -41,12 +41,12 @@ pub(crate) struct Capabilities {
     /// The parent has neither `set_map` nor `dma_map`.
     pub(crate) platform_iommu: bool,
     pub(crate) reset_map: bool,
-    /// The bits that the parent's `get_backend_features` returns.
+    /// The features that the parent's `get_backend_features` returns.
     pub(crate) own: u64,
 }
 
 impl Capabilities {
-    /// Asks a parent.
+    /// Gets the abilities of a parent.
     pub(crate) fn of(dev: &Device) -> Self {
         Self {
             suspend: dev.has_suspend(),
@@ -58,12 +58,12 @@ impl Capabilities {
         }
     }
 
-    /// Whether maps survive a reset when userspace asks for it.
+    /// Returns true if maps survive a reset when userspace asks for it.
     pub(crate) fn persistent_map(&self) -> bool {
         self.platform_iommu || self.reset_map || self.own & IOTLB_PERSIST != 0
     }
 
-    /// The features on offer.
+    /// Returns the features on offer.
     pub(crate) fn offered(&self) -> u64 {
         let mut features = ALWAYS | self.own;
         for (has, bit) in [
@@ -79,11 +79,11 @@ impl Capabilities {
         features
     }
 
-    /// Checks what userspace wants to ack.
+    /// Checks the features that userspace acks.
     ///
     /// Errors: `EOPNOTSUPP` for a bit that is unknown or that the parent lacks, `EINVAL` for
-    /// `DESC_ASID` without `IOTLB_ASID`. C takes `ENABLE_AFTER_DRIVER_OK` from anyone; here it
-    /// must be on offer.
+    /// `DESC_ASID` without `IOTLB_ASID`. C accepts `ENABLE_AFTER_DRIVER_OK` from every parent; here
+    /// the parent must offer it.
     pub(crate) fn check(&self, features: u64) -> Result {
         if features & !KNOWN != 0 {
             return Err(eopnotsupp());
@@ -112,7 +112,7 @@ impl Capabilities {
 mod tests {
     use super::*;
 
-    /// A parent that can do nothing.
+    /// Abilities of a parent that has none.
     const BARE: Capabilities = Capabilities {
         suspend: false,
         resume: false,
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(caps.check(ENABLE_AFTER_DRIVER_OK), Ok(()));
     }
 
-    /// The figures seen on real parents: C's simulator, VDUSE, vp_vdpa.
+    /// Features that real parents were seen to offer: C's simulator, VDUSE, vp_vdpa.
     #[test]
     fn known_parents() {
         let sim = Capabilities {

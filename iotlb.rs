@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Address spaces: the IOTLB of each, and who owns the memory behind its ranges.
+//! Address spaces: the IOTLB of each, which owns the memory behind its ranges.
 //!
-//! A mapping owns its pins, or its file; the table that it is in pays for the pins. They are dropped
-//! only once the device can no longer reach them: the device's map goes first, the pins last.
+//! A mapping owns its pins or its file; the table that it is in has the charge for the pins. Both
+//! are dropped only once the device can no longer reach the memory: first the device's map goes,
+//! then the pins.
 //!
-//! The interval tree that parents walk in `set_map` is the kernel's `struct vhost_iotlb`; its ranges
-//! own the mappings (`abstractions/bus_driver/memory/mapping.rs`).
+//! Parents walk the interval tree of the kernel's `struct vhost_iotlb` in `set_map`; its ranges own
+//! the mappings (`abstractions/bus_driver/memory/mapping.rs`).
 //!
 //! # When a parent's `set_map` fails
 //!
-//! The parent's table may then be empty or the old one; nobody can know. A failed insert removes
-//! its ranges and pushes the table without them. A failed removal keeps ranges and pins. A failed
-//! push at the end of a batch keeps the new ranges and the pins of the removed ones. In each case
-//! the space is *stale*: its table is pushed again with the next message. C ignores such failures.
+//! The parent may then have the old table or an empty one, and there is no way to find out. A
+//! failed insert removes its ranges and pushes the table without them. A failed removal keeps
+//! ranges and pins. A failed push at the end of a batch keeps the new ranges and the pins of the
+//! removed ones. In each case the space is *stale*: its table is pushed again with the next
+//! message. C ignores such failures.
 //!
 //! # Bounds
 //!
-//! A table has as many ranges as `max_iotlb_entries` says. What is held for the device, by a batch or
-//! after failures, is no more than twice that: before it could become more the table is pushed, and if
-//! the parent refuses it the message fails and changes nothing.
+//! A table has at most `max_iotlb_entries` ranges. At most twice as many are held for the device,
+//! by a batch or after failures: before there would be more, the table is pushed, and if the parent
+//! refuses it the message fails and changes nothing.
 
 use kernel::prelude::*;
 use vdpa_bus_driver::{
@@ -30,17 +32,18 @@ use vdpa_bus_driver::{
     vdpa::{Device, IovaRange, MapStyle},
 };
 
-/// Where mappings go: the device, and how it wants to be told.
+/// The device that is told of mappings, and the way in which it takes them.
 pub(crate) struct Target<'a> {
     dev: &'a Device,
     style: MapStyle,
     domain: Option<&'a Domain>,
-    /// IOVAs that may be mapped.
+    /// The IOVAs that may be mapped.
     range: IovaRange,
 }
 
 impl<'a> Target<'a> {
-    /// `domain` is there exactly for devices behind the platform's IOMMU.
+    /// Creates the target for a device. `domain` must be `Some` exactly if the device is behind the
+    /// platform's IOMMU.
     pub(crate) fn new(dev: &'a Device, domain: Option<&'a Domain>, range: IovaRange) -> Self {
         Self {
             dev,
@@ -54,7 +57,7 @@ impl<'a> Target<'a> {
         self.style == MapStyle::SetMap
     }
 
-    /// Lets the device reach one range.
+    /// Maps one range for the device. Does nothing for a parent that takes whole tables.
     fn map(&self, asid: u32, map: &Map) -> Result {
         match (self.style, self.domain) {
             (MapStyle::DmaMap, _) => self.dev.dma_map(asid, map),
@@ -66,7 +69,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Keeps the device from one range.
+    /// Unmaps one range from the device. Does nothing for a parent that takes whole tables.
     fn unmap(&self, asid: u32, map: &Map) -> Result {
         match (self.style, self.domain) {
             (MapStyle::DmaMap, _) => self.dev.dma_unmap(asid, map.start, map.size()),
@@ -75,7 +78,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Gives the parent the table of an address space.
+    /// Passes the table of an address space to the parent.
     #[inline]
     fn set_map(&self, asid: u32, table: &Iotlb) -> Result {
         let done = self.dev.set_map(asid, table);
@@ -83,8 +86,8 @@ impl<'a> Target<'a> {
         done
     }
 
-    /// Takes everything away from the device in one address space, above all the 1:1 map that a
-    /// parent has at rest: a process that owns the device must reach only what it mapped.
+    /// Unmaps everything in one address space, above all the 1:1 map that a parent has by default:
+    /// a process that owns the device must reach only what it mapped.
     ///
     /// `empty` is an IOTLB without ranges.
     pub(crate) fn unmap_all(&self, asid: u32, empty: &Iotlb) -> Result {
@@ -99,8 +102,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Has the parent forget its maps for its default one; whether it did. Maps of the platform's IOMMU
-    /// are not the parent's to forget.
+    /// Calls `reset_map`. Returns true on success. Always false for the platform's IOMMU, whose
+    /// maps are not the parent's.
     fn reset_map(&self, asid: u32) -> bool {
         self.style != MapStyle::Platform
             && self.dev.has_reset_map()
@@ -108,17 +111,17 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How much is mapped.
+/// Numbers of mapped ranges and pinned pages.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Mapped {
-    /// Ranges of the IOTLB.
+    /// The number of ranges in the IOTLB.
     pub(crate) ranges: u64,
-    /// Pages that are pinned, for them and for what is held.
+    /// The number of pages that are pinned for these and for held ranges.
     pub(crate) pinned: u64,
 }
 
 impl Mapped {
-    /// The sum.
+    /// Returns the sum of both.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             ranges: self.ranges.wrapping_add(other.ranges),
@@ -126,7 +129,7 @@ impl Mapped {
         }
     }
 
-    /// The larger of each number.
+    /// Returns the larger of each number.
     fn max(self, other: Self) -> Self {
         Self {
             ranges: self.ranges.max(other.ranges),
@@ -138,27 +141,27 @@ impl Mapped {
 /// An address space.
 pub(crate) struct AddressSpace {
     asid: u32,
-    /// What parents see; it owns the memory it maps, and what it holds for the device.
+    /// The table that parents see. It owns the memory of its ranges, and the held ranges.
     table: Table,
-    /// `table` has changes that a batch has yet to push.
+    /// True if `table` has changes that the end of a batch has to push.
     dirty: bool,
-    /// The last push failed.
+    /// True if the last push failed.
     stale: bool,
-    /// The parent may have ranges of it.
+    /// True if the parent may have ranges of this space.
     reachable: bool,
     peak: Mapped,
 }
 
-/// The end of an address space.
+/// Result of [`AddressSpace::release`].
 pub(crate) struct Released {
-    /// The device reaches nothing through it.
+    /// True if the device reaches nothing through the space any more.
     pub(crate) unmapped: bool,
-    /// Pages that stay pinned for good because the parent would not let go of them.
+    /// The number of pages that stay pinned for good, because the parent did not unmap them.
     pub(crate) leaked: u64,
 }
 
 impl AddressSpace {
-    /// An empty space for at most `limit` ranges.
+    /// Creates an empty space for at most `limit` ranges. Errors: `ENOMEM`.
     pub(crate) fn new(asid: u32, limit: u32) -> Result<Self> {
         Ok(Self {
             asid,
@@ -170,17 +173,17 @@ impl AddressSpace {
         })
     }
 
-    /// How many ranges there are.
+    /// Returns the number of ranges.
     fn len(&self) -> u32 {
         self.table.iotlb().len()
     }
 
-    /// How many more fit.
+    /// Returns the number of ranges that still fit.
     pub(crate) fn room(&self) -> usize {
         self.table.iotlb().limit().saturating_sub(self.len()) as usize
     }
 
-    /// How much is mapped in it.
+    /// Returns what is mapped in the space.
     pub(crate) fn mapped(&self) -> Mapped {
         Mapped {
             ranges: self.len().into(),
@@ -188,18 +191,18 @@ impl AddressSpace {
         }
     }
 
-    /// The most that was mapped in it.
+    /// Returns the most that was mapped in the space.
     pub(crate) fn peak(&self) -> Mapped {
         self.peak
     }
 
-    /// Returns how many ranges are held until the next push.
+    /// Returns the number of ranges that are held until the next push.
     pub(crate) fn held(&self) -> usize {
         self.table.held()
     }
 
-    /// Checks that `[start, last]` may be mapped. Errors: `EINVAL` outside of what the device allows,
-    /// `EEXIST` where any of it is mapped.
+    /// Checks that `[start, last]` may be mapped. Errors: `EINVAL` outside of the IOVAs that the
+    /// device allows, `EEXIST` if any of it is mapped.
     pub(crate) fn check_range(&self, target: &Target<'_>, (start, last): (u64, u64)) -> Result {
         if !target.range.holds(start, last) {
             return Err(EINVAL);
@@ -210,10 +213,10 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Adds mappings, all of which lie in `[start, last]`; all of them or none.
+    /// Adds mappings, all of which must be in `[start, last]`: all of them or none.
     ///
-    /// In a batch a parent that takes whole tables is not told before the batch ends. Errors: those of
-    /// `check_range`, `ENOSPC`, `ENOMEM`, or the parent's.
+    /// In a batch, a parent that takes whole tables is told at the end of the batch. Errors: those
+    /// of `check_range`, `ENOSPC`, `ENOMEM`, or the parent's.
     pub(crate) fn insert(
         &mut self,
         target: &Target<'_>,
@@ -235,12 +238,12 @@ impl AddressSpace {
         self.peak = self.peak.max(self.mapped());
         if inserted.is_err() {
             if target.whole_table() {
-                // The device has not seen these; what was held before stays held.
+                // The device has not seen these ranges; those that were held before stay held.
                 let mark = self.table.held();
                 self.table.defer_unpin(start, last);
                 self.table.drop_held(mark);
             } else {
-                // What the parent refuses to give back stays in the space, and so pinned.
+                // Ranges that the parent refuses to unmap stay in the space, and pinned.
                 let _ = self.unmap_range(target, start, last);
             }
             return inserted;
@@ -255,15 +258,15 @@ impl AddressSpace {
         let pushed = self.push(target);
         if pushed.is_err() {
             self.table.defer_unpin(start, last);
-            // The table as it was; if that fails too, the pins stay held.
+            // Push the table as it was before. If that fails too, the pins stay held.
             let _ = self.push(target);
         }
         pushed
     }
 
-    /// Removes every mapping that intersects `[start, last]`, whole; the number removed.
+    /// Removes every mapping that intersects `[start, last]`, whole. Returns their number.
     ///
-    /// Errors: the parent's; what it still maps then stays.
+    /// Errors: the parent's. Mappings that it still has then stay.
     pub(crate) fn remove(
         &mut self,
         target: &Target<'_>,
@@ -288,7 +291,7 @@ impl AddressSpace {
         Ok(n as u64)
     }
 
-    /// Pushes the table before more is held than it may have ranges. Errors: the parent's.
+    /// Pushes the table if as many ranges are held as it can have. Errors: the parent's.
     fn bound_held(&mut self, target: &Target<'_>) -> Result {
         if self.table.held() < self.table.iotlb().limit() as usize {
             return Ok(());
@@ -296,17 +299,17 @@ impl AddressSpace {
         self.push(target)
     }
 
-    /// Removes mappings one by one from a device that is told of each.
+    /// Removes mappings one by one, for a parent that is told of each range.
     fn unmap_range(&mut self, target: &Target<'_>, start: u64, last: u64) -> Result<u64> {
         let asid = self.asid;
-        // The device first, then the memory.
+        // The device is told first, then the memory is released.
         self.table
             .remove(start, last, |map| target.unmap(asid, map))
     }
 
-    /// Gives the parent the table as it is. What was held for it can then go.
+    /// Pushes the table to the parent. Releases the held ranges if that succeeds.
     ///
-    /// Part of nearly every message, and short.
+    /// Inlined because nearly every message calls it.
     #[inline(always)]
     pub(crate) fn push(&mut self, target: &Target<'_>) -> Result {
         if target.whole_table() {
@@ -328,7 +331,7 @@ impl AddressSpace {
 
     /// Pushes the table if the last push failed, or if a batch was cut short.
     ///
-    /// Messages that change the table push it anyway; this is for those that do not.
+    /// For messages that do not change the table. The others push it anyway.
     pub(crate) fn sync_map(&mut self, target: &Target<'_>) -> Result {
         if self.stale || self.dirty {
             self.push(target)
@@ -337,8 +340,8 @@ impl AddressSpace {
         }
     }
 
-    /// After the device was kept from everything: ranges and pins of the table stay, as in C, but
-    /// nothing is held any more.
+    /// Records that the device was kept from the whole space. Like in C, ranges and pins of the
+    /// table stay; held ranges are released.
     pub(crate) fn mark_unmapped(&mut self) {
         self.dirty = false;
         self.stale = false;
@@ -346,13 +349,14 @@ impl AddressSpace {
         self.table.drop_held(0);
     }
 
-    /// Ends the space: the device first, then the memory. Call after a reset of the device.
+    /// Ends the space: the device is told first, then the memory is released. Call it after a reset
+    /// of the device.
     ///
-    /// `empty` is an IOTLB without ranges. `at_rest` says that the reset succeeded: where the parent does
-    /// not unmap, it may then go back to its default map instead. Where it does neither, pins are
-    /// leaked; files are not, which parents that use them hold themselves.
+    /// `empty` is an IOTLB without ranges. `at_rest` says that the reset succeeded: a parent that
+    /// does not unmap may then go back to its default map instead. If it does neither, the pins are
+    /// leaked. Files are not: parents that use them have references of their own.
     ///
-    /// Most spaces need one op or none of the parent.
+    /// Most spaces need at most one op of the parent.
     pub(crate) fn release(mut self, target: &Target<'_>, empty: &Iotlb, at_rest: bool) -> Released {
         let unmapped = match target.style {
             _ if !self.reachable => Ok(()),
@@ -368,9 +372,9 @@ impl AddressSpace {
         }
         let mut leaked = 0u64;
         if !target.whole_table() {
-            // What it gives back one by one need not be leaked.
+            // Ranges that it unmaps one by one need not be leaked.
             while self.unmap_range(target, 0, u64::MAX).is_err() {
-                // The first that is left is the one that it refused.
+                // The first range that is left is the one that the parent refused to unmap.
                 leaked = leaked.wrapping_add(self.table.leak_first());
             }
         }

@@ -2,22 +2,23 @@
 
 //! vhost-vdpa: the driver through which userspace owns vDPA devices.
 //!
-//! For each device on the vdpa bus that it binds to, this driver publishes `/dev/vhost-vdpa-N`. Who
-//! opens it (one process at a time) owns the device: it negotiates features, sets up virtqueues,
-//! maps its memory for the device and starts it. The ABI is that of C's `drivers/vhost/vdpa.c`.
+//! For each device on the vdpa bus that it binds to, this driver publishes `/dev/vhost-vdpa-N`. The
+//! process that opens it (one at a time) owns the device: it negotiates features, sets up
+//! virtqueues, maps its memory for the device and starts it. The ABI is that of C's
+//! `drivers/vhost/vdpa.c`.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `vhost_vdpa.rs` | module, driver of the bus: probe and removal |
-//! | `driver/device.rs` | [`VhostVdpa`], a device: start, stop, reset, revocation; the order of locks |
-//! | `driver/file.rs` | the file operations: open, release, write, mmap, which ioctl is which |
+//! | `driver/device.rs` | [`VhostVdpa`]: start, stop, reset, revocation; the order of locks |
+//! | `driver/file.rs` | the file operations: open, release, write, mmap, dispatch of ioctls |
 //! | `driver/ioctl.rs` | one function per ioctl |
 //! | `driver/message.rs` | IOTLB messages: pinning, mapping, batches |
 //! | `driver/debug.rs` | debugfs |
 //! | `driver/uapi.rs` | numbers and structures of the ABI |
-//! | `iotlb.rs` | address spaces: what the device is told of maps, and when pages are unpinned |
-//! | `backend_features.rs` | which backend features are offered and may be acked |
-//! | `abstractions/` | the libraries of safe wrappers; `unsafe` is there only |
+//! | `iotlb.rs` | address spaces: passing maps to the device, and unpinning pages |
+//! | `backend_features.rs` | the backend features that are offered and may be acked |
+//! | `abstractions/` | the libraries of safe wrappers, with all of the `unsafe` code |
 
 #![forbid(unsafe_code)]
 
@@ -54,7 +55,7 @@ module! {
     license: "GPL v2",
 }
 
-/// The module: unregistering the driver removes every device from it.
+/// The module. Unregistering the driver removes every device from it.
 #[pin_data]
 struct VhostVdpaModule {
     #[pin]
@@ -75,24 +76,25 @@ impl kernel::InPlaceModule for VhostVdpaModule {
     }
 }
 
-/// What all devices share.
+/// Data that all devices share.
 struct Shared {
     region: Region<VhostVdpa>,
     debugfs: debugfs::Dir,
 }
 
-/// A device that is bound to this driver, with what it published.
+/// Device that is bound to this driver, with its registrations.
 ///
-/// Fields drop in order: no new opens, then no debugfs, then our share of the node, and the number.
+/// Fields drop in order: first no file can be opened any more, then debugfs goes, then our
+/// reference to the node, and then the minor number.
 struct Published {
     chardev: Mutexed<Option<chardev::Registration<OpenFile>>>,
     debugfs: Mutexed<Option<debug::Files>>,
     node: Arc<VhostVdpa>,
-    /// The N in the device's name, ours as long as it is published.
+    /// The N in the device's name, which stays allocated as long as the device is published.
     minor: Minor,
 }
 
-/// Something that only removal takes away.
+/// A value that removal takes out through a shared reference.
 type Mutexed<T> = Pin<KBox<Mutex<T>>>;
 
 impl Driver for Published {
@@ -126,7 +128,7 @@ impl Driver for Published {
 
     fn publish(self: Pin<&Self>, shared: &Shared, dev: &device::Device) -> Result {
         let node = self.node.clone();
-        // From here on files may be opened.
+        // Files may be opened from here on.
         let chardev = chardev::Registration::new(&shared.region, &self.minor, dev, node)?;
         *self.chardev.lock() = Some(chardev);
         Ok(())
@@ -136,7 +138,8 @@ impl Driver for Published {
         let chardev = self.chardev.lock().take();
         drop(chardev);
         self.node.revoke(dev);
-        // The slots may go with the node; a parent's interrupt handler may still be in one.
+        // The slots may be freed with the node; an interrupt handler of the parent may still use
+        // one.
         self.node.calls.wait_for_callbacks();
         let files = self.debugfs.lock().take();
         drop(files);

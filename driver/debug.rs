@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an operator can see: `/sys/kernel/debug/rust_vhost_vdpa/vhost-vdpa-N/state`.
+//! Debugfs file for operators: `/sys/kernel/debug/rust_vhost_vdpa/vhost-vdpa-N/state`.
 //!
-//! One `key value` pair a line. Counters start with the device; peaks are of the last or current
-//! open of the file, the sums of what each address space had at most.
+//! It has one `key value` pair per line. Counters start when the device is probed. A peak belongs
+//! to the current or last open of the file, and is the sum of the peaks of all address spaces.
 
 use super::device::VhostVdpa;
 use crate::iotlb::Mapped;
@@ -28,31 +28,32 @@ pub(crate) struct Stats {
     pinned_peak: Counter,
 }
 
-/// What messages did, counted where the state is locked anyway.
+/// Counters of messages, which are updated where the state is locked anyway.
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Ranges that were mapped.
     pub(crate) maps: u64,
     /// Ranges that were unmapped.
     pub(crate) unmaps: u64,
-    /// Bytes of `UPDATE` messages that a parent with virtual addresses cannot reach.
+    /// Bytes of `UPDATE` messages that are not mapped because a parent with virtual addresses
+    /// cannot reach them.
     pub(crate) unshared_bytes: u64,
 }
 
-/// Kicks of one queue, alone in its cache line: queues are kicked on different CPUs.
+/// Number of kicks of one queue, alone in its cache line: queues are kicked on different CPUs.
 #[derive(Default)]
 #[repr(align(64))]
 pub(crate) struct Kicks(Counter);
 
 impl Kicks {
-    /// Counts one. Any context.
+    /// Counts one kick. May be called in any context.
     #[inline]
     pub(crate) fn count(&self) {
         self.0.add(1, Relaxed);
     }
 }
 
-/// The reasons of refusals that an operator can act on, each for the log once a device.
+/// Refusals that an operator can act on, each of which is logged once per device.
 pub(crate) struct Told {
     incoherent_iommu: Atomic<bool>,
     table_full: Atomic<bool>,
@@ -74,14 +75,14 @@ impl Default for Told {
     }
 }
 
-/// Returns whether this is the first time.
+/// Returns true on the first call.
 fn first(told: &Atomic<bool>) -> bool {
-    // Most calls find it told, and only read.
+    // Most calls find the flag set, and only read it.
     !told.load(Relaxed) && !told.xchg(true, Full)
 }
 
 impl Told {
-    /// `open()` failed with 524.
+    /// Logs that `open()` failed with 524 (`ENOTSUPP`).
     pub(crate) fn incoherent_iommu(&self, minor: i32) {
         if first(&self.incoherent_iommu) {
             pr_warn!(
@@ -90,7 +91,7 @@ impl Told {
         }
     }
 
-    /// An `UPDATE` failed because the address space has as many ranges as it may have.
+    /// Logs that an `UPDATE` failed because the address space has the largest number of ranges.
     pub(crate) fn table_full(&self, minor: i32, asid: u32) {
         if first(&self.table_full) {
             let limit = params::max_iotlb_entries();
@@ -101,7 +102,7 @@ impl Told {
         }
     }
 
-    /// An `UPDATE` failed because the parent has no room for its ranges (`ENOSPC`).
+    /// Logs that an `UPDATE` failed because the parent has no room for its ranges (`ENOSPC`).
     pub(crate) fn parent_full(&self, minor: i32, asid: u32) {
         if first(&self.parent_full) {
             pr_warn!(
@@ -111,7 +112,7 @@ impl Told {
         }
     }
 
-    /// An `UPDATE` failed because of `RLIMIT_MEMLOCK`.
+    /// Logs that an `UPDATE` failed because of `RLIMIT_MEMLOCK`.
     pub(crate) fn memlock(&self, minor: i32, pages: u64) {
         if first(&self.memlock) {
             pr_warn!(
@@ -120,7 +121,7 @@ impl Told {
         }
     }
 
-    /// `VHOST_SET_FEATURES` was refused by the parent.
+    /// Logs that the parent refused `VHOST_SET_FEATURES`.
     pub(crate) fn features(&self, minor: i32, features: u64, e: Error) {
         if first(&self.features) {
             pr_warn!(
@@ -131,7 +132,7 @@ impl Told {
     }
 }
 
-/// A number that only grows, or a gauge; read without a lock.
+/// Counter or gauge that is read without a lock.
 pub(crate) struct Counter(Atomic<u64>);
 
 impl Default for Counter {
@@ -155,7 +156,8 @@ impl Counter {
 }
 
 impl Stats {
-    /// Notes the most that was mapped. Called when a file is closed or could not be opened.
+    /// Updates the peaks. Called when the setup of a file is undone: on close, removal or a failed
+    /// open.
     pub(crate) fn closed(&self, peak: Mapped) {
         self.entries_peak
             .set(self.entries_peak.get().max(peak.ranges));
@@ -163,7 +165,7 @@ impl Stats {
             .set(self.pinned_peak.get().max(peak.pinned));
     }
 
-    /// Starts new peaks. Called when a file is opened.
+    /// Counts the open and starts new peaks. Called when a file is opened.
     pub(crate) fn opened(&self) {
         self.opens.add(1, Relaxed);
         self.entries_peak.set(0);
@@ -171,7 +173,7 @@ impl Stats {
     }
 }
 
-/// The debugfs files of a device; gone when dropped.
+/// Debugfs files of a device. Dropping it removes them.
 pub(crate) struct Files {
     _state: Pin<KBox<debugfs::File<Arc<VhostVdpa>>>>,
     _dir: debugfs::Dir,
@@ -193,7 +195,7 @@ impl Files {
     }
 }
 
-/// Writes what the device itself tells.
+/// Writes the lines for which the parent is asked.
 fn show_device(dev: &Device, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "present 1")?;
     writeln!(f, "device_id {}", dev.get_device_id())?;
@@ -235,7 +237,7 @@ fn show(node: &Arc<VhostVdpa>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let calls: u64 = node.calls.queues().map(|call| call.signalled()).sum();
     let bypass = state.producers.iter().flatten().count();
     let (mapped, peak) = state.mapped();
-    // Of the file that is open, or of the last one.
+    // Peaks of the open file, or of the last one.
     let entries_peak = stats.entries_peak.get().max(peak.ranges);
     let pinned_peak = stats.pinned_peak.get().max(peak.pinned);
     writeln!(f, "iotlb_entries {}", mapped.ranges)?;

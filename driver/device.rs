@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device: how it is opened and started, reset and stopped, and taken away from who has it open.
+//! Life of a device: open, start, reset, stop, and revocation when the device is removed.
 //!
 //! # Locking
 //!
@@ -9,21 +9,21 @@
 //! 1. `device_lock` of the vdpa device and vdpa core's locks (around probe and removal).
 //! 2. vhost core's mutexes (around vhost core's own ioctls, over user copies; and around all of
 //!    `VHOST_SET_OWNER`). Removal takes none of them.
-//! 3. [`VhostVdpa::state`]: the only way to the device, so parents see one op at a time; never held over
-//!    user copies or page faults, so that removal, which takes it, waits for parents only.
-//! 4. Access to the device ([`vdpa_bus_driver::revocable`]): SRCU; the device stays as long as a guard
-//!    is held.
+//! 3. [`VhostVdpa::state`]: the only way to the device, so parents see one op at a time; never held
+//!    over user copies or page faults. So removal, which takes it, waits for parents only.
+//! 4. Access to the device ([`vdpa_bus_driver::revocable`]): SRCU; the device stays as long as a
+//!    guard is held.
 //! 5. The parent's own locks.
 //! 6. [`CallSlots`]' lock, taken by parents' callbacks, with interrupts off; then the eventfd's.
 //!
-//! `mmap_lock` is taken while pinning, outside `state`. Page faults in doorbells and kicks access the
-//! device and take none of our locks.
+//! `mmap_lock` is taken while pinning, outside of `state`. Kicks, and page faults in doorbells,
+//! access the device and take none of our locks.
 //!
 //! # Who ends what a file set up
 //!
-//! [`VhostVdpa::stop`], once. [`State::active`] says that there is something to end. `close()` ends it
-//! if it gets access to the device; if access was revoked, removal has ended it or will, because it
-//! revokes access before it takes the state's lock.
+//! [`VhostVdpa::stop`] undoes it, once; [`State::active`] is true as long as there is something to
+//! undo. `close()` calls it if it gets access to the device. If access was revoked, removal has
+//! called it or will, because removal revokes access before it takes the state's lock.
 
 use super::debug;
 use crate::{
@@ -51,7 +51,7 @@ use vdpa_bus_driver::{
     vdpa::{Device, IovaRange, MapStyle},
 };
 
-/// A device, from probe until both it is removed and its last file is closed.
+/// A device, from probe until the device is removed and its last file is closed.
 #[pin_data]
 pub(crate) struct VhostVdpa {
     /// The N in the device's name, for tracepoints.
@@ -61,60 +61,60 @@ pub(crate) struct VhostVdpa {
     pub(super) ngroups: u32,
     pub(super) nas: u32,
     pub(super) use_va: bool,
-    /// True while a file is open. There is one at a time.
+    /// True while a file is open. Only one file can be open at a time.
     pub(super) opened: Atomic<bool>,
-    /// The backend features that were acked last. Written with the state locked.
+    /// The backend features that userspace acked last. Written with the state locked.
     pub(super) backend_features: Atomic<u64>,
-    /// The slots of parents' callbacks. They live as long as the node: a parent that calls late
-    /// finds an empty one.
+    /// The slots of parents' callbacks. They live as long as the node, so that a late call of a
+    /// parent finds an empty slot.
     pub(crate) calls: CallSlots,
     pub(super) stats: debug::Stats,
-    /// Kicks of each queue.
+    /// Number of kicks of each queue.
     pub(super) kicks: KVVec<debug::Kicks>,
-    /// Records what the log was told once.
+    /// Records which refusals were logged.
     pub(super) told: debug::Told,
     #[pin]
     pub(super) state: DeviceMutex<State>,
 }
 
-/// State of the open file. Empty while there is none, but for what is counted, and what is known of
-/// the parent.
+/// State of the open file. While no file is open it is empty, except for the counters and what is
+/// known about the parent.
 pub(crate) struct State {
-    /// There is something that [`VhostVdpa::stop`] has to end.
+    /// True if there is something for [`VhostVdpa::stop`] to undo.
     active: bool,
-    /// The process that owns the device.
+    /// The address space of the process that owns the device.
     pub(super) owner: Option<ARef<Mm>>,
-    /// True while the parent has the owner's address space.
+    /// True while the parent has the owner's address space bound.
     pub(super) mm_bound: bool,
-    /// IOVAs that may be mapped.
+    /// The IOVAs that may be mapped.
     pub(super) range: IovaRange,
-    /// The address spaces that were used, by id.
+    /// The address spaces that were used, by ID.
     pub(super) spaces: RBTree<u32, AddressSpace>,
-    /// The address space of the batch that is open.
+    /// The address space of the open batch.
     pub(super) batch: Option<u32>,
-    /// What messages did since the device came.
+    /// Counters of messages since the device was probed.
     pub(super) counts: debug::Counts,
-    /// What a device is given that is to reach nothing: there, so that memory cannot be short.
+    /// Preallocated IOTLB without ranges, so that [`Target::unmap_all`] cannot fail with `ENOMEM`.
     empty: OwnedIotlb,
     /// The IOMMU domain of a device behind the platform's IOMMU.
     pub(super) domain: Option<Domain>,
-    /// Interrupts offered for bypass, by queue.
+    /// Interrupts that are offered for bypass, by queue.
     pub(super) producers: KVec<Option<Pin<KBox<Producer>>>>,
     /// Eventfds for errors, by queue.
     pub(super) errors: KVec<Option<EventFd>>,
-    /// The virtio features that the parent took.
+    /// The virtio features that the parent accepted.
     pub(super) features: u64,
-    /// The largest queue, as the parent said after the last reset.
+    /// The largest size of a queue, as the parent reported it after the last reset.
     pub(super) vq_num_max: u16,
     pub(super) suspended: bool,
-    /// A reset brought the parent's default map back, and it has not been taken away again yet.
+    /// True if a reset brought the parent's default map back, and it was not cleared since.
     pub(super) identity_mapped: bool,
-    /// For each address space: the device may reach something through it that the open file did not
-    /// map.
+    /// For each address space: true if the device may reach memory through it that the open file
+    /// did not map.
     foreign: KVVec<bool>,
-    /// For each group: it may be in another address space than 0.
+    /// For each group: true if it may be in another address space than 0.
     pub(super) moved: KVVec<bool>,
-    /// The maps of the file that is open, to be taken away on removal.
+    /// The maps of the open file, which are zapped on removal.
     mapping: Option<Arc<DoorbellMaps>>,
 }
 
@@ -126,7 +126,7 @@ impl State {
             producers.push(None, GFP_KERNEL)?;
             errors.push(None, GFP_KERNEL)?;
         }
-        // Another driver may have had the device before.
+        // Another driver may have used the device before.
         let foreign = KVVec::from_elem(true, nas as usize, GFP_KERNEL)?;
         let moved = KVVec::from_elem(true, ngroups as usize, GFP_KERNEL)?;
         Ok(Self {
@@ -151,7 +151,7 @@ impl State {
         })
     }
 
-    /// Back to how it was before the file was opened; address spaces must be released already.
+    /// Resets the state to that before the file was opened. Address spaces must be released first.
     fn clear(&mut self) {
         self.active = false;
         self.owner = None;
@@ -168,7 +168,7 @@ impl State {
         self.identity_mapped = false;
     }
 
-    /// How much is mapped in all address spaces, and the most there was in each.
+    /// Returns what is mapped in all address spaces, and the sum of their peaks.
     pub(super) fn mapped(&self) -> (Mapped, Mapped) {
         let mut sums = (Mapped::default(), Mapped::default());
         for space in self.spaces.values() {
@@ -177,7 +177,7 @@ impl State {
         sums
     }
 
-    /// Takes away what others left in an address space.
+    /// Unmaps what others left in an address space. `EINVAL` if it does not exist.
     pub(super) fn empty_space(&mut self, dev: &Device, asid: u32) -> Result {
         let Some(foreign) = self.foreign.get_mut(asid as usize) else {
             return Err(EINVAL);
@@ -219,23 +219,23 @@ impl VhostVdpa {
         )
     }
 
-    /// Calls one op of the device. `ENODEV` once the device is gone.
+    /// Calls `f` with the device, under the state's lock. `ENODEV` once the device is gone.
     pub(super) fn ask<R>(&self, f: impl FnOnce(&Device) -> R) -> Result<R> {
         let mut locked = self.state.lock();
         let (_state, dev) = locked.try_access()?;
         Ok(f(&dev))
     }
 
-    /// Returns whether userspace acked that maps survive a reset.
+    /// Returns true if userspace acked that maps survive a reset.
     fn persistent(&self) -> bool {
         self.backend_features.load(Relaxed) & backend_features::IOTLB_PERSIST != 0
     }
 
-    /// Prepares a device for the file being opened.
+    /// Prepares the device for the file that is being opened.
     pub(super) fn start(&self, mapping: Arc<DoorbellMaps>) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
-        // No acks yet, hence no cleaning of maps either.
+        // Nothing is acked yet, so maps are not to be cleaned either.
         self.reset_device(&dev, false)?;
         state.active = true;
         let prepared = self.prepare_device(state, &dev);
@@ -247,7 +247,7 @@ impl VhostVdpa {
         prepared
     }
 
-    /// Makes a device that was reset one that reaches nothing, whoever had it before.
+    /// Prepares a device after a reset, so that it reaches no memory, whoever used it before.
     fn prepare_device(&self, state: &mut State, dev: &Device) -> Result {
         state.vq_num_max = dev.get_vq_num_max();
         if dev.map_style() == MapStyle::Platform {
@@ -263,8 +263,9 @@ impl VhostVdpa {
             .or_else(|| state.domain.as_ref().and_then(Domain::aperture))
             .unwrap_or(IovaRange::ALL);
         self.gather_groups(state, dev)?;
-        // With every group in space 0 the device reaches no other, so those are emptied when they
-        // are used first. A parent that has a default map may have it anywhere, and has few spaces.
+        // With every group in space 0 the device reaches no other space, so the others are emptied
+        // when they are first used. A parent with a default map may have it in any space, and has
+        // few spaces.
         let default_map = dev.has_reset_map() || dev.has_compat_reset();
         let count = if default_map || !self.moves_groups(dev) {
             self.nas
@@ -272,7 +273,7 @@ impl VhostVdpa {
             1
         };
         for asid in 0..count {
-            // Removal waits for one op, not for all of them.
+            // Removal must wait for one op only, not for all of them.
             if !self.state.is_accessible() {
                 return Err(ENODEV);
             }
@@ -281,12 +282,12 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Returns whether groups can be in different address spaces.
+    /// Returns true if groups can be in different address spaces.
     fn moves_groups(&self, dev: &Device) -> bool {
         self.nas > 1 && dev.has_set_group_asid()
     }
 
-    /// Brings back to address space 0 the groups that may be elsewhere: a parent may leave them
+    /// Moves the groups that may be elsewhere back to address space 0: a parent may leave them
     /// where they are when it is reset (VDUSE does).
     fn gather_groups(&self, state: &mut State, dev: &Device) -> Result {
         if !self.moves_groups(dev) {
@@ -304,7 +305,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Resets the device and counts it.
+    /// Resets the device and counts the reset.
     fn reset_device(&self, dev: &Device, clean_map: bool) -> Result {
         let done = dev.reset(clean_map);
         self.stats.resets.add(1, Relaxed);
@@ -312,13 +313,13 @@ impl VhostVdpa {
         done
     }
 
-    /// Takes away the default map that a reset brought back. Until that succeeded the device is
-    /// not started and nothing is mapped: it could reach all of memory.
+    /// Clears the default map that a reset brought back. Until this succeeded the device is not
+    /// started and nothing is mapped: it could reach all of memory.
     pub(super) fn clear_identity_map(&self, state: &mut State, dev: &Device) -> Result {
         if state.identity_mapped {
             for asid in 0..self.nas {
                 state.empty_space(dev, asid)?;
-                // Now, and not when all are empty: the next one may fail.
+                // At once, and not when all spaces are empty: the next one may fail.
                 if let Some(space) = state.spaces.get_mut(&asid) {
                     space.mark_unmapped();
                 }
@@ -328,10 +329,10 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Resets the device for `SET_STATUS(0)`. A device that refuses is as it was before.
+    /// Resets the device for `SET_STATUS(0)`. If the parent refuses, nothing changes.
     ///
-    /// Maps survive if userspace acked `IOTLB_PERSIST`, or if the parent is none that cleans them;
-    /// ranges and pins of ours survive in any case.
+    /// The parent's maps survive if userspace acked `IOTLB_PERSIST`, or if the parent does not
+    /// clean them. Our ranges and pins survive in any case.
     pub(super) fn reset(&self, state: &mut State, dev: &Device) -> Result {
         let clean = !self.persistent();
         self.reset_device(dev, clean)?;
@@ -339,14 +340,15 @@ impl VhostVdpa {
         state.batch = None;
         self.calls.unregister_unset(dev);
         state.vq_num_max = dev.get_vq_num_max();
-        // With an IOMMU of the platform, the map is in our domain, and no parent cleans that.
+        // Behind the platform's IOMMU the map is in our domain, which no parent cleans.
         if clean && dev.has_compat_reset() && dev.map_style() != MapStyle::Platform {
-            // The parent is back at its 1:1 map, which is not for userspace.
+            // The parent is back at its 1:1 map, which userspace must not use.
             state.identity_mapped = true;
             state.foreign.fill(true);
         }
-        // A reset before this one may have left it so. No table is pushed as long: a space that is
-        // already empty would be filled behind the back of what empties the others.
+        // An earlier reset may have failed to clear the 1:1 map. No table is pushed until it is
+        // cleared: otherwise a space that is already empty would be filled again while the others
+        // are emptied.
         if state.identity_mapped {
             self.clear_identity_map(state, dev)?;
         } else {
@@ -358,13 +360,13 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Ends what the open file set up: for release and removal, and for an open that failed.
+    /// Undoes what the open file set up: on release, on removal, and if an open failed.
     ///
-    /// The device is reset first and its maps go before the pins; errors cannot stop this. Does
-    /// nothing where there is nothing to end.
+    /// Resets the device first, and removes its maps before the pins. Errors do not stop this. Does
+    /// nothing if there is nothing to undo.
     ///
     /// Removal waits for this: a reset, one op for each callback, and one for each address space
-    /// that the device may reach something through.
+    /// through which the device may reach something.
     fn stop(&self, state: &mut State, dev: &Device) {
         if !state.active {
             return;
@@ -394,8 +396,8 @@ impl VhostVdpa {
                 "the parent did not unmap: {leaked} pages stay pinned for good\n"
             );
         }
-        // A device that would not be reset may still be at its queues, whose addresses userspace
-        // chose: the next open finds it without maps, but not with the 1:1 map.
+        // A device that was not reset may still process its queues, at addresses that userspace
+        // chose. The next open finds it without maps, but must not find it with the 1:1 map.
         if reset.is_ok() && dev.has_reset_map() {
             for asid in 0..self.nas {
                 let _ = dev.reset_map(asid);
@@ -408,27 +410,27 @@ impl VhostVdpa {
         state.clear();
     }
 
-    /// Takes the device away from whoever has it open.
+    /// Takes the device away from the process that has it open.
     ///
-    /// Access was revoked, so no call of the file reaches the device any more; what the file set up
-    /// is ended here, unless it was closed before. Runs under vdpa core's lock and waits for nothing
+    /// Access was revoked, so no call on the file reaches the device any more. Undoes what the file
+    /// set up, unless the file was closed before. Runs under vdpa core's lock and waits for nothing
     /// but the parent.
     pub(crate) fn revoke(&self, dev: &Device) {
         let mut state = self.state.lock();
         trace::remove(self.minor, state.mapping.is_some());
         if let Some(mapping) = &state.mapping {
-            // It is the file's to drop, so that no inode ends here.
+            // The file drops the maps, so that the last reference to an inode is not put here.
             mapping.zap();
         }
-        // One last signal, so that whoever polls looks and finds the device gone.
+        // One last signal, so that a process that polls finds the device gone.
         for error in state.errors.iter().flatten() {
             error.signal();
         }
         if let Some(config) = self.calls.get(Source::Config) {
             config.signal();
         }
-        // Access was revoked and no guard is left, so the device is ours alone. What there is to end
-        // leaves the lock: callers get `ENODEV`, and must not wait for the parent.
+        // Access was revoked and no guard is left, so nobody else uses the device. `stop` runs
+        // without the lock: callers get `ENODEV`, and must not wait for the parent.
         match State::new(0, 0, 0) {
             Ok(rest) => {
                 let mut ended = core::mem::replace(&mut *state, rest);
@@ -441,7 +443,7 @@ impl VhostVdpa {
         }
     }
 
-    /// Ends what the file set up when it is closed; beside a removal, leaves it to that.
+    /// Undoes what the file set up when it is closed, unless removal does so.
     pub(super) fn close(&self) {
         let mut locked = self.state.lock();
         let mapping = locked.mapping.take();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file operations: open, release, write, mmap, and which function an ioctl is for.
+//! File operations: open, release, write, mmap, and the dispatch of ioctls.
 //!
 //! C: `vhost_vdpa_fops`, `vhost_vdpa_unlocked_ioctl()`.
 
@@ -25,12 +25,12 @@ use vdpa_bus_driver::{
     vhost,
 };
 
-/// An open file: vhost core's part, and ours, which both deref to.
+/// Open file: vhost core's part and ours. Derefs to both.
 #[pin_data]
 pub(crate) struct OpenFile {
     #[pin]
     vhost: vhost::Dev<Session>,
-    /// Its doorbells, and what they turn into on removal.
+    /// The doorbells, and the dummy page that replaces them on removal.
     maps: Arc<DoorbellMaps>,
 }
 
@@ -42,7 +42,7 @@ impl Deref for OpenFile {
     }
 }
 
-/// Our part of an open file.
+/// The driver's part of an open file.
 pub(crate) struct Session {
     node: Arc<VhostVdpa>,
 }
@@ -59,7 +59,7 @@ impl vhost::Backend for Session {
     }
 }
 
-/// What an unknown ioctl returns; the VFS makes `ENOTTY` of it.
+/// Returns true for the error of an unknown ioctl, `ENOIOCTLCMD`. The VFS turns it into `ENOTTY`.
 fn is_unknown(e: Error) -> bool {
     e == ENOIOCTLCMD
 }
@@ -94,7 +94,7 @@ impl chardev::File for OpenFile {
     fn release(self: Pin<KBox<Self>>) {
         let node = self.node.clone();
         node.close();
-        // Ends kick polling, so no kick of ours reaches the next owner's device.
+        // Ends kick polling, so that no kick of this file reaches the device of the next owner.
         drop(self);
         node.opened.store(false, Release);
     }
@@ -149,7 +149,8 @@ impl chardev::File for OpenFile {
             return Err(ENOTSUPP);
         }
         let idx = self.node.doorbell_index(vma.pgoff())?;
-        // A doorbell must have a page of its own: what shares it would be writable too.
+        // A doorbell must have a page of its own: everything else in the page would be writable
+        // too.
         let area = ops.get_vq_notification(idx).ok_or(ENOTSUPP)?;
         if area.addr() & (PAGE_SIZE as u64 - 1) != 0 {
             return Err(EINVAL);
@@ -169,7 +170,7 @@ impl Doorbells for OpenFile {
         };
         match node.doorbell_index(fault.pgoff()) {
             Ok(idx) => match ops.get_vq_notification(idx) {
-                // While access is held, so that removal finds and zaps what is inserted here.
+                // Inserted while access is held, so that removal finds and zaps the page.
                 Some(area) => fault.insert_device(area),
                 None => FaultResult::SIGBUS,
             },
@@ -186,13 +187,13 @@ trait FileIoctls {
 }
 
 impl FileIoctls for OpenFile {
-    /// Makes the calling process the owner, and gives the parent its address space, in one step.
+    /// Makes the calling process the owner, and binds its address space to the parent, in one step.
     fn become_owner(&self) -> Result {
         self.node.present()?;
         self.set_owner(|| self.node.bind_owner())
     }
 
-    /// Ioctls of vhost core, then those of a queue.
+    /// Handles ioctls of vhost core, and passes the others on as ioctls of a queue.
     fn other(&self, cmd: u32, arg: usize) -> Result {
         self.node.present()?;
         match self.dev_ioctl(cmd, arg) {
@@ -205,7 +206,8 @@ impl FileIoctls for OpenFile {
         let node = &*self.node;
         let user = Arg(arg);
         if cmd == VHOST_SET_VRING_NUM {
-            // As in C, the one argument that is copied whole before its index is looked at.
+            // Like in C, this is the only argument that is copied whole before its index is
+            // checked.
             let arg = TwoWords::read(user)?;
             return node.set_vring_num(node.queue_index(arg.first)?, arg.second);
         }
@@ -221,7 +223,7 @@ impl FileIoctls for OpenFile {
             VHOST_VDPA_GET_VRING_DESC_GROUP => node.get_vring_desc_group(idx, user),
             VHOST_VDPA_SET_GROUP_ASID => node.set_group_asid(idx, user),
             VHOST_VDPA_GET_VRING_SIZE => node.get_vring_size(idx, user),
-            // Kicks, and what has no effect on a vDPA device.
+            // Kick eventfds, and ioctls without effect on a vDPA device.
             _ => self.vring_ioctl(cmd, arg),
         }
     }

@@ -2,9 +2,9 @@
 
 //! One function per ioctl.
 //!
-//! The order of checks is part of the ABI: what C checks first is checked first here. Arguments are
-//! copied from userspace before [`VhostVdpa::state`] is taken and results after it was dropped; each
-//! argument is copied once. No check comes after a change.
+//! The order of checks is part of the ABI and is that of C. Arguments are copied from userspace
+//! before [`VhostVdpa::state`] is taken, and results after it was dropped. Each argument is copied
+//! once. No check comes after a change.
 //!
 //! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
 
@@ -25,36 +25,38 @@ use vdpa_bus_driver::{
     vdpa::{self, Device, VqState},
 };
 
-/// Whether the driver said that it is set up.
+/// Returns true if the driver set `DRIVER_OK`.
 fn driver_ok(dev: &Device) -> bool {
     dev.get_status() & VIRTIO_CONFIG_S_DRIVER_OK != 0
 }
 
 impl State {
-    /// Whether queues are running, so that their addresses and positions are the device's.
+    /// Returns true if queues are running, so that the device uses their addresses and state.
     fn running(&self, dev: &Device) -> bool {
         driver_ok(dev) && !self.suspended
     }
 }
 
 impl VhostVdpa {
-    /// For calls that vhost core answers without the device: `ENODEV` once it is gone.
+    /// Returns `ENODEV` once the device is gone. For calls that vhost core handles without the
+    /// device.
     pub(super) fn present(&self) -> Result {
         self.state.is_accessible().then_some(()).ok_or(ENODEV)
     }
 
-    /// What a call returns that failed: every call on a file whose device is gone fails with `ENODEV`.
+    /// Returns `ENODEV` once the device is gone, otherwise `e`: every call on the file of a removed
+    /// device fails with `ENODEV`.
     pub(super) fn error_or_gone(&self, e: Error) -> Error {
         self.present().err().unwrap_or(e)
     }
 
-    /// Answers with a number that does not change.
+    /// Writes a constant number to userspace.
     pub(super) fn answer(&self, user: Arg, number: u32) -> Result {
         self.present()?;
         user.write(&number)
     }
 
-    /// Checks a queue index from userspace. `ENOBUFS` beyond the last queue.
+    /// Checks a queue index from userspace, and clamps it. `ENOBUFS` if there is no such queue.
     pub(super) fn queue_index(&self, idx: u32) -> Result<u16> {
         if idx >= self.nvqs {
             return Err(enobufs());
@@ -62,7 +64,8 @@ impl VhostVdpa {
         Ok(vdpa::clamp_index(idx, self.nvqs) as u16)
     }
 
-    /// Checks the page offset of a doorbell map, which is a queue index.
+    /// Checks the page offset of a doorbell map, which is a queue index. `EINVAL` if there is no
+    /// such queue.
     pub(super) fn doorbell_index(&self, pgoff: u64) -> Result<u16> {
         let idx = u32::try_from(pgoff)?;
         self.queue_index(idx).map_err(|_| EINVAL)
@@ -78,7 +81,8 @@ impl VhostVdpa {
         user.write(&status)
     }
 
-    /// Sets status bits, or resets with 0. `EINVAL` for removing single bits.
+    /// Sets the device status, or resets the device if it is 0. `EINVAL` if single bits are
+    /// cleared.
     pub(super) fn set_status(&self, user: Arg) -> Result {
         let status = user.read::<u8>()?;
         let mut locked = self.state.lock();
@@ -104,10 +108,10 @@ impl VhostVdpa {
             state.suspended = false;
         }
         if stops && done.is_err() {
-            // Whether it runs on is for the device to say.
+            // The device decides if it still runs.
             state.suspended &= driver_ok(&dev);
         }
-        // A parent may refuse to start, and says so in the status alone.
+        // A parent may refuse to start, and tells so only in the status.
         if ((starts && done.is_ok()) || (stops && done.is_err())) && driver_ok(&dev) {
             for idx in 0..self.nvqs {
                 self.offer_irq(state, &dev, idx as u16);
@@ -116,7 +120,7 @@ impl VhostVdpa {
         done
     }
 
-    /// Offers a queue's interrupt for bypass, if it has an eventfd and the device an interrupt.
+    /// Offers a queue's interrupt for bypass, if the queue has an eventfd and an interrupt.
     fn offer_irq(&self, state: &mut State, dev: &Device, idx: u16) {
         let (Some(call), Some(place)) = (
             self.calls.get(Source::Queue(idx)),
@@ -129,12 +133,12 @@ impl VhostVdpa {
             return;
         }
         if let Some(irq) = dev.get_vq_irq(idx) {
-            // Without bypass, interrupts take the way through the eventfd.
+            // Without bypass, interrupts go through the eventfd.
             *place = Producer::register(call, irq).ok();
         }
     }
 
-    /// Checks a config access. `EINVAL` for an empty one or one beyond the end.
+    /// Checks a config access. `EINVAL` if it is empty or ends beyond the config space.
     fn check_config(&self, header: &TwoWords) -> Result {
         let size = self.ask(Device::get_config_size)?;
         let (off, len) = (header.first as usize, header.second as usize);
@@ -169,7 +173,7 @@ impl VhostVdpa {
         user.write(&features)
     }
 
-    /// Negotiates virtio features. `EBUSY` once they are agreed, `EINVAL` if the parent refuses.
+    /// Negotiates virtio features. `EBUSY` after `FEATURES_OK`, `EINVAL` if the parent refuses.
     pub(super) fn set_features(&self, user: Arg) -> Result {
         let agreed = |status: u8| status & VIRTIO_CONFIG_S_FEATURES_OK != 0;
         if agreed(self.ask(Device::get_status)?) {
@@ -207,8 +211,9 @@ impl VhostVdpa {
         user.write(&features)
     }
 
-    /// Takes backend features. They are one word, written under the lock: what was acked together
-    /// is seen together. Vhost core has no copy, as nothing of it that is used here asks for one.
+    /// Acks backend features. They are written as one word under the lock, so features that were
+    /// acked together are seen together. Vhost core has no copy: no part of it that is used here
+    /// reads one.
     pub(super) fn ack_backend_features(&self, user: Arg) -> Result {
         let features = user.read::<u64>()?;
         let mut locked = self.state.lock();
@@ -232,7 +237,7 @@ impl VhostVdpa {
         user.write(&size)
     }
 
-    /// Suspends a running device; one that does not run is left alone.
+    /// Suspends a device. Does nothing without `DRIVER_OK`.
     pub(super) fn suspend(&self) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
@@ -244,7 +249,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Resumes a device; one that does not run is left alone.
+    /// Resumes a device. Does nothing without `DRIVER_OK`.
     pub(super) fn resume(&self) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
@@ -256,7 +261,8 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// The driver's part of `VHOST_SET_OWNER`. As in C, a failure takes back what was acked before.
+    /// Binds the owner's address space, for `VHOST_SET_OWNER`. Like in C, a failure clears the
+    /// acked backend features.
     pub(super) fn bind_owner(&self) -> Result {
         let mm = gup::current_mm().ok_or(EPERM)?;
         let mut locked = self.state.lock();
@@ -270,8 +276,8 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Sets a queue's size. `EBUSY` while it runs (C changes it), `EINVAL` for 0, no power of two,
-    /// or more than the device's maximum.
+    /// Sets the size of a queue. `EBUSY` while it runs (C changes it), `EINVAL` if it is not a
+    /// power of two or more than the device's maximum.
     pub(super) fn set_vring_num(&self, idx: u16, num: u32) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
@@ -285,7 +291,8 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Sets a queue's areas, in IOVAs. `EINVAL` while it runs.
+    /// Sets the addresses of a queue's areas, which are IOVAs. `EOPNOTSUPP` for unknown flags,
+    /// `EINVAL` if an address is misaligned, while the queue runs, or if the parent refuses.
     pub(super) fn set_vring_addr(&self, idx: u16, user: Arg) -> Result {
         let addr = VringAddr::read(user)?;
         if addr.flags & !VHOST_VRING_F_LOG != 0 {
@@ -303,7 +310,8 @@ impl VhostVdpa {
             .map_err(|_| EINVAL)
     }
 
-    /// Sets where a queue continues. `EINVAL` while it runs.
+    /// Sets the state from which a queue continues. `EINVAL` while it runs, or if the index of a
+    /// split queue has more than 16 bits.
     pub(super) fn set_vring_base(&self, idx: u16, user: Arg) -> Result {
         let num = TwoWords::read(user)?.second;
         let mut locked = self.state.lock();
@@ -322,7 +330,7 @@ impl VhostVdpa {
         dev.set_vq_state(idx, to)
     }
 
-    /// Tells where a queue stands.
+    /// Gets the state of a queue.
     pub(super) fn get_vring_base(&self, idx: u16, user: Arg) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
@@ -336,7 +344,7 @@ impl VhostVdpa {
         user.write(&[u32::from(idx), num])
     }
 
-    /// Sets the eventfd that tells of used buffers.
+    /// Sets the eventfd that is signalled for used buffers.
     pub(super) fn set_vring_call(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
@@ -344,7 +352,7 @@ impl VhostVdpa {
         if self.calls.get(Source::Queue(idx)).is_none() {
             return Err(enobufs());
         }
-        // The producer is known by the old eventfd: it goes before that does.
+        // The producer's token is the old eventfd, so the producer goes first.
         if let Some(producer) = state.producers.get_mut(usize::from(idx)) {
             *producer = None;
         }
@@ -356,7 +364,7 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Sets the eventfd that tells of errors: of removal, the only one there is.
+    /// Sets the eventfd that is signalled for errors. The only error is removal of the device.
     pub(super) fn set_vring_err(&self, idx: u16, user: Arg) -> Result {
         let ctx = EventFd::from_user(TwoWords::read(user)?.second as i32)?;
         let mut locked = self.state.lock();
@@ -375,7 +383,8 @@ impl VhostVdpa {
         Ok(())
     }
 
-    /// Answers with a group. `EOPNOTSUPP` without groups, `EIO` if the parent names none of its.
+    /// Writes the group of a queue to userspace. `EOPNOTSUPP` if the parent has no groups, `EIO` if
+    /// the group does not exist.
     fn answer_group(&self, idx: u16, group: Option<u32>, user: Arg) -> Result {
         let group = group.ok_or(eopnotsupp())?;
         if group >= self.ngroups {
@@ -394,8 +403,8 @@ impl VhostVdpa {
         self.answer_group(idx, group, user)
     }
 
-    /// Puts a group into an address space. `EINVAL` for one of the two that does not exist, `EBUSY`
-    /// after `DRIVER_OK`.
+    /// Moves a group to an address space. `EINVAL` if either does not exist, `EBUSY` after
+    /// `DRIVER_OK`, `EOPNOTSUPP` if the parent lacks the op.
     pub(super) fn set_group_asid(&self, group: u16, user: Arg) -> Result {
         let asid = TwoWords::read(user)?.second;
         let group = u32::from(group);
@@ -410,7 +419,7 @@ impl VhostVdpa {
         if !dev.has_set_group_asid() {
             return Err(eopnotsupp());
         }
-        // It must find there what this file mapped, and nothing else.
+        // The group must find only what this file mapped in the space.
         state.empty_space(&dev, asid)?;
         let Some(moved) = state.moved.get_mut(group as usize) else {
             return Err(EINVAL);

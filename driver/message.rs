@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOTLB messages: how userspace maps its memory for the device.
+//! IOTLB messages, by which userspace maps its memory for the device.
 //!
-//! An `UPDATE` pins (or looks up) all of its memory without
-//! [`VhostVdpa::state`], and then adds all of it or nothing. A parent that takes
-//! whole tables gets one table a message, or one a batch. As in C, userspace is told `EFAULT` of whatever went wrong
-//! with a message that could be read.
+//! An `UPDATE` pins (or looks up) all of its memory without [`VhostVdpa::state`], and then adds all
+//! of it or nothing. A parent that takes whole tables gets one table per message, or one per batch.
+//! Like in C, userspace gets `EFAULT` for every error of a message that could be read.
 //!
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
 
@@ -32,12 +31,12 @@ use vdpa_bus_driver::{
 
 const PAGE_MASK: u64 = PAGE_SIZE as u64 - 1;
 
-/// An `UPDATE` in whole pages, checked.
+/// A checked `UPDATE`, in whole pages if the parent takes physical addresses.
 ///
 /// # Invariants
 ///
-/// `iova`, `uaddr` and `size` are page aligned where the parent takes physical addresses, `size` is
-/// not 0 and neither end wraps.
+/// `iova`, `uaddr` and `size` are page aligned if the parent takes physical addresses. `size` is
+/// not 0, and neither range wraps.
 struct Update {
     iova: u64,
     last: u64,
@@ -47,10 +46,10 @@ struct Update {
 }
 
 impl Update {
-    /// Checks a message.
+    /// Checks a message, and rounds it to whole pages with `whole_pages`.
     ///
-    /// Errors: `EINVAL` for an empty or wrapping range, an unknown permission, or, with physical
-    /// addresses, different offsets into the page.
+    /// Errors: `EINVAL` for an empty or wrapping range, an unknown permission or none, or, with
+    /// `whole_pages`, different offsets into the page.
     fn new(msg: &Message, whole_pages: bool) -> Result<Self> {
         if msg.size == 0 || msg.perm == 0 || msg.perm & !VHOST_ACCESS_RW != 0 {
             return Err(EINVAL);
@@ -88,15 +87,15 @@ impl Update {
 }
 
 impl State {
-    /// Whether the caller may map memory: only the owner.
+    /// Returns `EPERM` unless the caller is the owner, who alone may map memory.
     fn check_owner(&self) -> Result {
         let owns = self.owner.as_ref().is_some_and(|mm| gup::is_current_mm(mm));
         owns.then_some(()).ok_or(EPERM)
     }
 
-    /// The checks that every message starts with: the owner, the address space, the batch.
+    /// Makes the checks that every message begins with: the owner, the address space, the batch.
     ///
-    /// An address space below `create` need not be there yet.
+    /// Creates address space `asid` if it does not exist and `asid < create`.
     #[inline]
     fn check<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
         self.check_owner()?;
@@ -119,16 +118,16 @@ impl State {
     }
 }
 
-/// What a message that was checked works on.
+/// Objects that a checked message works on.
 struct Work<'a> {
     space: &'a mut AddressSpace,
-    /// Where its maps go.
+    /// The device that is told of the maps.
     target: Target<'a>,
     batch: &'a mut Option<u32>,
     counts: &'a mut Counts,
 }
 
-/// Makes an address space, for `UPDATE` or `BATCH_BEGIN`.
+/// Creates an address space, for `UPDATE` or `BATCH_BEGIN`.
 #[cold]
 fn new_space<'a>(
     entry: VacantEntry<'a, u32, AddressSpace>,
@@ -144,9 +143,10 @@ fn new_space<'a>(
 }
 
 impl VhostVdpa {
-    /// Handles one message; the number of bytes it took.
+    /// Handles one message. Returns the number of bytes that were consumed.
     ///
-    /// Errors: `EINVAL` for what is no message or cannot be read whole, `EFAULT` where handling it failed.
+    /// Errors: `EINVAL` if the message is malformed or cannot be read whole, `EFAULT` if handling
+    /// it failed.
     #[inline]
     pub(super) fn write(&self, asids: bool, from: &mut impl Written) -> Result<usize> {
         let (asid, msg) = Message::parse(from.words().ok_or(EINVAL)?, asids)?;
@@ -168,9 +168,10 @@ impl VhostVdpa {
         }
     }
 
-    /// Checks a message, readies the device for it, and works on what it is about.
+    /// Locks the state, clears the 1:1 map that a reset may have left, checks the message, and
+    /// calls `f`.
     ///
-    /// An address space below `create` need not be there yet.
+    /// Creates address space `asid` if it does not exist and `asid < create`.
     #[inline]
     fn with_space<R>(
         &self,
@@ -181,7 +182,7 @@ impl VhostVdpa {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
         if state.identity_mapped {
-            // What is refused changes nothing.
+            // A message that is refused must not change anything.
             state.check_owner()?;
             if asid >= create && state.spaces.get(&asid).is_none() {
                 return Err(EINVAL);
@@ -197,11 +198,11 @@ impl VhostVdpa {
         removed.map(|_| ())
     }
 
-    /// Unmaps what intersects a range; the number of ranges that went.
+    /// Unmaps every range that intersects that of the message. Returns the number of ranges.
     #[inline]
     fn unmap(&self, asid: u32, msg: &Message) -> Result<u64> {
-        // (0, 0) means everything, as in C, because 0 + 0 - 1 wraps to the end. Any other range that
-        // wraps is empty: it must not hit ranges outside of it.
+        // Like in C, (0, 0) means everything, because 0 + 0 - 1 wraps to the end. Any other range
+        // that wraps is empty: it must not affect ranges outside of it.
         let last = msg.iova.wrapping_add(msg.size).wrapping_sub(1);
         self.with_space(asid, 0, |work| {
             let batch = work.batch.is_some();
@@ -213,8 +214,8 @@ impl VhostVdpa {
 
     fn batch_begin(&self, asid: u32) -> Result {
         self.with_space(asid, self.nas, |work| {
-            // A table that the parent refuses may be just what this batch is to mend: whether it did
-            // is for `BATCH_END` to say.
+            // Ignore errors: this batch may fix a table that the parent refused; `BATCH_END`
+            // reports the result.
             if work.batch.is_none() {
                 let _ = work.space.sync_map(&work.target);
             }
@@ -242,11 +243,11 @@ impl VhostVdpa {
         mapped.map(|_| ())
     }
 
-    /// Maps a range of the owner's memory; the number of ranges it became.
+    /// Maps a range of the owner's memory. Returns the number of ranges that were added.
     #[inline]
     fn map(&self, asid: u32, msg: &Message) -> Result<u64> {
         let (mut maps, mut unshared) = (Mappings::new(), 0);
-        // Page faults happen here, with no lock held.
+        // Page faults happen here, without a lock held.
         let update = Update::new(msg, !self.use_va).and_then(|update| {
             if self.use_va {
                 unshared = self.look_up(asid, &update, &mut maps)?;
@@ -256,7 +257,7 @@ impl VhostVdpa {
             Ok(update)
         });
 
-        // As in C, an update makes its address space even if it fails.
+        // Like in C, an update creates its address space even if it fails.
         self.with_space(asid, self.nas, |work| {
             let Update { iova, last, .. } = update?;
             let n = maps.len() as u64;
@@ -275,15 +276,15 @@ impl VhostVdpa {
         })
     }
 
-    /// Pins the memory of an update: one mapping for each run of contiguous pages.
+    /// Pins the memory of an update, and makes one mapping of each run of contiguous pages.
     fn pin(&self, asid: u32, update: &Update, maps: &mut Mappings) -> Result {
         let (mm, room) = self.prepare(asid, update)?;
         let npages = update.size >> PAGE_SHIFT;
         maps.set_charge(match Charge::new(mm.clone(), npages) {
             Ok(charge) => charge,
             Err(e) => {
-                // Pins of ranges that the batch removed count until the device has let go of
-                // them. Tell it now: a batch that unmaps and remaps must fit as it does in C.
+                // The pins of ranges that the batch removed count until the device was told. Tell
+                // it now: a batch that unmaps and remaps must fit like in C.
                 self.flush_held(asid)?;
                 Charge::new(mm, npages).map_err(|_| {
                     self.told.memlock(self.minor, npages);
@@ -305,18 +306,18 @@ impl VhostVdpa {
         })
     }
 
-    /// Checks an update before memory is pinned for it: whose it is, and how many ranges there is
-    /// room for.
+    /// Checks an update before its memory is pinned. Returns the owner's address space, and how
+    /// many ranges there is room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
         let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
         space.check_range(&target, (update.iova, update.last))?;
-        // The caller is the owner, as was checked.
+        // `check` found that the caller is the owner.
         Ok((gup::current_mm().ok_or(EPERM)?, space.room()))
     }
 
-    /// Pushes the table if it holds pins.
+    /// Pushes the table if ranges of it are held.
     fn flush_held(&self, asid: u32) -> Result {
         self.with_space(asid, 0, |Work { space, target, .. }| {
             if space.held() > 0 {
@@ -327,11 +328,12 @@ impl VhostVdpa {
         })
     }
 
-    /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses; how
-    /// many bytes have none.
+    /// Looks up the files behind the memory of an update, for a parent that uses virtual addresses.
+    /// Returns the number of bytes that have none.
     ///
-    /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs so.
-    /// The memory is the caller's, who is found to be the owner, or not, when the state is locked.
+    /// Private memory has none: it stays unmapped without an error, because QEMU maps its ROMs like
+    /// this. This looks at the memory of the caller; `with_space` checks later that the caller is
+    /// the owner.
     fn look_up(&self, asid: u32, update: &Update, maps: &mut Mappings) -> Result<u64> {
         let current = current!();
         let mm = current.mm().ok_or(EPERM)?;
@@ -341,7 +343,7 @@ impl VhostVdpa {
         );
         let range = (update.uaddr, update.size);
         usermap::lookup(mm, range, write, read, |offset, size, file| {
-            // One is always let through: where it goes is checked for room.
+            // One range is always accepted here: `insert` checks if there is room for it.
             if !maps.is_empty() && maps.len() >= params::max_iotlb_entries() as usize {
                 self.told.table_full(self.minor, asid);
                 return Err(ENOSPC);
@@ -401,7 +403,7 @@ mod tests {
         assert_eq!(pages(0x1000, u64::MAX, 0x1000), Err(EINVAL));
         assert_eq!(pages(0, u64::MAX, 0), Err(EINVAL));
         assert_eq!(pages(0, 0x2000, u64::MAX - 0xfff), Err(EINVAL));
-        // The last page of the space, from memory below it.
+        // The last page of the address space, from memory below it.
         assert_eq!(
             pages(u64::MAX - 0xfff, 0x1000, 0x7000),
             Ok((u64::MAX - 0xfff, 0x1000, 0x7000))
@@ -421,7 +423,7 @@ mod tests {
         assert!(!new(0x1800, 0x800, 0x7800, true));
         assert!(new(0x2000, 0x4000, 0x7000, true));
         assert!(!new(0x2000, 0x4001, 0x7000, true));
-        // Bytes are bytes where the parent takes virtual addresses.
+        // No rounding if the parent takes virtual addresses.
         assert!(new(0x1800, 0x800, 0x7001, false));
     }
 

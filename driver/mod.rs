@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device that userspace owns, and the file through which it does. `vhost_vdpa.rs` says which file
-//! has what.
+//! Devices that userspace owns, and the files through which it does. See `vhost_vdpa.rs` for the
+//! contents of each file.
 
 pub(crate) mod debug;
 pub(crate) mod device;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What userspace sees: ioctl numbers, message types and the structures they carry.
+//! ABI of the device files: ioctl numbers, message types and their structures.
 //!
 //! C: `include/uapi/linux/vhost.h`, `include/uapi/linux/vhost_types.h`. Structures are read and
 //! written field by field, so there is no padding to leak and every field is fetched once.
@@ -18,9 +18,9 @@ use vdpa_bus_driver::vhost::{MESSAGE_SIZE, MESSAGE_WORDS};
 /// `VHOST_VIRTIO`.
 const VHOST: u32 = 0xaf;
 
-/// `struct vhost_vring_state` and `struct vhost_vring_file` on the wire.
+/// `struct vhost_vring_state` and `struct vhost_vring_file`, for the size in the number.
 type Pair = [u32; 2];
-/// `struct vhost_vring_addr` on the wire; only its size counts.
+/// `struct vhost_vring_addr`, for the size in the number.
 type Addr = [u64; 5];
 
 pub(crate) const VHOST_GET_FEATURES: u32 = _IOR::<u64>(VHOST, 0x00);
@@ -67,7 +67,7 @@ pub(crate) const VHOST_IOTLB_INVALIDATE: u8 = 3;
 pub(crate) const VHOST_IOTLB_BATCH_BEGIN: u8 = 5;
 pub(crate) const VHOST_IOTLB_BATCH_END: u8 = 6;
 
-/// `vhost_iotlb_msg::perm`: what the device may do.
+/// `vhost_iotlb_msg::perm`: the accesses that the device may make.
 pub(crate) const VHOST_ACCESS_RO: u8 = 1;
 pub(crate) const VHOST_ACCESS_WO: u8 = 2;
 pub(crate) const VHOST_ACCESS_RW: u8 = 3;
@@ -75,7 +75,7 @@ pub(crate) const VHOST_ACCESS_RW: u8 = 3;
 /// The only flag of `struct vhost_vring_addr`, without effect on a vDPA device.
 pub(crate) const VHOST_VRING_F_LOG: u32 = 1;
 
-/// An IOTLB message: what `struct vhost_msg` and `struct vhost_msg_v2` carry.
+/// IOTLB message, from a `struct vhost_msg` or `struct vhost_msg_v2`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
     pub(crate) iova: u64,
@@ -88,15 +88,17 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// What has to be there of either structure, in words of 64 bits. The rest is reserved.
+    /// The number of 64-bit words of either structure that must be there. The rest is reserved.
     pub(crate) const WORDS: usize = MESSAGE_WORDS;
-    /// The size of either structure in bytes. As in C, so much was written if the message was handled.
+    /// The size of either structure in bytes. Like in C, a write returns it if the message was
+    /// handled.
     pub(crate) const SIZE: usize = MESSAGE_SIZE;
 
-    /// Takes a message apart, and tells the address space that it is for.
+    /// Parses a message. Returns it with its address space ID.
     ///
-    /// The second version names it where the first has a hole, but only if that was negotiated
-    /// (`asids`). Errors: `EINVAL` for an unknown version, or an `UPDATE` of nothing.
+    /// Version 2 has the ID where version 1 has a hole. It is used only if that was negotiated
+    /// (`asids`); otherwise the ID is 0. Errors: `EINVAL` for an unknown version, or an `UPDATE` of
+    /// size 0.
     #[inline]
     pub(crate) fn parse(words: [u64; Self::WORDS], asids: bool) -> Result<(u32, Self)> {
         let [head, iova, size, uaddr, tail] = words;
@@ -128,17 +130,17 @@ pub(crate) const VIRTIO_CONFIG_S_FEATURES_OK: u8 = 8;
 /// Feature bit of the packed ring.
 pub(crate) const VIRTIO_F_RING_PACKED: u64 = 1 << 34;
 
-/// `EOPNOTSUPP`, which the kernel crate has no name for.
+/// Returns `EOPNOTSUPP`, for which the kernel crate has no name.
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-95)
 }
 
-/// `ENOBUFS`, which the kernel crate has no name for.
+/// Returns `ENOBUFS`, for which the kernel crate has no name.
 pub(crate) fn enobufs() -> Error {
     Error::from_errno(-105)
 }
 
-/// The argument of an ioctl: an address in userspace that may be anything.
+/// Argument of an ioctl: an address in userspace, which may be invalid.
 #[derive(Clone, Copy)]
 pub(crate) struct Arg(pub(crate) usize);
 
@@ -147,25 +149,26 @@ impl Arg {
         UserSlice::new(UserPtr::from_addr(self.0), len).reader()
     }
 
-    /// Reads a number. `EFAULT` where there is none.
+    /// Reads a value. `EFAULT` if the address is invalid.
     pub(crate) fn read<T: FromBytes>(self) -> Result<T> {
         self.reader(size_of::<T>()).read()
     }
 
-    /// Writes a value without padding. `EFAULT` where there is no room.
+    /// Writes a value without padding. `EFAULT` if the address is invalid.
     pub(crate) fn write<T: AsBytes>(self, value: &T) -> Result {
         UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>())
             .writer()
             .write(value)
     }
 
-    /// The bytes after the first `skip`.
+    /// Returns the address of the bytes after the first `skip`.
     pub(crate) fn after(self, skip: usize) -> UserPtr {
         UserPtr::from_addr(self.0).wrapping_byte_add(skip)
     }
 }
 
-/// `struct vhost_vring_state` and `struct vhost_vdpa_config`'s header: two numbers.
+/// `struct vhost_vring_state`, `struct vhost_vring_file`, or the header of `struct
+/// vhost_vdpa_config`: two numbers.
 pub(crate) struct TwoWords {
     pub(crate) first: u32,
     pub(crate) second: u32,
@@ -208,11 +211,11 @@ impl VringAddr {
 mod tests {
     use super::*;
 
-    /// The words of a message.
+    /// Returns the words of a message.
     fn words(version: u32, asid: u32, size: u64, kind: u8) -> [u64; Message::WORDS] {
         let ([v0, v1, v2, v3], [a0, a1, a2, a3]) = (version.to_ne_bytes(), asid.to_ne_bytes());
         let head = u64::from_ne_bytes([v0, v1, v2, v3, a0, a1, a2, a3]);
-        // What follows the type is not looked at.
+        // The bytes behind the type are ignored.
         let tail = u64::from_ne_bytes([VHOST_ACCESS_WO, kind, 1, 2, 3, 4, 5, 6]);
         [head, 0x1000, size, 0x7000, tail]
     }
