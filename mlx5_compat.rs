@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust_mlx5_compat.ko`: a NIC in software whose maps are memory keys, as those of `mlx5_vdpa`
-//! are in hardware.
+//! `rust_mlx5_compat.ko`: a NIC in software whose maps are memory keys, like those that `mlx5_vdpa`
+//! has in hardware.
 //!
-//! `vdpa dev add name NAME mgmtdev rust_mlx5_compat` makes one. Any driver of the bus can take it.
+//! `vdpa dev add name NAME mgmtdev rust_mlx5_compat` creates one. Any driver of the bus can bind
+//! it.
 //!
 //! C: `drivers/vdpa/mlx5/`.
 
@@ -46,18 +47,19 @@ module! {
     license: "GPL v2",
 }
 
-/// The features without which a device cannot be.
+/// Features that a device must offer.
 const NEEDED: u64 = ids::F_VERSION_1 | ids::F_ACCESS_PLATFORM;
 
-/// What makes and changes devices.
+/// Management device: creates and changes devices.
 struct Compat {
-    /// Their directory in debugfs.
+    /// The directory of the devices in debugfs.
     dir: Dir,
-    /// Where their NICs are known.
+    /// The links on which the devices' NICs are registered.
     links: Arc<Links>,
 }
 
-/// The features that a device is to offer, if they are possible.
+/// Returns the features that a device is to offer. Errors: `EINVAL` for unknown features,
+/// `EOPNOTSUPP` without the mandatory ones.
 fn features(provision: &Provision) -> Result<u64> {
     let features = provision.features().unwrap_or(port::FEATURES);
     if features & !port::FEATURES != 0 {
@@ -69,7 +71,8 @@ fn features(provision: &Provision) -> Result<u64> {
     Ok(features)
 }
 
-/// The MAC address that it is to have; none of its own without the feature.
+/// Returns the MAC address that a device is to have: zeroes, if none is given and the feature is
+/// not offered. Errors: `EINVAL` for zeroes with the feature.
 fn mac(provision: &Provision, features: u64) -> Result<[u8; 6]> {
     let mac = match provision.mac() {
         None if features & ids::F_NET_MAC == 0 => return Ok([0; 6]),
@@ -103,11 +106,11 @@ impl Management for Compat {
             pairs,
             queue_max: port::QUEUE_MAX,
             check: command::check,
-            // `mlx5_vdpa` looks at no feature before it changes the address.
+            // `mlx5_vdpa` does not check any feature before it changes the address.
             implied: ids::F_NET_CTRL_MAC_ADDR,
             software_control: true,
         };
-        // Nothing connects them.
+        // Devices of this module are not connected to each other.
         let nic = Nic::setup(new.name(), &self.links, false, wanted)?;
         let shape = Shape {
             vqs: nic::queues(pairs),
@@ -124,14 +127,14 @@ impl Management for Compat {
     }
 }
 
-/// The module: it is there as long as its management device is.
+/// The module. Unloading it unregisters its management device.
 struct Mlx5Compat {
     _management: Pin<KBox<ManagementDevice<Compat>>>,
 }
 
 impl kernel::Module for Mlx5Compat {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        // A range over everything counts as two.
+        // A range over the whole 64-bit space becomes two entries.
         if max_iotlb_entries() < 2 {
             return Err(EINVAL);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The commands of the control queue that `mlx5_vdpa` refuses, and the simulators' NIC does not.
+//! Control queue commands that `mlx5_vdpa` refuses, while the simulators' NIC executes them.
 //!
 //! virtio 1.3, section 5.1.6.5. C: `mlx5_cvq_kick_handler()`.
 
@@ -8,9 +8,9 @@ use kernel::prelude::*;
 use vdpa_nic::cvq::Filter;
 use vdpa_parent::virtio_ids as ids;
 
-/// Whether a command may be executed: its class, its number, and its parameters.
+/// Checks if a command may be executed. `command` is its class, its number and its parameters.
 ///
-/// Errors: `EINVAL` for a MAC address of zeroes, `EEXIST` for a VLAN that is let in already.
+/// Errors: `EINVAL` for a MAC address of zeroes, `EEXIST` for a VLAN that is already in the filter.
 pub(crate) fn check(now: &Filter, command: &[u8]) -> Result {
     let [class, number, data @ ..] = command else {
         return Ok(());

@@ -12,12 +12,12 @@ use kernel::{
 };
 use vdpa_sim::faults::{Files, Knob};
 
-/// What a key is.
+/// Kind of an address space's key.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    /// There is none.
+    /// There is no key.
     None,
-    /// Addresses are physical ones.
+    /// IOVAs are physical addresses.
     Physical,
     /// Direct keys below an indirect one.
     Indirect(KeySize),
@@ -25,23 +25,23 @@ pub(crate) enum Kind {
 
 /// The keys of a device.
 struct State {
-    /// One for each address space.
+    /// The kind of each address space's key.
     kinds: KVec<Kind>,
-    /// How often a key was exchanged.
+    /// The number of exchanges of keys.
     exchanges: u64,
 }
 
-/// The file `keys` of a device: a line for each address space, and the number of exchanges.
+/// File `keys` of a device: a line for each address space, and the number of exchanges.
 #[pin_data]
 pub(crate) struct KeyFile {
     #[pin]
     state: Mutex<State>,
-    /// For setting queues up again with another key.
+    /// Fault for setting up queues with another key.
     pub(crate) set_up: Knob,
 }
 
 impl KeyFile {
-    /// Creates the file's content, before a key was exchanged.
+    /// Creates the content of the file, before any exchange.
     pub(crate) fn new(kinds: KVec<Kind>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -52,7 +52,7 @@ impl KeyFile {
         )
     }
 
-    /// Records that an address space has another key.
+    /// Records that the key of an address space was replaced.
     pub(crate) fn exchanged(&self, asid: u32, kind: Kind) {
         let mut state = self.state.lock();
         state.exchanges += 1;
@@ -80,7 +80,7 @@ impl fmt::Debug for KeyFile {
     }
 }
 
-/// The files of a device.
+/// Files of a device in debugfs.
 pub(crate) struct KeyFiles(pub(crate) Arc<KeyFile>);
 
 impl Files for KeyFiles {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ops of the device: those of the engine, with the rules of `mlx5_vdpa` around them.
+//! Ops of the device: those of the engine, with the rules of `mlx5_vdpa` added.
 //!
 //! C: `drivers/vdpa/mlx5/net/mlx5_vnet.c`.
 
@@ -38,16 +38,16 @@ pub(crate) struct Device {
     engine: Engine<Port, Table>,
     key_file: Arc<KeyFile>,
     queues: Queues,
-    /// What was negotiated, also for kicks, which take no lock.
+    /// The negotiated features, also for kicks, which take no lock.
     features: Atomic<u64>,
-    /// Between `suspend` and `resume`, or a reset.
+    /// True between `suspend` and `resume` or a reset.
     suspended: Atomic<bool>,
-    /// The address spaces of the groups, as the driver said.
+    /// The address spaces of the groups, as the driver set them.
     asids: [Atomic<u32>; GROUPS as usize],
 }
 
 impl Device {
-    /// A device at rest, with a directory below `dir`.
+    /// Creates a device after a reset, with a directory below `dir`.
     pub(crate) fn new(name: &CStr, dir: &Dir, nic: Setup<Nic>, queues: Queues) -> Result<Self> {
         let mut kinds = KVec::new();
         for asid in 0..ADDRESS_SPACES {
@@ -69,7 +69,7 @@ impl Device {
 
     /// Changes the MAC address.
     ///
-    /// Errors: `EINVAL` when it is none, `EBUSY` while a driver uses the device.
+    /// Errors: `EBUSY` while a driver runs the device, `EINVAL` for an address of zeroes.
     pub(crate) fn set_mac(&self, mac: Mac) -> Result {
         if self.is_running() {
             return Err(EBUSY);
@@ -81,34 +81,34 @@ impl Device {
         Ok(())
     }
 
-    /// Whether DRIVER_OK is set.
+    /// Returns true if DRIVER_OK is set.
     fn is_running(&self) -> bool {
         self.engine.get_status() & ids::STATUS_DRIVER_OK != 0
     }
 
-    /// Whether there is a queue with that number now.
+    /// Returns true if queue `idx` exists with the negotiated features.
     fn exists(&self, idx: u16) -> bool {
         self.queues.exists(idx, self.features.load(Relaxed))
     }
 
-    /// As `exists`, or `EINVAL`.
+    /// Returns `EINVAL` unless queue `idx` exists.
     fn check(&self, idx: u16) -> Result {
         self.exists(idx).then_some(()).ok_or(EINVAL)
     }
 
-    /// Whether the driver means the control queue.
+    /// Returns true if `idx` is the control queue with the negotiated features.
     fn is_control(&self, idx: u16) -> bool {
         self.queues.is_control(idx, self.features.load(Relaxed))
     }
 
-    /// The address space of a group.
+    /// Returns the address space of a group.
     fn asid(&self, group: u32) -> u32 {
         let asid = self.asids.get(group as usize);
         asid.map_or(0, |asid| asid.load(Relaxed))
     }
 
-    /// Decides, as queues are about to run, which key rings are reached by: that of their own
-    /// group if its address space has one, else that of the buffers.
+    /// Selects the key for rings before queues run: that of their own group if its address space
+    /// has one, else that of the buffers.
     fn choose_desc_key(&self) -> Result {
         let own = self.asid(DESC_GROUP);
         let asid = match self.engine.space(own)?.change(|maps| maps.is_usable()) {
@@ -118,8 +118,8 @@ impl Device {
         self.engine.set_group_asid(DESC_GROUP, asid)
     }
 
-    /// Moves rings to the key of their own group if they are reached by another one and it has one
-    /// now. Hardware is told of all keys whenever one is replaced.
+    /// Moves rings from the key of the buffers to that of their own group, if that has one by now.
+    /// Hardware gets all keys whenever one is replaced.
     fn follow_desc_key(&self, paused: &mut Paused<'_, Port, Table>) -> Result {
         let own = self.asid(DESC_GROUP);
         if self.engine.space(own)?.change(|maps| maps.is_usable()) {
@@ -128,7 +128,7 @@ impl Device {
         Ok(())
     }
 
-    /// Sets up the queues with new keys, where the firmware cannot tell them of another one.
+    /// Sets up the queues with new keys, as for firmware that cannot change the key of a queue.
     fn set_up_again(&self, paused: &Paused<'_, Port, Table>) -> Result {
         if paused.is_to_run() {
             self.key_file.set_up.hit()?;
@@ -136,7 +136,7 @@ impl Device {
         Ok(())
     }
 
-    /// Whether hardware serves a data queue now.
+    /// Returns true if hardware serves data queue `idx` at present.
     fn is_served(&self, idx: u16) -> bool {
         self.is_running()
             && !self.suspended.load(Relaxed)
@@ -150,11 +150,11 @@ impl Device {
         self.engine.kick_vq(0);
     }
 
-    /// Gives an address space another key. Queues that run are stopped, use the new key when they
-    /// go on, and go on where they were.
+    /// Replaces the key of an address space. Running queues are stopped, and then continue with the
+    /// new key.
     ///
-    /// Errors: `EINVAL` when there is no such address space; `EIO` when the queues cannot be set up
-    /// again. Then the old key is in use again.
+    /// Errors: `EINVAL` if the address space does not exist, `EIO` if the queues cannot be set up
+    /// again. The old key is then in use again.
     fn replace_mkey(&self, asid: u32, new: Table) -> Result {
         let kind = new.kind();
         let old = self.engine.with_vqs_suspended(|paused| {
@@ -163,7 +163,7 @@ impl Device {
                     .change_maps(asid, |maps| core::mem::replace(maps, new))
             };
             let old = replace(new)?;
-            // A key where there was none is not told to the hardware.
+            // The hardware is not told of a key where there was none before.
             if old.is_usable() && paused.is_started() {
                 if let Err(error) = self.set_up_again(paused) {
                     drop(replace(old)?);
@@ -173,7 +173,7 @@ impl Device {
             }
             Ok(old)
         });
-        // Freed without a lock.
+        // Freed without a lock held.
         drop(old?);
         self.key_file.exchanged(asid, kind);
         Ok(())
@@ -272,10 +272,10 @@ impl VdpaConfigOps for Device {
     fn set_status(&self, status: u8) {
         let begins = status & ids::STATUS_DRIVER_OK != 0;
         match (self.is_running(), begins) {
-            // Only a reset takes it back.
+            // Only a reset clears DRIVER_OK.
             (true, false) => {}
             (false, true) => {
-                // There is nothing that could fail: both are numbers that were checked.
+                // This cannot fail: group and address space were checked.
                 let _ = self.choose_desc_key();
                 self.engine.set_status(status);
                 if self.features.load(Relaxed) & ids::F_NET_STATUS != 0 {
@@ -322,7 +322,7 @@ impl VdpaConfigOps for Device {
     }
 
     fn set_config(&self, _offset: usize, _buf: &[u8]) {
-        // Nothing is writable.
+        // No field is writable.
     }
 
     fn set_map(&self, asid: c_uint, iotlb: &Iotlb) -> Result {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which queues there are, and which of them is the control queue: that depends on the features.
+//! Numbers of the data and control queues, which depend on the features.
 
 use vdpa_parent::virtio_ids as ids;
 
@@ -11,13 +11,13 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// So many pairs, and a control queue.
+    /// Creates the queues of a device with `pairs` pairs and a control queue.
     pub(crate) const fn new(pairs: u16) -> Self {
         Self { pairs }
     }
 
-    /// Whether the driver means the control queue, if there is one: behind all pairs if the
-    /// driver can use several, else behind the first.
+    /// Returns true if `idx` is the control queue, if there is one: it is behind all pairs if the
+    /// driver can use several, else behind the first pair.
     pub(crate) fn is_control(&self, idx: u16, features: u64) -> bool {
         match features & ids::F_NET_MQ {
             0 => idx == 2,
@@ -25,7 +25,7 @@ impl Queues {
         }
     }
 
-    /// Whether there is a queue with that number.
+    /// Returns true if queue `idx` exists.
     pub(crate) fn exists(&self, idx: u16, features: u64) -> bool {
         match (features & ids::F_NET_MQ, features & ids::F_NET_CTRL_VQ) {
             (0, 0) => idx < 2,
@@ -35,7 +35,7 @@ impl Queues {
     }
 }
 
-/// Whether the features of a driver make sense together.
+/// Returns true if the features of a driver are consistent: several pairs need a control queue.
 pub(crate) fn consistent(features: u64) -> bool {
     features & ids::F_NET_MQ == 0 || features & ids::F_NET_CTRL_VQ != 0
 }

@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `tests/key_cases.rs` in userspace, then random tables until time is up, and then
-//! one table with an allocator that fails.
+//! Runs the cases of `tests/key_cases.rs` in userspace, then one table with an allocator that
+//! fails, and then random tables until the time is up.
 //!
-//! Usage: `key_check [SECONDS [SEED]]`. A failure prints the seed that shows it again.
+//! Usage: `key_check [SECONDS [SEED]]`. A failure prints the seed that reproduces it.
 
 mod keys;
 mod tests {
     pub(crate) mod key_cases;
 }
 
-/// The tables of keys, in memory that can be made to run out.
+/// Tables for memory keys, whose allocations can be made to fail.
 mod table {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    /// How many more allocations succeed.
+    /// Number of further allocations that succeed.
     pub(crate) static LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
 
-    /// There is no memory for another entry.
+    /// Out of memory.
     #[derive(Debug)]
     pub(crate) struct NoMemory;
 
-    /// A table that grows.
+    /// Growable table.
     #[derive(PartialEq, Eq)]
     pub(crate) struct Table<T>(Vec<T>);
 
     impl<T> Table<T> {
-        /// An empty one.
+        /// Creates an empty table.
         pub(crate) const fn new() -> Self {
             Self(Vec::new())
         }
 
-        /// Makes room for so many more entries.
+        /// Reserves room for `more` further entries.
         pub(crate) fn reserve(&mut self, more: usize) -> Result<(), NoMemory> {
             self.0.reserve(more);
             match LEFT.fetch_sub(1, Ordering::Relaxed) {
@@ -40,7 +40,7 @@ mod table {
             }
         }
 
-        /// Adds an entry at the end.
+        /// Appends an entry.
         pub(crate) fn push(&mut self, entry: T) -> Result<(), NoMemory> {
             if self.0.len() == self.0.capacity() {
                 self.reserve(1)?;
@@ -66,7 +66,8 @@ use std::{
 };
 use tests::key_cases;
 
-/// Builds a key with fewer and fewer allocations: only running out of memory may come of it.
+/// Builds a key with 0, 1, 2 and more allocations until it succeeds; before, each attempt must fail
+/// with `NoMemory`. Returns the number of allocations.
 fn starved() -> Result<i64, &'static str> {
     for allowed in 0.. {
         table::LEFT.store(allowed, Ordering::Relaxed);

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory keys: how a device with its own translation reaches the memory of its driver.
+//! Memory keys, by which a device with its own translation reaches the memory of its driver.
 //!
-//! A key of an address space is indirect: a list (KLM) of pieces, each of which is covered by a
-//! direct key, or by the null key where nothing is mapped. A direct key has a table (MTT) of
-//! pages, all of one size. There is also the physical key, which translates nothing.
+//! The key of an address space is indirect: a list (KLM) of pieces, each of which is covered by a
+//! direct key, or by the null key if nothing is mapped. A direct key has a table (MTT) of pages,
+//! all of one size. The physical key translates nothing.
 //!
-//! Nothing here knows the kernel: the same code runs under KUnit and in userspace. Whatever the
-//! ranges say, no function here panics, or allocates more than its limits allow.
+//! This code does not depend on the kernel: it runs under KUnit and in userspace. Whatever the
+//! ranges are, no function here panics, or allocates more than its limits allow.
 //!
 //! C: `drivers/vdpa/mlx5/core/mr.c`.
 
 use super::table::Table;
 
-/// The most that one entry of a KLM list can cover, as a power of two in bytes.
+/// Most that one entry of a KLM list can cover, as a power of two in bytes.
 const LOG_MAX_PIECE: u32 = 30;
-/// The most that one entry of a KLM list can cover, in bytes.
+/// Most that one entry of a KLM list can cover, in bytes.
 pub(crate) const MAX_PIECE: u64 = 1 << LOG_MAX_PIECE;
-/// The number of entries that a KLM list can have.
+/// Largest number of entries in a KLM list.
 pub(crate) const MAX_PIECES: usize = 1 << 16;
-/// The smallest page of a direct key, as a power of two in bytes.
+/// Smallest page of a direct key, as a power of two in bytes.
 pub(crate) const LOG_MIN_PAGE: u32 = 12;
 
-/// Permission to read, as `VHOST_MAP_RO`.
+/// Permission to read; equal to `VHOST_MAP_RO`.
 pub(crate) const READ: u32 = 1;
-/// Permission to write, as `VHOST_MAP_WO`.
+/// Permission to write; equal to `VHOST_MAP_WO`.
 pub(crate) const WRITE: u32 = 2;
 
-/// Why there is no key.
+/// Reason why a key cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyError {
     /// Out of memory.
@@ -36,51 +36,52 @@ pub(crate) enum KeyError {
     TooManyRanges,
     /// The list would have more entries than [`MAX_PIECES`].
     TooManyPieces,
-    /// There is no range, or ranges overlap, are not in order, wrap around, or do not begin and
-    /// end at pages.
+    /// There is no range, or a range overlaps or precedes the one before it, wraps around, or does
+    /// not begin and end at a page boundary.
     Invalid,
 }
 
-/// What an address leads to, and what lies around it.
+/// Target of an address, and the extent of addresses with the same target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// The first address that leads to the same.
+    /// The first address of the extent.
     pub(crate) start: u64,
-    /// The last one.
+    /// The last address, inclusive.
     pub(crate) last: u64,
-    /// Where `start` leads.
+    /// The target of `start`.
     pub(crate) target: Target,
 }
 
-/// Where an address leads.
+/// Target of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// To memory.
+    /// Memory.
     Memory {
         /// The physical address.
         pa: u64,
-        /// What may be done with it: [`READ`], [`WRITE`], or both.
+        /// The permissions: [`READ`], [`WRITE`], or both.
         perm: u32,
     },
-    /// Through the null key: it reads as zeroes and forgets what is written.
+    /// The null key: reads return zeroes, writes are ignored.
     Null,
 }
 
-/// A range of an IOTLB.
+/// Range of an IOTLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
-    /// Its first address.
+    /// The first address.
     pub(crate) start: u64,
-    /// Its last address.
+    /// The last address, inclusive.
     pub(crate) last: u64,
-    /// The physical address of the first one.
+    /// The physical address of `start`.
     pub(crate) pa: u64,
     /// [`READ`], [`WRITE`], or both.
     pub(crate) perm: u32,
 }
 
 impl Range {
-    /// Whether it is made of whole pages of the smallest size, and neither side wraps around.
+    /// Returns true if the range consists of whole pages of the smallest size, and neither its
+    /// addresses nor its physical addresses wrap around.
     fn is_sound(&self) -> bool {
         let mask = (1 << LOG_MIN_PAGE) - 1;
         let Some(rest) = self.last.checked_sub(self.start) else {
@@ -93,15 +94,15 @@ impl Range {
     }
 }
 
-/// The ranges of an IOTLB, by ascending address.
+/// Ranges of an IOTLB, by ascending address.
 pub(crate) struct Ranges {
     all: Table<Range>,
-    /// How many there can be.
+    /// The largest number of ranges.
     limit: usize,
 }
 
 impl Ranges {
-    /// No ranges, and room for `limit`.
+    /// Creates an empty list for at most `limit` ranges.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             all: Table::new(),
@@ -109,10 +110,10 @@ impl Ranges {
         }
     }
 
-    /// Adds a range behind the others.
+    /// Appends a range.
     ///
-    /// Errors: `NoMemory`, `TooManyRanges`, and `Invalid` when it does not lie behind the others,
-    /// wraps around or is not made of pages.
+    /// Errors: `NoMemory`, `TooManyRanges`, and `Invalid` if it is not behind the others, wraps
+    /// around or does not consist of whole pages.
     pub(crate) fn push(&mut self, range: Range) -> Result<(), KeyError> {
         let behind = self.all.last().is_none_or(|prev| prev.last < range.start);
         if !behind || !range.is_sound() {
@@ -124,50 +125,50 @@ impl Ranges {
         self.all.push(range).map_err(|_| KeyError::NoMemory)
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no ranges.
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 }
 
-/// A direct key: pages of one size.
+/// Direct key, with pages of one size.
 #[derive(PartialEq, Eq)]
 struct Direct {
-    /// The address of its first byte.
+    /// The address of the first byte.
     start: u64,
-    /// What may be done with it.
+    /// The permissions: [`READ`], [`WRITE`], or both.
     perm: u32,
-    /// The size of its pages, as a power of two in bytes.
+    /// The size of the pages, as a power of two in bytes.
     log_page: u32,
-    /// Where its part of the MTT begins.
+    /// The index in the MTT of the first page.
     first: usize,
 }
 
-/// What covers a piece.
+/// Key that covers a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cover {
-    /// The direct key of that number.
+    /// The direct key with this index.
     Direct(usize),
     /// The null key.
     Null,
 }
 
-/// An entry of a KLM list: as many bytes of another key.
+/// Entry of a KLM list: a piece that another key covers.
 #[derive(PartialEq, Eq)]
 struct Piece {
-    /// Its first address.
+    /// The first address.
     start: u64,
-    /// Its last address; no more than [`MAX_PIECE`] bytes.
+    /// The last address, inclusive; at most [`MAX_PIECE`] bytes from the first.
     last: u64,
     cover: Cover,
 }
 
-/// An indirect key, with the direct keys that it refers to.
+/// Indirect key, with the direct keys that it refers to.
 ///
 /// # Invariants
 ///
-/// The pieces lie behind each other without holes. Every part of the MTT is as long as the piece
-/// of its direct key needs.
+/// The pieces follow each other without holes. The part of the MTT that belongs to a direct key has
+/// all pages of its piece.
 #[derive(PartialEq, Eq)]
 pub(crate) struct IndirectKey {
     pieces: Table<Piece>,
@@ -176,16 +177,16 @@ pub(crate) struct IndirectKey {
     mtt: Table<u64>,
 }
 
-/// The key of an address space.
+/// Key of an address space.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Key {
-    /// Addresses are physical ones, all of them.
+    /// IOVAs are physical addresses, without a limit.
     Physical,
-    /// Addresses are what the ranges of an IOTLB say.
+    /// The ranges of an IOTLB translate.
     Indirect(IndirectKey),
 }
 
-/// Consecutive ranges that lie behind each other and have the same permission.
+/// Consecutive ranges without holes between them and with the same permission.
 struct Run<'a> {
     ranges: &'a [Range],
     start: u64,
@@ -193,7 +194,7 @@ struct Run<'a> {
     perm: u32,
 }
 
-/// Splits the first run off.
+/// Splits off the first run. Returns it and the other ranges.
 fn first_run(ranges: &[Range]) -> Option<(Run<'_>, &[Range])> {
     let first = ranges.first()?;
     let mut last = first.last;
@@ -215,8 +216,8 @@ fn first_run(ranges: &[Range]) -> Option<(Run<'_>, &[Range])> {
     Some((run, rest))
 }
 
-/// The parts of ranges that lie in `[start, last]`, by ascending address: how many bytes from the
-/// beginning of the range on, where they are, and how many they are, minus one.
+/// Returns the parts of ranges that are in `[start, last]`, by ascending address: for each its
+/// physical address, and its length minus one.
 fn parts(ranges: &[Range], start: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
     ranges
         .iter()
@@ -229,16 +230,17 @@ fn parts(ranges: &[Range], start: u64, last: u64) -> impl Iterator<Item = (u64, 
         })
 }
 
-/// The largest page that physical addresses and lengths of all parts are multiples of.
+/// Returns the largest page, as a power of two, of which the physical addresses and lengths of all
+/// parts are multiples.
 fn log_page(ranges: &[Range], start: u64, last: u64) -> u32 {
     let bits = parts(ranges, start, last)
-        // Lengths are given minus one. A piece is far too short for this to wrap around.
+        // Lengths are minus one. A piece is far too short for this to wrap around.
         .fold(MAX_PIECE, |bits, (pa, rest)| bits | pa | (rest + 1));
     bits.trailing_zeros()
 }
 
 impl IndirectKey {
-    /// Adds a piece, unless the list is full.
+    /// Appends a piece. Errors: `TooManyPieces` if the list is full, `NoMemory`.
     fn push(&mut self, start: u64, last: u64, cover: Cover) -> Result<(), KeyError> {
         if self.pieces.len() >= MAX_PIECES {
             return Err(KeyError::TooManyPieces);
@@ -247,14 +249,14 @@ impl IndirectKey {
         self.pieces.push(piece).map_err(|_| KeyError::NoMemory)
     }
 
-    /// Covers `[start, last]` with pieces that are as large as they can be.
+    /// Covers `[start, last]` with pieces that are as large as possible.
     fn cover(
         &mut self,
         mut start: u64,
         last: u64,
         mut cover: impl FnMut(&mut Self, u64, u64) -> Result<Cover, KeyError>,
     ) -> Result<(), KeyError> {
-        // Long holes are refused before anything is allocated for them.
+        // Refuse long holes before anything is allocated for them.
         let pieces = (last - start) / MAX_PIECE + 1;
         if pieces > (MAX_PIECES - self.pieces.len()) as u64 {
             return Err(KeyError::TooManyPieces);
@@ -270,7 +272,7 @@ impl IndirectKey {
         }
     }
 
-    /// Makes the direct key for `[start, last]`, a piece of a run.
+    /// Creates the direct key for `[start, last]`, a piece of a run.
     fn direct(&mut self, run: &Run<'_>, start: u64, last: u64) -> Result<Cover, KeyError> {
         let log_page = log_page(run.ranges, start, last);
         let direct = Direct {
@@ -292,9 +294,9 @@ impl IndirectKey {
         Ok(Cover::Direct(number))
     }
 
-    /// The key for ranges. Runs are joined, cut into pieces, and holes between them filled.
+    /// Creates the key for ranges: joins them to runs, cuts these into pieces, and fills the holes.
     ///
-    /// Errors: `Invalid` when there are none, `NoMemory`, `TooManyPieces`.
+    /// Errors: `Invalid` if there are no ranges, `NoMemory`, `TooManyPieces`.
     pub(crate) fn new(ranges: &Ranges) -> Result<Self, KeyError> {
         let mut key = Self {
             pieces: Table::new(),
@@ -310,7 +312,7 @@ impl IndirectKey {
             key.cover(run.start, run.last, |key, start, last| {
                 key.direct(&run, start, last)
             })?;
-            // After the last address there is neither a hole nor a run.
+            // Behind the last address there is neither a hole nor a run.
             end = run.last.checked_add(1);
             rest = behind;
         }
@@ -320,9 +322,9 @@ impl IndirectKey {
         }
     }
 
-    /// Walks the keys to what `addr` leads to. Nothing lies outside the list.
+    /// Walks the keys to the target of `addr`. Returns `None` outside of the list.
     fn walk(&self, addr: u64) -> Option<Extent> {
-        // The number of pieces that begin at or below the address; the last of them has it.
+        // The number of pieces that begin at or below the address; the last of them contains it.
         let behind = self.pieces.partition_point(|piece| piece.start <= addr);
         let piece = behind
             .checked_sub(1)
@@ -338,7 +340,7 @@ impl IndirectKey {
         let direct = self.directs.get(number)?;
         let page = (addr - direct.start) >> direct.log_page;
         let pa = *self.mtt.get(direct.first + page as usize)?;
-        // The piece is made of whole pages, so nothing of this wraps around.
+        // The piece consists of whole pages, so this cannot wrap around.
         let start = direct.start + (page << direct.log_page);
         Some(Extent {
             start,
@@ -350,7 +352,7 @@ impl IndirectKey {
         })
     }
 
-    /// How large the key is.
+    /// Returns the size of the key.
     pub(crate) fn size(&self) -> KeySize {
         KeySize {
             pieces: self.pieces.len(),
@@ -360,19 +362,19 @@ impl IndirectKey {
     }
 }
 
-/// How large an indirect key is.
+/// Size of an indirect key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeySize {
-    /// The entries of its KLM list.
+    /// The number of entries in the KLM list.
     pub(crate) pieces: usize,
-    /// Its direct keys.
+    /// The number of direct keys.
     pub(crate) directs: usize,
-    /// The entries of their MTTs together.
+    /// The number of pages in all MTTs.
     pub(crate) pages: usize,
 }
 
 impl Extent {
-    /// Joins what lies behind it and leads on, if it does.
+    /// Joins the next extent if it continues this one. Returns true if it did.
     fn join(&mut self, next: Extent) -> bool {
         let leads_on = match (self.target, next.target) {
             (Target::Null, Target::Null) => true,
@@ -389,7 +391,7 @@ impl Extent {
 }
 
 impl Key {
-    /// What an address leads to. Nothing does where an access is an error.
+    /// Returns the target of an address, or `None` if an access to it is an error.
     pub(crate) fn find(&self, addr: u64) -> Option<Extent> {
         match self {
             Key::Physical => Some(Extent {
@@ -404,8 +406,8 @@ impl Key {
         }
     }
 
-    /// Goes through all that the key leads to, by ascending address, in extents that are as large
-    /// as they can be.
+    /// Calls `f` for everything that the key translates, by ascending address, in extents that are
+    /// as large as possible.
     pub(crate) fn for_each(&self, mut f: impl FnMut(Extent)) {
         let first = match self {
             Key::Physical => Some(0),

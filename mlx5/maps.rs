@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the address spaces of the device translate with: a memory key each, or none.
+//! Translation of the device's address spaces: each has a memory key or none.
 
 use super::{
     debugfs::Kind,
@@ -10,16 +10,16 @@ use kernel::prelude::*;
 use vdpa_parent::{guest_mem, iotlb::Iotlb};
 use vdpa_sim::space::Table;
 
-/// The key of an address space. Without one, the queues in it rest.
+/// Key of an address space. Queues in an address space without a key do not run.
 pub(crate) struct Maps(Option<Key>);
 
 impl Maps {
     /// No key.
     pub(crate) const NONE: Self = Self(None);
-    /// The key of a device at rest: addresses are physical ones.
+    /// The key after a reset: IOVAs are physical addresses.
     pub(crate) const PHYSICAL: Self = Self(Some(Key::Physical));
 
-    /// The maps that the address space has at rest.
+    /// Returns the maps that address space `asid` has after a reset.
     pub(crate) const fn at_rest(asid: u32) -> Self {
         match asid {
             0 => Self::PHYSICAL,
@@ -27,10 +27,10 @@ impl Maps {
         }
     }
 
-    /// Makes the key for an IOTLB of at most `limit` ranges; for an empty one there is none.
+    /// Creates the key for an IOTLB of at most `limit` ranges; no key for an empty one.
     ///
-    /// Errors: `ENOSPC` when it has too many ranges; `EINVAL` when one is not made of pages;
-    /// `ENOMEM`, also when the key would be larger than the hardware's.
+    /// Errors: `ENOSPC` if it has too many ranges; `EINVAL` if a range does not consist of whole
+    /// pages; `ENOMEM`, also if the key would be larger than the hardware's.
     pub(crate) fn new(iotlb: &Iotlb, limit: u32) -> Result<Self> {
         let mut ranges = Ranges::new(limit as usize);
         for map in iotlb.iter(0, u64::MAX) {
@@ -50,7 +50,7 @@ impl Maps {
         Ok(Self(Some(Key::Indirect(key))))
     }
 
-    /// What the key is, for the administrator.
+    /// Returns the kind of the key, for debugfs.
     pub(crate) fn kind(&self) -> Kind {
         match &self.0 {
             None => Kind::None,
@@ -60,7 +60,7 @@ impl Maps {
     }
 }
 
-/// The error number of what firmware, or the memory of the host, refuses.
+/// Converts an error of the firmware, or of the host's allocator, to an errno.
 fn errno(error: KeyError) -> Error {
     match error {
         KeyError::NoMemory | KeyError::TooManyPieces => ENOMEM,
@@ -69,7 +69,7 @@ fn errno(error: KeyError) -> Error {
     }
 }
 
-/// What lies around an address, as the device's memory wants to know it.
+/// Converts an extent to the range that [`guest_mem`] takes.
 fn range(extent: Extent) -> guest_mem::Range {
     let Extent {
         start,
@@ -94,7 +94,7 @@ impl Table for Maps {
     }
 
     fn find_in_software(&self, iova: u64) -> Option<guest_mem::Range> {
-        // The null key is the hardware's.
+        // Only hardware has the null key.
         self.find(iova)
             .filter(|range| range.to != guest_mem::To::Null)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The NIC of `mlx5_compat.rs`: its queues, its memory keys, and what it shows of them.
+//! The NIC of `mlx5_compat.rs`: its queues, its memory keys, and their files in debugfs.
 
 pub(crate) mod command;
 mod debugfs;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the device is: the simulators' NIC, with the groups, the config space and the link events
+//! Class of the device: the simulators' NIC, with the groups, the config space and the link events
 //! of `mlx5_vdpa`.
 
 use super::debugfs::{KeyFile, KeyFiles};
@@ -22,7 +22,7 @@ use vdpa_sim::{
     queue::Queue,
 };
 
-/// The features that a device can offer.
+/// Features that a device can offer.
 pub(crate) const FEATURES: u64 = ids::F_VERSION_1
     | ids::F_ACCESS_PLATFORM
     | ids::F_NET_MAC
@@ -33,30 +33,30 @@ pub(crate) const FEATURES: u64 = ids::F_VERSION_1
     | ids::F_NET_CTRL_VLAN
     | ids::F_NET_MQ;
 
-/// The largest size of a queue.
+/// Largest size of a queue.
 pub(crate) const QUEUE_MAX: u16 = 256;
 
-/// The group of the data queues' buffers.
+/// Group of the data queues' buffers.
 pub(crate) const DATA_GROUP: u32 = 0;
-/// The group of the control queue.
+/// Group of the control queue.
 pub(crate) const CVQ_GROUP: u32 = 1;
-/// The group of the data queues' rings.
+/// Group of the data queues' rings.
 pub(crate) const DESC_GROUP: u32 = 2;
-/// The number of groups.
+/// Number of groups.
 pub(crate) const GROUPS: u32 = 3;
-/// The number of address spaces.
+/// Number of address spaces.
 pub(crate) const ADDRESS_SPACES: u32 = 2;
 
 /// The device, without its queues.
 pub(crate) struct Port {
     nic: Arc<Nic>,
     offered: u64,
-    /// Whether the driver is to be told about the link.
+    /// True if the driver has to be told about the link.
     link_changed: Atomic<bool>,
 }
 
 impl Port {
-    /// What a device is made of, around what its NIC is made of.
+    /// Returns the setup of a device, around that of its NIC.
     pub(crate) fn setup(nic: Setup<Nic>, keys: Arc<KeyFile>) -> Result<Setup<Self>> {
         let offered = nic.offered;
         let class = Arc::new(
@@ -78,12 +78,12 @@ impl Port {
         })
     }
 
-    /// The NIC.
+    /// Returns the NIC.
     pub(crate) fn nic(&self) -> &Nic {
         &self.nic
     }
 
-    /// Lets the next thread that runs tell the driver about the link.
+    /// Makes the next thread that runs tell the driver about the link.
     pub(crate) fn link_changed(&self) {
         self.link_changed.store(true, Relaxed);
     }
@@ -110,7 +110,7 @@ impl Class for Port {
     }
 
     fn config(&self, _features: u64) -> Self::Config {
-        // The device offers nothing but version 1.
+        // There is no legacy interface: fields are always little-endian.
         let mut config = self.nic.config(ids::F_VERSION_1);
         // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu.
         for (feature, field) in [

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tables of memory keys, in the kernel's memory.
+//! Tables for memory keys, in kernel memory.
 
 use kernel::prelude::*;
 
-/// There is no memory for another entry.
+/// Out of memory.
 pub(crate) struct NoMemory;
 
-/// A table that grows.
+/// Growable table.
 pub(crate) struct Table<T>(KVVec<T>);
 
 impl<T> Table<T> {
-    /// An empty one.
+    /// Creates an empty table.
     pub(crate) const fn new() -> Self {
         Self(KVVec::new())
     }
 
-    /// Makes room for so many more entries.
+    /// Reserves room for `more` further entries.
     pub(crate) fn reserve(&mut self, more: usize) -> Result<(), NoMemory> {
         self.0.reserve(more, GFP_KERNEL).map_err(|_| NoMemory)
     }
 
-    /// Adds an entry at the end.
+    /// Appends an entry.
     pub(crate) fn push(&mut self, entry: T) -> Result<(), NoMemory> {
         self.0.push(entry, GFP_KERNEL).map_err(|_| NoMemory)
     }

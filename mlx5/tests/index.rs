@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn groups_before_features() {
-        // A driver may ask for the group of the control queue before it says anything.
+        // A driver may ask for the group of the control queue before it negotiates.
         assert!(QUEUES.is_control(2, 0));
         assert!(!QUEUES.is_control(8, 0));
     }

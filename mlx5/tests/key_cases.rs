@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cases for [`super::super::keys`], without a kernel: KUnit runs them in the module, and `key_check.rs`
-//! in userspace with as many seeds as there is time for.
+//! Cases for [`super::super::keys`], without a kernel: KUnit runs them in the module, and
+//! `key_check.rs` in userspace, with as many seeds as time allows.
 
 use super::super::keys::{
     Extent, IndirectKey, Key, KeyError, KeySize, Range, Ranges, Target, LOG_MIN_PAGE, MAX_PIECE,
@@ -9,10 +9,10 @@ use super::super::keys::{
 };
 use crate::random::Random;
 
-/// The outcome of a case: what went wrong.
+/// Outcome of a case. The error says what failed.
 pub(crate) type Outcome = core::result::Result<(), &'static str>;
 
-/// Fails a case unless something is so.
+/// Fails the case unless the expression is true.
 macro_rules! expect {
     ($what:expr) => {
         if !$what {
@@ -21,15 +21,15 @@ macro_rules! expect {
     };
 }
 
-/// The smallest page.
+/// Size of the smallest page.
 const PAGE: u64 = 1 << LOG_MIN_PAGE;
-/// Read and write.
+/// Permission to read and write.
 const BOTH: u32 = READ | WRITE;
 
-/// The number of ranges that an address space has room for by default.
+/// Default limit on the ranges of an address space.
 const MAX_RANGES: usize = 2048;
 
-/// A range of `size` bytes.
+/// Returns a range of `size` bytes.
 fn range(start: u64, size: u64, pa: u64, perm: u32) -> Range {
     Range {
         start,
@@ -39,7 +39,7 @@ fn range(start: u64, size: u64, pa: u64, perm: u32) -> Range {
     }
 }
 
-/// The key of ranges.
+/// Returns the indirect key for ranges.
 fn indirect(ranges: &[Range]) -> Result<IndirectKey, KeyError> {
     let mut all = Ranges::new(MAX_RANGES);
     for range in ranges {
@@ -48,12 +48,12 @@ fn indirect(ranges: &[Range]) -> Result<IndirectKey, KeyError> {
     IndirectKey::new(&all)
 }
 
-/// The same, as the key of an address space.
+/// Returns the key of an address space for ranges.
 fn key(ranges: &[Range]) -> Result<Key, KeyError> {
     indirect(ranges).map(Key::Indirect)
 }
 
-/// The size of the key of ranges: pieces, direct keys, pages.
+/// Returns the size of the key for ranges: pieces, direct keys, pages.
 fn size(ranges: &[Range]) -> Result<(usize, usize, usize), KeyError> {
     indirect(ranges).map(|key| {
         let KeySize {
@@ -65,18 +65,18 @@ fn size(ranges: &[Range]) -> Result<(usize, usize, usize), KeyError> {
     })
 }
 
-/// Where one byte leads.
+/// Target of one byte.
 #[derive(Debug, PartialEq, Eq)]
 enum Byte {
-    /// To this physical address, with a permission.
+    /// Memory, with its physical address and permission.
     Memory(u64, u32),
-    /// Through the null key.
+    /// The null key.
     Null,
-    /// Nowhere.
+    /// No target: an access is an error.
     Error,
 }
 
-/// Where an address leads.
+/// Returns the target of `addr` in an extent.
 fn byte(extent: Option<Extent>, addr: u64) -> Byte {
     let Some(extent) = extent.filter(|at| at.start <= addr && addr <= at.last) else {
         return Byte::Error;
@@ -87,12 +87,12 @@ fn byte(extent: Option<Extent>, addr: u64) -> Byte {
     }
 }
 
-/// Where an address leads by a key.
+/// Returns the target of `addr` by a key.
 fn at(key: &Key, addr: u64) -> Byte {
     byte(key.find(addr), addr)
 }
 
-/// Nothing but ranges of whole pages that do not overlap makes a key.
+/// Checks that only ranges of whole pages that do not overlap make a key.
 pub(crate) fn bad_ranges() -> Outcome {
     let good = range(0x10_0000, PAGE, 0, BOTH);
     expect!(Ranges::new(1).is_empty());
@@ -116,7 +116,7 @@ pub(crate) fn bad_ranges() -> Outcome {
     Ok(())
 }
 
-/// Ranges that lie behind each other with the same permission share a direct key.
+/// Checks that adjacent ranges with the same permission share a direct key.
 pub(crate) fn joined() -> Outcome {
     let pair = |perm| {
         [
@@ -137,13 +137,13 @@ pub(crate) fn joined() -> Outcome {
     Ok(())
 }
 
-/// The page of a direct key is the largest that all lengths and physical addresses allow.
+/// Checks that a direct key has the largest pages that all lengths and physical addresses allow.
 pub(crate) fn pages() -> Outcome {
     let large = 2 << 20;
     expect!(size(&[range(0, large, large, BOTH)]) == Ok((1, 1, 1)));
     expect!(size(&[range(0, large, PAGE, BOTH)]) == Ok((1, 1, 512)));
     expect!(size(&[range(PAGE, large, large, BOTH)]) == Ok((1, 1, 1)));
-    // Three pages are no power of two: C takes two of them as one here.
+    // Three pages are not a power of two: C uses pages of two here.
     let three = 3 * PAGE;
     let odd = [
         range(0, three, 0x10_0000, BOTH),
@@ -158,10 +158,10 @@ pub(crate) fn pages() -> Outcome {
     Ok(())
 }
 
-/// A run is cut where an entry of the list can cover no more, and so is a hole.
+/// Checks that runs and holes are cut into pieces that an entry of the list can cover.
 pub(crate) fn pieces() -> Outcome {
     let half = MAX_PIECE / 2;
-    // Cut at half of the second range, and the third piece has smaller pages.
+    // The second range is cut in half, and the third piece has smaller pages.
     let run = [
         range(half, MAX_PIECE, MAX_PIECE, BOTH),
         range(half + MAX_PIECE, MAX_PIECE, 8 * MAX_PIECE, BOTH),
@@ -189,7 +189,8 @@ pub(crate) fn pieces() -> Outcome {
     Ok(())
 }
 
-/// Holes are the null key's; what lies outside is an error. Permissions are those of the ranges.
+/// Checks that holes have the null key, that an access outside is an error, and that permissions
+/// are those of the ranges.
 pub(crate) fn holes() -> Outcome {
     let Ok(key) = key(&[
         range(0x10_0000, PAGE, 0x70_0000, READ),
@@ -211,7 +212,7 @@ pub(crate) fn holes() -> Outcome {
     Ok(())
 }
 
-/// A key of three pieces, or why there is none.
+/// Builds a key of three pieces. Returns the error if that fails.
 #[allow(dead_code)] // For the check in userspace, which lets its allocations fail.
 pub(crate) fn three_pieces() -> Result<(), KeyError> {
     key(&[
@@ -221,7 +222,7 @@ pub(crate) fn three_pieces() -> Result<(), KeyError> {
     .map(|_| ())
 }
 
-/// The limits: of ranges, and of a list, before anything is allocated for it.
+/// Checks the limits on ranges and on a list, before anything is allocated for it.
 pub(crate) fn limits() -> Outcome {
     let mut many = Ranges::new(MAX_RANGES);
     for number in 0..MAX_RANGES as u64 {
@@ -242,12 +243,12 @@ pub(crate) fn limits() -> Outcome {
     let most = MAX_PIECES as u64 - 2;
     expect!(far(most) == Ok((MAX_PIECES, 2, 2)));
     expect!(far(most + 1) == Err(KeyError::TooManyPieces));
-    // In C the size of this list is too large for its type.
+    // In C the size of this list overflows its type.
     expect!(far(1 << 28) == Err(KeyError::TooManyPieces));
     Ok(())
 }
 
-/// Everything works up to the last address.
+/// Checks that keys translate up to the last address.
 pub(crate) fn the_end() -> Outcome {
     let top = u64::MAX - PAGE + 1;
     let Ok(single) = key(&[range(top, PAGE, 0x5000, BOTH)]) else {
@@ -269,7 +270,7 @@ pub(crate) fn the_end() -> Outcome {
     Ok(())
 }
 
-/// Going through a key gives the ranges back, joined, and the holes between them.
+/// Checks that `for_each` returns the ranges, joined, and the holes between them.
 pub(crate) fn listed() -> Outcome {
     let Ok(key) = key(&[
         range(0x10_0000, PAGE, 0x70_0000, BOTH),
@@ -303,7 +304,7 @@ pub(crate) fn listed() -> Outcome {
     Ok(())
 }
 
-/// Keys of the same ranges are equal, and no others.
+/// Checks that keys of the same ranges are equal, and others are not.
 pub(crate) fn equality() -> Outcome {
     let base = range(0x10_0000, 2 * PAGE, 0x70_0000, BOTH);
     let split = [
@@ -323,7 +324,7 @@ pub(crate) fn equality() -> Outcome {
     ] {
         expect!(key(&[other]).is_ok_and(|other| other != one));
     }
-    // The same translation through other pages is another key, as in hardware.
+    // The same translation through other pages is another key, like in hardware.
     expect!(key(&split).is_ok_and(|other| other != one));
     Ok(())
 }
@@ -353,7 +354,7 @@ fn random_size(random: &mut Random, large: bool) -> u64 {
     pages * PAGE
 }
 
-/// The number of ranges of a random table.
+/// Number of ranges of a random table.
 const COUNT: usize = 24;
 
 /// Random ranges by ascending address, from a random base on, and how many they are.
@@ -376,7 +377,7 @@ fn random_ranges(random: &mut Random, large: bool) -> ([Range; COUNT], usize) {
             next = start;
         }
         if random.below(2) == 0 {
-            // Pages as large as possible want addresses that are.
+            // Large pages need physical addresses that are multiples of them.
             pa = random.below(1 << 12) << (12 + 9 * random.below(3));
         }
         let most = (u64::MAX - next) / PAGE + 1;
@@ -394,7 +395,7 @@ fn random_ranges(random: &mut Random, large: bool) -> ([Range; COUNT], usize) {
     (ranges, count)
 }
 
-/// What ranges say about an address, without any keys.
+/// Returns the target of an address that follows from the ranges, without a key.
 fn plain(ranges: &[Range], addr: u64) -> Byte {
     let inside = |range: &&Range| range.start <= addr && addr <= range.last;
     match ranges.iter().find(inside) {
@@ -410,8 +411,9 @@ fn plain(ranges: &[Range], addr: u64) -> Byte {
     }
 }
 
-/// Compares keys of random ranges with the ranges themselves: `rounds` tables, 64 addresses each.
-/// Some have ranges of gigabytes if `large`. Returns how many of the addresses led to memory.
+/// Compares keys of random ranges with the ranges themselves: `rounds` tables with 64 addresses
+/// each. With `large`, some have ranges of gigabytes. Returns the number of addresses that led to
+/// memory.
 pub(crate) fn random(
     seed: u64,
     rounds: u32,
@@ -433,7 +435,7 @@ pub(crate) fn random(
             let Some(near) = ranges.get(random.below(count as u64) as usize) else {
                 return Err("no range");
             };
-            // Near an edge, anywhere in the range, or anywhere at all.
+            // At an edge, anywhere in the range, or anywhere at all.
             let addr = match random.below(6) {
                 0 => near.start.wrapping_sub(1),
                 1 => near.last.wrapping_add(1),
@@ -446,7 +448,7 @@ pub(crate) fn random(
             let expected = plain(ranges, addr);
             reached += u64::from(matches!(expected, Byte::Memory(..)));
             expect!(byte(extent, addr) == expected);
-            // It is as the ranges say to its very ends, too.
+            // The first and last address of the extent must fit the ranges, too.
             if let Some(Extent { start, last, .. }) = extent {
                 expect!(byte(extent, start) == plain(ranges, start));
                 expect!(byte(extent, last) == plain(ranges, last));
