@@ -2,7 +2,8 @@
 
 //! `rust_vdpa_sim_blk.ko`: a disk in software on the vDPA bus, for tests and demonstrations.
 //!
-//! `vdpa dev add name NAME mgmtdev rust_vdpasim_blk` makes one. Any driver of the bus can take it.
+//! `vdpa dev add name NAME mgmtdev rust_vdpasim_blk` creates one. Any driver of the bus can bind
+//! it.
 //!
 //! C: `drivers/vdpa/vdpa_sim/`.
 
@@ -54,13 +55,13 @@ module! {
     license: "GPL v2",
 }
 
-/// What makes disks of one flavour.
+/// Management device for disks of one flavour.
 struct BlkManagement<F> {
-    /// Their directory in debugfs.
+    /// The directory of the disks in debugfs.
     dir: Dir,
-    /// The number of their queues.
+    /// The number of queues of a disk.
     queues: u16,
-    /// Where all of them keep their sectors, unless each has a backend of its own.
+    /// The memory that all disks share for their sectors, unless each has its own.
     shared: Option<Arc<Backend>>,
     _flavour: PhantomData<F>,
 }
@@ -90,7 +91,8 @@ impl<F: Flavour> Management for BlkManagement<F> {
             offered,
             self.queues,
             params::blk().queue_size,
-            // Memory of a process can make whoever touches it wait, and the other disks with it.
+            // Access to the memory of a process can block for long, and would block the other
+            // disks, too.
             F::USE_VA && self.shared.is_some(),
         );
         let shape = Shape {
@@ -105,7 +107,7 @@ impl<F: Flavour> Management for BlkManagement<F> {
     }
 }
 
-/// What the module registers: a management device.
+/// Registers the module's management device.
 struct Disks;
 
 impl Simulator for Disks {
@@ -127,8 +129,8 @@ impl Simulator for Disks {
     }
 }
 
-/// The module: it is there as long as its management device is, of the flavour that its
-/// parameters ask for.
+/// The module. Unloading it unregisters its management device, whose flavour depends on the
+/// parameters.
 struct SimBlk {
     _registered: Chosen<Disks>,
 }

@@ -2,7 +2,8 @@
 
 //! `rust_vdpa_sim_net.ko`: a NIC in software on the vDPA bus, for tests and demonstrations.
 //!
-//! `vdpa dev add name NAME mgmtdev rust_vdpasim_net` makes one. Any driver of the bus can take it.
+//! `vdpa dev add name NAME mgmtdev rust_vdpasim_net` creates one. Any driver of the bus can bind
+//! it.
 //!
 //! C: `drivers/vdpa/vdpa_sim/`.
 
@@ -41,11 +42,11 @@ module! {
     license: "GPL v2",
 }
 
-/// What makes and changes NICs of one flavour.
+/// Management device for NICs of one flavour.
 struct NetManagement<F> {
-    /// Their directory in debugfs.
+    /// The directory of the NICs in debugfs.
     dir: Dir,
-    /// Their links.
+    /// The links between the NICs.
     links: Arc<Links>,
     _flavour: PhantomData<F>,
 }
@@ -100,7 +101,7 @@ impl<F: Flavour> Management for NetManagement<F> {
     }
 }
 
-/// What the module registers: a management device.
+/// Registers the module's management device.
 struct Nics;
 
 impl Simulator for Nics {
@@ -116,8 +117,8 @@ impl Simulator for Nics {
     }
 }
 
-/// The module: it is there as long as its management device is, of the flavour that its
-/// parameters ask for.
+/// The module. Unloading it unregisters its management device, whose flavour depends on the
+/// parameters.
 struct SimNet {
     _registered: Chosen<Nics>,
 }

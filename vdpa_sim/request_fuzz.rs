@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `blk/tests/request_cases.rs` in userspace, and then hostile drivers until time is up.
+//! Runs the cases of `blk/tests/request_cases.rs` in userspace, and then hostile drivers until the
+//! time is up.
 //!
-//! Usage: `request_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again.
+//! Usage: `request_fuzz [SECONDS [SEED]]`. A failure prints the seed that reproduces it.
 
 mod blk {
     pub(crate) mod request;

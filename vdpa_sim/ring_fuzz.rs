@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the cases of `engine/tests/` in userspace, and then drivers that do
-//! everything right and hostile ones, until time is up.
+//! Runs the cases of `engine/tests/` in userspace, and then correct drivers, drivers of flaky
+//! memory and hostile drivers until the time is up.
 //!
-//! Usage: `ring_fuzz [SECONDS [SEED]]`. A failure prints the seed that shows it again. With 0
+//! Usage: `ring_fuzz [SECONDS [SEED]]`. A failure prints the seed that reproduces it. With 0
 //! seconds, a fixed number of seeds is tried.
 
 mod engine {
@@ -28,9 +28,9 @@ use engine::{
 };
 use std::time::{Duration, Instant};
 
-/// How many seeds are tried when there is no time.
+/// Number of seeds that are tried with 0 seconds.
 const SEEDS: u64 = 200;
-/// How many queues a seed is for.
+/// Number of queues per seed.
 const ROUNDS: u32 = 100;
 
 fn main() {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ops of the simulators, which are the same for every class of device: those of the engine,
-//! with maps that a driver gives in one of the ways that C's simulators know, and with faults.
+//! Ops of the simulators, which are the same for every class of device: those of the engine, plus
+//! maps in the ways that C's simulators support, plus injected faults.
 //!
-//! Each simulator's crate has this file: an op table names the module that it is in.
+//! Each simulator's crate includes this file, because an op table names the module that it is in.
 
 use core::marker::PhantomData;
 use kernel::{
@@ -26,16 +26,16 @@ use vdpa_sim::{
 
 /// A simulated device.
 pub(crate) struct Sim<C: Class, F> {
-    /// What serves it.
+    /// The engine of the device.
     pub(crate) engine: Engine<C, Table>,
-    /// The number of ranges that an address space has room for.
+    /// The largest number of ranges in an address space.
     limit: u32,
     _flavour: PhantomData<F>,
 }
 
 impl<C: Class, F: Flavour> Sim<C, F> {
-    /// A device at rest, with a directory below `dir` and room for `limit` ranges in each address
-    /// space.
+    /// Creates a device after a reset, with a directory below `dir` and at most `limit` ranges in
+    /// each address space.
     pub(crate) fn new(name: &CStr, dir: &Dir, setup: Setup<C>, limit: u32) -> Result<Self> {
         Ok(Self {
             engine: Engine::new(name, dir, setup, || Table::IDENTITY)?,

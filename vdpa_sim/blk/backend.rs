@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory in which a simulated disk keeps its sectors.
+//! Memory for the sectors of a simulated disk.
 
 use super::request::{Store, SECTOR};
 use kernel::{
@@ -10,21 +10,21 @@ use kernel::{
 };
 use vdpa_parent::blk_params::memory_size;
 
-/// The size of a part in bytes: a whole number of sectors and of pages.
+/// Size of a part in bytes: a whole number of sectors and of pages.
 const PART: usize = 1 << 16;
 
-/// Zeroes to begin with, cut into parts, each of which has a lock of its own: requests that are
-/// about different parts do not wait for each other, whichever queue or disk they come from.
+/// Sectors in memory, initially zeroes. They are divided into parts, each with a lock of its own:
+/// requests for different parts do not wait for each other, whichever queue or disk they come from.
 pub(crate) struct Backend {
     parts: KVVec<Pin<KBox<Mutex<KVVec<u8>>>>>,
-    /// The size in bytes, which all parts together have.
+    /// The size of all parts together, in bytes.
     size: u64,
 }
 
 impl Backend {
-    /// Memory for so many sectors.
+    /// Allocates memory for `sectors` sectors.
     ///
-    /// Errors: `EINVAL` for none, `ENOMEM`.
+    /// Errors: `EINVAL` for 0, `ENOMEM`.
     pub(crate) fn new(sectors: u64) -> Result<Self> {
         let size = sectors.checked_mul(SECTOR).ok_or(ENOMEM)?;
         let mut left = usize::try_from(size).map_err(|_| ENOMEM)?;

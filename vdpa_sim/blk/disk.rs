@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A disk whose sectors are memory. Each request queue is a unit of its own.
+//! Disk whose sectors are in memory. Each request queue is a unit of its own.
 
 use super::{
     backend::Backend,
@@ -23,7 +23,7 @@ use vdpa_sim::{
     ring::Segment,
 };
 
-/// The features of a disk that is not asked for others.
+/// Features of a disk by default.
 pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_VERSION_1
     | ids::F_ACCESS_PLATFORM
@@ -36,40 +36,40 @@ pub(crate) const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_BLK_MQ
     | ids::F_BLK_DISCARD
     | ids::F_BLK_WRITE_ZEROES;
-/// The features that it can be asked for. Requests have few segments, so what indirect descriptors
-/// and packed rings cost drivers is more than they gain by them.
+/// Features that can be requested. Requests have few segments, so indirect descriptors and packed
+/// rings cost drivers more than they gain.
 pub(crate) const ALL_FEATURES: u64 =
     FEATURES | ids::F_RING_INDIRECT_DESC | ids::F_RING_PACKED | ids::F_BLK_RO;
 
-/// The number of groups of queues.
+/// Number of groups of queues.
 pub(crate) const GROUPS: u32 = 1;
-/// The number of address spaces.
+/// Number of address spaces.
 pub(crate) const ADDRESS_SPACES: u32 = 1;
-/// The largest number of queues.
+/// Largest number of queues.
 pub(crate) const MAX_QUEUES: u16 = 64;
 
-/// The number of requests that one run serves.
+/// Number of requests that one run serves.
 const BUDGET: u32 = 32;
-/// After how many bytes of sectors a run ends.
+/// Number of bytes of sectors after which a run ends.
 const BUDGET_BYTES: u64 = 1 << 20;
-/// After how many requests the driver is told about them.
+/// Number of requests after which the driver is signalled.
 const SIGNAL_AFTER: u32 = 8;
-/// How large a segment the driver is asked to keep to.
+/// Largest size of a segment that the driver is asked to use.
 const SIZE_MAX: u32 = 1 << 16;
-/// How many segments of data it is asked to keep to at most: with header and status, a queue of
-/// 256 holds two such requests.
+/// Largest number of data segments that the driver is asked to use: with header and status, a queue
+/// of 256 entries holds two such requests.
 const SEG_MAX: u32 = 126;
 
-/// Returns how many segments of data a request may have, so that it fits into a queue with header
+/// Returns the largest number of data segments in a request that fits into a queue with its header
 /// and status.
 fn seg_max(queue_max: u16) -> u32 {
     u32::from(queue_max).saturating_sub(2).min(SEG_MAX)
 }
 
-/// The size of the buffer of a disk that needs one.
+/// Size of the buffer of a disk that needs one, in bytes.
 const BUFFER: usize = 1 << 16;
 
-/// A number that only the thread of a queue changes, and that others may look at meanwhile.
+/// Counter that only the thread of a queue changes, and that others may read at any time.
 struct Counter(Atomic<u64>);
 
 impl Counter {
@@ -77,7 +77,7 @@ impl Counter {
         Self(Atomic::new(0))
     }
 
-    /// To be called by one thread only, so it need not be one step.
+    /// Adds to the counter. To be called by one thread only, so it need not be atomic.
     fn add(&self, more: u64) {
         self.0.store(self.get().wrapping_add(more), Relaxed);
     }
@@ -87,8 +87,8 @@ impl Counter {
     }
 }
 
-/// What happened on a queue since the disk was made. A request is counted before the driver
-/// hears of it.
+/// Counters of a queue since the disk was created. A request is counted before the driver is
+/// signalled.
 struct Counters {
     reads: Counter,
     read_bytes: Counter,
@@ -100,7 +100,7 @@ struct Counters {
     others: Counter,
     failed: Counter,
     unsupported: Counter,
-    /// Chains that are no requests, or have no place for a status.
+    /// The number of chains that are not requests, or have no place for a status.
     bad: Counter,
 }
 
@@ -144,7 +144,7 @@ impl Counters {
         }
     }
 
-    /// Writes them as lines, for queue `idx`.
+    /// Writes the counters as lines, for queue `idx`.
     fn show(&self, f: &mut fmt::Formatter<'_>, idx: usize) -> fmt::Result {
         let all = [
             ("reads", &self.reads),
@@ -164,7 +164,7 @@ impl Counters {
     }
 }
 
-/// The counters of all queues, as a file.
+/// File with the counters of all queues.
 struct CountersFile(KVec<Arc<Counters>>);
 
 impl Writer for CountersFile {
@@ -173,7 +173,7 @@ impl Writer for CountersFile {
     }
 }
 
-/// What a disk has in debugfs: the bus asks only NICs for the statistics of their queues.
+/// Files of a disk in debugfs. The bus asks only NICs for the statistics of their queues.
 pub(crate) struct DiskFiles(CountersFile);
 
 impl Files for DiskFiles {
@@ -182,11 +182,11 @@ impl Files for DiskFiles {
     }
 }
 
-/// What serves a queue.
+/// Data of a request queue.
 pub(crate) struct Lane {
-    /// Where the segments of a request are collected.
+    /// The segments of the current request.
     slots: KVVec<Segment>,
-    /// Where its data waits, on a disk that needs that.
+    /// The buffer for data, on a disk that needs one.
     buffer: Option<KVVec<u8>>,
     counters: Arc<Counters>,
 }
@@ -194,18 +194,18 @@ pub(crate) struct Lane {
 /// The disk.
 pub(crate) struct Disk {
     backend: Arc<Backend>,
-    /// No request may change a sector.
+    /// True if no request may change a sector.
     read_only: bool,
     queues: u16,
     /// The largest size of a queue.
     queue_max: u16,
-    /// Whether data takes the way over a buffer; see [`request::Disk`].
+    /// True if data is copied through a buffer; see [`request::Disk`].
     buffered: bool,
 }
 
 impl Disk {
-    /// A disk with these features and queues of at most `queue_max` entries, which keeps its
-    /// sectors in `backend`.
+    /// Creates a disk with these features and queues of at most `queue_max` entries, which keeps
+    /// its sectors in `backend`. Without `F_BLK_MQ` it has one queue.
     pub(crate) fn new(
         backend: Arc<Backend>,
         offered: u64,
@@ -226,12 +226,12 @@ impl Disk {
         }
     }
 
-    /// The number of its queues.
+    /// Returns the number of queues.
     pub(crate) fn queues(&self) -> u16 {
         self.queues
     }
 
-    /// What serves one of its queues.
+    /// Creates the data of one queue.
     fn lane(&self) -> Result<Lane> {
         let buffer = if self.buffered {
             Some(KVVec::from_elem(0, BUFFER, GFP_KERNEL)?)
@@ -245,7 +245,7 @@ impl Disk {
         })
     }
 
-    /// What it is made of.
+    /// Returns the setup of the disk.
     pub(crate) fn setup(self, offered: u64) -> Result<Setup<Self>> {
         let queue_max = self.queue_max;
         let mut units = KVec::with_capacity(self.queues.into(), GFP_KERNEL)?;
@@ -274,7 +274,7 @@ impl Class for Disk {
     type Files = DiskFiles;
 
     fn config(&self, features: u64) -> Self::Config {
-        // Sizes are in sectors where nothing else is said; a block is a sector.
+        // Sizes are in sectors, unless they are in bytes; a block is a sector.
         ConfigBytes::new(little_endian(features))
             .put_u64::<{ ids::BLK_CFG_CAPACITY }>(self.backend.size() / SECTOR)
             .put_u32::<{ ids::BLK_CFG_SIZE_MAX }>(SIZE_MAX)
@@ -306,7 +306,7 @@ impl Class for Disk {
 }
 
 impl Disk {
-    /// Serves some requests of a queue.
+    /// Serves requests of a queue, as many as one run may. Returns whether there are more.
     fn serve(
         &self,
         lane: &mut Lane,

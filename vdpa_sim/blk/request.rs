@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The requests of a virtio disk.
+//! Requests of a virtio disk.
 //!
-//! Nothing here knows the kernel: what a driver wrote is segments and a [`Memory`], and where the
-//! sectors are kept is a [`Store`], so that the same code runs under KUnit and under a fuzzer in
-//! userspace. Everything that comes from the driver is hostile. A request changes nothing but the
-//! sectors that it names, and those only if all of them exist.
+//! This code does not depend on the kernel: a request is segments in a [`Memory`], and the sectors
+//! are in a [`Store`], so that the same code runs under KUnit and under a fuzzer in userspace.
+//! Everything that comes from the driver is untrusted. A request changes only the sectors that it
+//! names, and only if all of them exist.
 //!
 //! virtio 1.3, section 5.2.6.
 
 use crate::ring::{Chain, Memory, RingResult, Segment, Violation};
 
-/// The size of a sector in bytes, whatever the block size is.
+/// Size of a sector in bytes, whatever the block size is.
 pub(crate) const SECTOR: u64 = 512;
-/// The largest number of sectors that one request reads, writes or zeroes.
+/// Largest number of sectors that one request reads, writes or zeroes.
 pub(crate) const MAX_SECTORS: u32 = 0x2_0000;
-/// The largest number of ranges that one request discards or zeroes.
+/// Largest number of ranges that one request discards or zeroes.
 pub(crate) const MAX_RANGES: u32 = 1;
-/// The number of segments that a request can have: those of a queue and of an indirect table.
+/// Largest number of segments of a request: a queue of 256 entries with an indirect table has no
+/// more.
 pub(crate) const MAX_SEGMENTS: usize = 256 + 1024;
-/// What a disk says when it is asked for its name, filled up with zeroes.
+/// Name of a disk, padded with zeroes.
 pub(crate) const ID: &[u8; ID_SIZE] = b"vdpa_blk_sim\0\0\0\0\0\0\0\0";
 
-/// The size of that name in bytes.
+/// Size of that name in bytes.
 const ID_SIZE: usize = 20;
-/// The size of a request's header in bytes.
+/// Size of a request's header in bytes.
 const HEADER_SIZE: usize = 16;
-/// The size of a range to discard or zero in bytes.
+/// Size of a range to discard or zero in bytes.
 const RANGE_SIZE: usize = 16;
 
-/// Types of requests.
+/// Request types.
 const T_IN: u32 = 0;
 const T_OUT: u32 = 1;
 const T_FLUSH: u32 = 4;
@@ -37,96 +38,97 @@ const T_GET_ID: u32 = 8;
 const T_DISCARD: u32 = 11;
 const T_WRITE_ZEROES: u32 = 13;
 
-/// The only flag of a range: the sectors may be given up.
+/// The only flag of a range: the sectors may be deallocated.
 const RANGE_F_UNMAP: u32 = 1;
 
-/// How a request ended; the driver reads it as a byte.
+/// Status of a request, which the driver reads as a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Status {
-    /// Everything was done.
+    /// The request was executed.
     Ok = 0,
-    /// It failed, maybe halfway.
+    /// The request failed, maybe halfway.
     IoError = 1,
-    /// The disk knows no such request. Nothing was done.
+    /// The disk does not have such requests. Nothing was done.
     Unsupported = 2,
 }
 
-/// What keeps the sectors. Whoever else uses them at the same time sees whole pieces.
+/// Storage of the sectors. Concurrent users see each piece before or after a change, never in
+/// between.
 pub(crate) trait Store {
     /// The size in bytes.
     fn size(&self) -> u64;
 
-    /// Calls `f` with the next piece, at least one byte, of the `len` (not 0) at `offset`.
-    /// `None` means that there is nothing.
+    /// Calls `f` with the first piece, at least one byte, of the `len` bytes (not 0) at `offset`.
+    /// Returns `None` if there are no bytes at `offset`.
     fn piece<R>(&self, offset: u64, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R>;
 }
 
-/// What a disk does, besides keeping sectors.
+/// Negotiated abilities of a disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abilities {
-    /// The fields of a header are little-endian, else native.
+    /// True if the fields of a header are little-endian, false if they are native.
     pub(crate) little_endian: bool,
-    /// Nothing may change a sector.
+    /// True if no request may change a sector.
     pub(crate) read_only: bool,
-    /// The driver may discard.
+    /// True if the driver may discard sectors.
     pub(crate) discard: bool,
-    /// The driver may zero.
+    /// True if the driver may zero sectors.
     pub(crate) write_zeroes: bool,
 }
 
-/// What a request was about.
+/// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Read sectors.
     Read,
     /// Write sectors.
     Write,
-    /// Make what was written durable.
+    /// Make written data durable.
     Flush,
-    /// Tell the disk's name.
+    /// Get the disk's name.
     GetId,
-    /// Give sectors up.
+    /// Discard sectors.
     Discard,
     /// Fill sectors with zeroes.
     WriteZeroes,
-    /// Nobody knows.
+    /// Unknown type, or no readable header.
     Other,
 }
 
-/// What became of a request.
+/// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
-    /// What it was about.
+    /// The kind of the request.
     pub(crate) kind: Kind,
-    /// How it ended, if there was a place to say so.
+    /// The status, or `None` if there was no place for it.
     pub(crate) status: Option<Status>,
-    /// How many bytes of sectors were read, written, discarded or zeroed.
+    /// The number of bytes of sectors that were read, written, discarded or zeroed.
     pub(crate) bytes: u64,
-    /// How many bytes the driver finds written from the beginning of its buffers on.
+    /// The number of bytes that were written to the driver's buffers, from their beginning on.
     pub(crate) used: u32,
 }
 
-/// The segments of a request, in a table that serves for one after the other.
+/// Segments of a request, in a table that is reused for the next one.
 pub(crate) struct Table<'a> {
     slots: &'a mut [Segment],
     filled: usize,
 }
 
 impl<'a> Table<'a> {
-    /// What a slot holds before it is used.
+    /// The content of a slot before it is used.
     pub(crate) const EMPTY: Segment = Segment {
         addr: 0,
         len: 0,
         writable: false,
     };
 
-    /// An empty table.
+    /// Creates an empty table.
     pub(crate) fn new(slots: &'a mut [Segment]) -> Self {
         Self { slots, filled: 0 }
     }
 
-    /// Fills it with a chain. An error is the ring's.
+    /// Fills the table with a chain. Errors: those of the ring.
     pub(crate) fn fill<M: Memory>(&mut self, mem: &M, mut chain: Chain) -> RingResult {
         self.filled = 0;
         while let Some(segment) = chain.next(mem)? {
@@ -137,24 +139,24 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// What it was filled with.
+    /// Returns the segments of the chain.
     pub(crate) fn segments(&self) -> &[Segment] {
         self.slots.get(..self.filled).unwrap_or(&[])
     }
 }
 
-/// A part of a request's memory, which is used up from its beginning.
+/// Part of a request's memory, which is consumed from its beginning.
 #[derive(Clone)]
 struct Span<'a> {
     segments: core::slice::Iter<'a, Segment>,
-    /// What is left of the segment before those.
+    /// Address and length of the rest of the segment before those.
     rest: (u64, usize),
-    /// How many bytes are left, all in all.
+    /// The number of bytes that are left.
     left: u64,
 }
 
 impl<'a> Span<'a> {
-    /// All of these segments.
+    /// Creates a span of all of these segments.
     fn new(segments: &'a [Segment]) -> Self {
         Self {
             segments: segments.iter(),
@@ -164,7 +166,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// The next bytes that lie behind each other: their address and number.
+    /// Returns address and length of the next contiguous bytes.
     fn next(&mut self) -> Option<(u64, usize)> {
         while self.rest.1 == 0 {
             let segment = self.segments.next()?;
@@ -173,7 +175,7 @@ impl<'a> Span<'a> {
         Some(self.rest)
     }
 
-    /// Uses up so many bytes of what `next` gave.
+    /// Consumes `len` bytes of those that `next` returned.
     fn advance(&mut self, len: usize) {
         // The end of a segment has an address, but what is behind it need not have one.
         self.rest = (
@@ -183,7 +185,7 @@ impl<'a> Span<'a> {
         self.left = self.left.saturating_sub(len as u64);
     }
 
-    /// Copies the next bytes out of it, all or an error.
+    /// Copies the next bytes from the span: all of them, or fails.
     fn pull<M: Memory>(&mut self, mem: &M, mut into: &mut [u8]) -> RingResult {
         while !into.is_empty() {
             let (addr, len) = self.next().ok_or(Violation::Segments)?;
@@ -196,7 +198,7 @@ impl<'a> Span<'a> {
         Ok(())
     }
 
-    /// Copies bytes to it, as many as there is room for, and returns how many those were.
+    /// Copies bytes to the span, as many as there is room for. Returns their number.
     fn push<M: Memory>(&mut self, mem: &M, mut from: &[u8]) -> RingResult<usize> {
         let mut pushed = 0;
         while let (false, Some((addr, len))) = (from.is_empty(), self.next()) {
@@ -211,7 +213,7 @@ impl<'a> Span<'a> {
     }
 }
 
-/// What a request names: so many sectors from one on. All of them exist.
+/// Range of sectors that a request names, in bytes. All of them exist.
 #[derive(Clone, Copy)]
 struct Range {
     /// The first byte.
@@ -220,26 +222,26 @@ struct Range {
     len: u64,
 }
 
-/// A disk for the time of a run.
+/// A disk, for the time of a run.
 pub(crate) struct Disk<'a, S> {
     store: &'a S,
     abilities: Abilities,
-    /// Where data waits on its way, if the driver's memory must not be touched while others may
-    /// want the same piece of the store: such memory can make whoever touches it wait for ever.
+    /// Bounce buffer for data. It is needed if the driver's memory must not be accessed under the
+    /// lock of a piece of the store, because an access to that memory can block for ever.
     buffer: Option<&'a mut [u8]>,
 }
 
-/// What was done of a request before it ended.
+/// Progress of a request before it ended.
 #[derive(Default)]
 struct Progress {
-    /// Bytes of sectors.
+    /// The number of bytes of sectors.
     bytes: u64,
-    /// Bytes written to the driver, from the beginning of its buffers on.
+    /// The number of bytes that were written to the driver, from the beginning of its buffers on.
     written: u64,
 }
 
 impl<'a, S: Store> Disk<'a, S> {
-    /// A disk that keeps its sectors in `store`.
+    /// Creates a disk that has its sectors in `store`.
     pub(crate) fn new(store: &'a S, abilities: Abilities, buffer: Option<&'a mut [u8]>) -> Self {
         Self {
             store,
@@ -257,7 +259,7 @@ impl<'a, S: Store> Disk<'a, S> {
         }
     }
 
-    /// As `u32`.
+    /// Converts a field of a header like [`Self::u32`].
     fn u64(&self, raw: [u8; 8]) -> u64 {
         if self.abilities.little_endian {
             u64::from_le_bytes(raw)
@@ -266,7 +268,8 @@ impl<'a, S: Store> Disk<'a, S> {
         }
     }
 
-    /// The bytes of some sectors, if they exist and are not too many for one request.
+    /// Returns the bytes of these sectors. `IoError` if not all of them exist, or if there are more
+    /// than `most`.
     fn range(&self, sector: u64, sectors: u64, most: u32) -> Result<Range, Status> {
         let capacity = self.store.size() / SECTOR;
         let room = capacity.saturating_sub(sector);
@@ -280,7 +283,8 @@ impl<'a, S: Store> Disk<'a, S> {
         })
     }
 
-    /// The bytes of the sectors that `len` bytes of data are for.
+    /// Returns the bytes of the sectors for `len` bytes of data. `IoError` also if `len` is not a
+    /// multiple of a sector.
     fn data_range(&self, sector: u64, len: u64) -> Result<Range, Status> {
         if len % SECTOR != 0 {
             return Err(Status::IoError);
@@ -288,8 +292,8 @@ impl<'a, S: Store> Disk<'a, S> {
         self.range(sector, len / SECTOR, MAX_SECTORS)
     }
 
-    /// Copies some of `len` bytes (not 0) at `offset` of the store to the driver, and returns
-    /// how many those were.
+    /// Copies some of `len` bytes (not 0) at `offset` of the store to the driver. Returns their
+    /// number.
     fn copy_in<M: Memory>(&mut self, mem: &M, offset: u64, addr: u64, len: usize) -> Option<usize> {
         let Some(buffer) = &mut self.buffer else {
             let copied = self.store.piece(offset, len, |bytes| {
@@ -308,7 +312,8 @@ impl<'a, S: Store> Disk<'a, S> {
         Some(buffer.len())
     }
 
-    /// The other way round.
+    /// Copies some of `len` bytes (not 0) from the driver to `offset` of the store. Returns their
+    /// number.
     fn copy_out<M: Memory>(
         &mut self,
         mem: &M,
@@ -331,14 +336,14 @@ impl<'a, S: Store> Disk<'a, S> {
         })?
     }
 
-    /// Serves a request: does what it says, and says how that ended in its last byte.
+    /// Executes a request, and writes the status to its last byte.
     pub(crate) fn serve<M: Memory>(&mut self, mem: &M, segments: &[Segment]) -> Done {
         let readable = segments.iter().take_while(|segment| !segment.writable);
         let (out, into) = segments
             .split_at_checked(readable.count())
             .unwrap_or((segments, &[]));
         let Some(last) = into.last() else {
-            // Nowhere to say anything, so nothing is done either.
+            // There is no place for a status, so nothing is done either.
             return Done {
                 kind: Kind::Other,
                 status: None,
@@ -359,7 +364,7 @@ impl<'a, S: Store> Disk<'a, S> {
             Err(failed) => failed,
         };
         let told = mem.write(place, &[status as u8]).is_ok();
-        // The last byte counts if everything before it was written, too.
+        // The last byte counts only if everything before it was written, too.
         let used = if told && progress.written == room {
             room.saturating_add(1)
         } else {
@@ -373,7 +378,7 @@ impl<'a, S: Store> Disk<'a, S> {
         }
     }
 
-    /// Does what a request says. `into` ends before the status.
+    /// Executes a request. `into` ends before the status.
     fn execute<M: Memory>(
         &mut self,
         mem: &M,
@@ -400,11 +405,11 @@ impl<'a, S: Store> Disk<'a, S> {
         let done = match kind {
             Kind::Read => self.read(mem, sector, into, progress),
             Kind::Write => self.write(mem, sector, out, progress),
-            // The other requests are about no sector, or carry ranges.
+            // The other requests name no sector, or carry ranges.
             _ if sector != 0 => Err(Status::IoError),
             Kind::GetId => Self::get_id(mem, into, progress),
             Kind::Discard | Kind::WriteZeroes => self.ranges(mem, kind, out, progress),
-            // What was written is as durable as it will ever be.
+            // Written data is as durable as it will ever be.
             Kind::Flush | Kind::Other => Ok(()),
         };
         done.map(|()| kind).map_err(|status| (kind, status))
@@ -458,7 +463,7 @@ impl<'a, S: Store> Disk<'a, S> {
         Ok(())
     }
 
-    /// Tells the disk's name, as much of it as there is room for.
+    /// Gets the disk's name, as much of it as there is room for.
     fn get_id<M: Memory>(
         mem: &M,
         mut into: Span<'_>,
@@ -473,7 +478,7 @@ impl<'a, S: Store> Disk<'a, S> {
         Ok(())
     }
 
-    /// Discards or zeroes ranges. Nothing is done unless all of them are good.
+    /// Discards or zeroes ranges. Does nothing unless all of them are valid.
     fn ranges<M: Memory>(
         &self,
         mem: &M,
@@ -481,7 +486,7 @@ impl<'a, S: Store> Disk<'a, S> {
         mut out: Span<'_>,
         progress: &mut Progress,
     ) -> Result<(), Status> {
-        // More than one would have to be remembered.
+        // Several ranges would have to be stored until all are checked.
         const { assert!(MAX_RANGES == 1) };
         if out.left != RANGE_SIZE as u64 {
             return Err(Status::IoError);
@@ -510,7 +515,7 @@ impl<'a, S: Store> Disk<'a, S> {
         if kind == Kind::WriteZeroes {
             self.zero(range)?;
         }
-        // Discarded sectors may keep what they hold.
+        // Discarded sectors may keep their content.
         progress.bytes = range.len;
         Ok(())
     }
@@ -533,7 +538,7 @@ impl<'a, S: Store> Disk<'a, S> {
 }
 
 impl Range {
-    /// Uses up its first bytes.
+    /// Consumes the first `len` bytes.
     fn advance(&mut self, len: usize) {
         self.offset = self.offset.saturating_add(len as u64);
         self.len = self.len.saturating_sub(len as u64);

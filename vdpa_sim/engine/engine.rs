@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The engine of a device in software: queues, the threads that serve them, address spaces, and
-//! what the ops of a vDPA device do to them.
+//! Engine of a device in software: queues, the threads that serve them, address spaces, and the
+//! effect of a vDPA device's ops on these.
 //!
-//! A device is cut into units of one or more queues. Each unit has a thread, and a lock that the
-//! thread holds while it does a bounded amount of work. An op that stops something sets it under
-//! that lock: once it has returned, nothing of what it stopped runs. An op that changes maps
-//! changes the table and then takes every unit's lock once: afterwards nobody uses what was
-//! found before.
+//! A device consists of units of one or more queues. Each unit has a thread, and a lock that the
+//! thread holds while it does a bounded amount of work. An op that stops something does so under
+//! that lock: when it returns, what it stopped does not run any more. An op that changes maps
+//! changes the table and then takes every unit's lock once: afterwards nobody uses the old ranges.
 //!
-//! Lock order: [`Device::control`], then [`Unit::state`], then the leaves: those of the address
-//! spaces, and those of the class. A kick takes none of them.
+//! Lock order: [`Device::control`], then [`Unit::state`], then the locks of the address spaces and
+//! those of the class. A kick takes none of these.
 
 use crate::{
     faults::{Directory, Files},
@@ -41,47 +40,48 @@ use vdpa_parent::{
     worker::{Again, Run, Waker, Worker},
 };
 
-/// What makes a device a NIC, or a disk. All units share it; it has its own locks for what they
-/// share, which nest inside everything else.
+/// Class of a device, such as NIC or disk. All units share one object, which has its own locks for
+/// what they share; these nest inside of all others.
 pub trait Class: Send + Sync + Sized + 'static {
-    /// The virtio device id.
+    /// The virtio device ID.
     const DEVICE_ID: u32;
     /// The config space, as bytes.
     type Config: AsRef<[u8]>;
-    /// What a unit keeps to itself, under its lock.
+    /// Data of one unit, under its lock.
     type Unit: Send + Unpin + 'static;
-    /// What it has in the device's directory in debugfs beside the faults; `()` for nothing.
+    /// The files that the class adds to the device's directory in debugfs; `()` for none.
     type Files: Files;
 
-    /// The group that a queue's buffers are in.
+    /// Returns the group of a queue's buffers.
     fn group(&self, _idx: u16, _features: u64) -> u32 {
         0
     }
 
-    /// The group that its ring is in.
+    /// Returns the group of a queue's ring.
     fn desc_group(&self, idx: u16, features: u64) -> u32 {
         self.group(idx, features)
     }
 
-    /// The config space as the driver is to see it.
+    /// Returns the config space as the driver sees it.
     fn config(&self, features: u64) -> Self::Config;
 
-    /// The driver writes to the config space; the range lies in it.
+    /// Handles a write of the driver to the config space. The range is inside of it.
     fn write_config(&self, _features: u64, _offset: usize, _buf: &[u8]) {}
 
-    /// The device is complete: its units can be called for, in their order.
+    /// Called when the device is complete. `wakers` wake its units, in their order.
     fn started(&self, _wakers: KVec<Waker>) {}
 
     /// Does a bounded amount of work for a unit.
     fn run(&self, unit: &mut Self::Unit, queues: &mut [Queue], io: &Io<'_>) -> Again;
 
-    /// Takes a unit back to the beginning; statistics stay.
+    /// Resets a unit, but not its statistics.
     fn reset_unit(&self, _unit: &mut Self::Unit) {}
 
-    /// Takes what the units share back to the beginning, after all of them.
+    /// Resets what the units share. Called after [`Self::reset_unit`] for all of them.
     fn reset(&self) {}
 
-    /// Gives the statistics of a queue, which is one of the unit's.
+    /// Adds the statistics of a queue, which belongs to the unit. Errors: `EINVAL` if there are
+    /// none.
     fn stats(
         &self,
         _unit: &Self::Unit,
@@ -94,19 +94,19 @@ pub trait Class: Send + Sync + Sized + 'static {
     }
 }
 
-/// A unit as its device is made: so many queues, behind those of the units before it.
+/// Setup of a unit. Its queues follow those of the units before it.
 pub struct UnitSetup<U> {
     /// The number of queues.
     pub queues: u16,
-    /// What the unit keeps to itself.
+    /// The data of the unit.
     pub unit: U,
 }
 
-/// What a device is made of.
+/// Setup of a device.
 pub struct Setup<C: Class> {
-    /// What it is.
+    /// The class.
     pub class: Arc<C>,
-    /// Its units.
+    /// The units.
     pub units: KVec<UnitSetup<C::Unit>>,
     /// The features on offer.
     pub offered: u64,
@@ -120,28 +120,28 @@ pub struct Setup<C: Class> {
     pub files: C::Files,
 }
 
-/// What a unit reaches while it runs.
+/// Facilities for a unit while it runs.
 pub struct Io<'a> {
-    /// What was negotiated.
+    /// The negotiated features.
     pub features: u64,
     spaces: &'a dyn Spaces,
     user: Option<&'a UserAccess<'a>>,
     generation: &'a Atomic<u32>,
-    /// Whether the driver is to be told about its config space after the run.
+    /// True if the driver has to be told about its config space after the run.
     tell: Cell<bool>,
 }
 
-/// What the memory of a queue is seen through.
+/// Translations for the memory of a queue.
 pub struct View<'a> {
     ring: Translation<'a>,
-    /// Unless they are where the ring is.
+    /// `None` if the buffers are in the address space of the ring.
     buffers: Option<Translation<'a>>,
 }
 
 impl<'a> View<'a> {
-    /// Does a run of work with the memory that is seen.
+    /// Calls `f` with the memory of the queue, for a run of work.
     ///
-    /// That remembers what it found. It is large, and is therefore made where it stays.
+    /// The memory caches translations. It is large, and is therefore created in place.
     #[inline(always)]
     pub fn with<R>(self, f: impl FnOnce(&QueueMemory<'_, 'a>) -> R) -> R {
         let ring = GuestMemory::new(self.ring);
@@ -160,16 +160,17 @@ impl<'a> View<'a> {
     }
 }
 
-/// The memory of a queue.
+/// Memory of a queue.
 pub struct QueueMemory<'m, 'a> {
-    /// The memory that its ring is in.
+    /// The memory of the ring.
     pub ring: &'m GuestMemory<'a>,
-    /// The memory that its buffers are in.
+    /// The memory of the buffers.
     pub buffers: &'m GuestMemory<'a>,
 }
 
 impl<'a> Io<'a> {
-    /// What the memory of a queue is seen through. `None`: the queue rests.
+    /// Returns the translations for a queue's memory, or `None` if its address spaces cannot be
+    /// used now: the queue must then rest.
     pub fn view(&self, queue: &Queue) -> Option<View<'a>> {
         let ring = self.spaces.translation(queue.ring_asid(), self.user)?;
         let buffers = if queue.asid() == queue.ring_asid() {
@@ -180,7 +181,8 @@ impl<'a> Io<'a> {
         Some(View { ring, buffers })
     }
 
-    /// As `view`, for a queue that software serves where hardware serves the others.
+    /// Does the same as [`Self::view`] for a queue that software serves, in a device whose other
+    /// queues hardware serves.
     pub fn software_view(&self, queue: &Queue) -> Option<View<'a>> {
         let ring = self.spaces.software(queue.ring_asid(), self.user)?;
         let buffers = if queue.asid() == queue.ring_asid() {
@@ -191,28 +193,28 @@ impl<'a> Io<'a> {
         Some(View { ring, buffers })
     }
 
-    /// The work changed what is in the config space.
+    /// Records that the work changed the config space.
     pub fn config_changed(&self) {
         self.generation.fetch_add(1, Relaxed);
     }
 
-    /// Calls the driver's config callback once the run is over.
+    /// Makes the engine call the driver's config callback after the run.
     pub fn tell_config(&self) {
         self.tell.set(true);
     }
 }
 
-/// Whether fields are little-endian with these features; else they are native.
+/// Returns true if fields are little-endian with these features, false if they are native.
 pub fn little_endian(features: u64) -> bool {
     cfg!(target_endian = "little") || features & ids::F_VERSION_1 != 0
 }
 
-/// Whether rings are packed with these features; else they are split.
+/// Returns true if rings are packed with these features, false if they are split.
 fn is_packed(features: u64) -> bool {
     features & ids::F_RING_PACKED != 0
 }
 
-/// What was negotiated about rings.
+/// Returns the negotiated features of rings.
 fn ring_features(features: u64) -> RingFeatures {
     RingFeatures {
         little_endian: little_endian(features),
@@ -222,28 +224,29 @@ fn ring_features(features: u64) -> RingFeatures {
     }
 }
 
-/// What belongs to no queue.
+/// State that does not belong to a queue.
 struct Control {
     status: u8,
-    /// Between `suspend` and `resume`, or a reset.
+    /// True between `suspend` and `resume` or a reset.
     suspended: bool,
-    /// DRIVER_OK is set and the device is not suspended.
+    /// True if units run: DRIVER_OK is set and the device is not suspended. False within
+    /// [`Engine::with_vqs_suspended`].
     running: bool,
     features: u64,
     config_cb: Callback,
-    /// The driver is to hear of its config space when the device is resumed.
+    /// True if the driver has to be told about its config space when it resumes the device.
     config_pending: bool,
     /// The address space of each group.
     groups: KVec<u32>,
 }
 
 impl Control {
-    /// Whether the driver wants the device to run.
+    /// Returns true if the driver wants the device to run.
     fn wants_to_run(&self) -> bool {
         self.status & ids::STATUS_DRIVER_OK != 0 && !self.suspended
     }
 
-    /// Tells the driver that its config space or the status changed: now, or once it resumes the
+    /// Tells the driver that the config space or the status changed: now, or when it resumes the
     /// device. Before DRIVER_OK it reads both anyway.
     fn tell_config(&mut self) {
         if self.running {
@@ -253,25 +256,25 @@ impl Control {
         }
     }
 
-    /// The address space of a group.
+    /// Returns the address space of a group.
     fn asid(&self, group: u32) -> u32 {
         self.groups.get(group as usize).copied().unwrap_or(0)
     }
 }
 
-/// What the units of a device share.
+/// State that the units of a device share.
 #[pin_data]
 struct Device<C: Class, T> {
     #[pin]
     control: Mutex<Control>,
-    /// Changes with the config space.
+    /// The generation of the config space.
     generation: Atomic<u32>,
-    /// Whether a process's address space is bound.
+    /// True if the address space of a process is bound.
     bound: Atomic<bool>,
-    /// The number of changes of maps. With `resting`, it makes sure that a queue whose ring was not
-    /// mapped is looked at again.
+    /// The number of changes of maps. With `resting`, it ensures that a queue whose ring was not
+    /// mapped is tried again.
     map_changes: Atomic<u32>,
-    /// Whether there may be such a queue.
+    /// True if there may be such a queue.
     resting: Atomic<bool>,
     spaces: Arc<AddressSpaces<T>>,
     #[pin]
@@ -279,30 +282,30 @@ struct Device<C: Class, T> {
     class: Arc<C>,
 }
 
-/// What a unit is doing.
+/// State of a unit, under its lock.
 struct UnitState<U> {
-    /// As in [`Control`].
+    /// Copy of [`Control::running`].
     running: bool,
-    /// As in [`Control`].
+    /// Copy of [`Control::features`].
     features: u64,
-    /// The process whose addresses the maps lead to; else they lead to physical ones.
+    /// The process to whose addresses the maps lead. If `None`, they lead to physical addresses.
     mm: Option<BoundMm>,
     queues: KVec<Queue>,
     own: U,
 }
 
-/// Some queues, and what serves them.
+/// A unit: some queues, and the object whose work a thread runs.
 #[pin_data]
 struct Unit<C: Class, T> {
     device: Arc<Device<C, T>>,
-    /// The number of its first queue.
+    /// The number of the first queue.
     first: u16,
     #[pin]
     state: Mutex<UnitState<C::Unit>>,
 }
 
 impl<C: Class, T: Table> Unit<C, T> {
-    /// Moves its queues to the address spaces of their groups.
+    /// Moves the queues to the address spaces of their groups.
     fn regroup(&self, control: &Control) {
         let class = &self.device.class;
         let mut state = self.state.lock();
@@ -315,17 +318,17 @@ impl<C: Class, T: Table> Unit<C, T> {
     }
 }
 
-/// How a run ended.
+/// Result of a run.
 struct Served {
     again: Again,
-    /// The driver is to be told about its config space.
+    /// True if the driver has to be told about its config space.
     tell: bool,
-    /// A queue broke.
+    /// True if a queue broke and the driver was not told yet.
     broke: bool,
 }
 
 impl Served {
-    /// Nothing was done.
+    /// Returns the result of a run that did nothing.
     const fn nothing(again: Again) -> Self {
         Self {
             again,
@@ -336,7 +339,8 @@ impl Served {
 }
 
 impl<C: Class, T: Table> Unit<C, T> {
-    /// Does a bounded amount of work, with the addresses of a process in reach if one is bound.
+    /// Does a bounded amount of work. `user` gives access to the addresses of the bound process, if
+    /// one is bound.
     fn serve(&self, user: Option<&UserAccess<'_>>) -> Served {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -346,7 +350,7 @@ impl<C: Class, T: Table> Unit<C, T> {
         match (&state.mm, user) {
             (None, None) => {}
             (Some(mm), Some(user)) if user.is_of(mm) => {}
-            // It was bound or unbound meanwhile.
+            // A process was bound or unbound meanwhile.
             _ => return Served::nothing(Again::Yes),
         }
         let map_changes = self.device.map_changes.load(Relaxed);
@@ -371,7 +375,7 @@ impl<C: Class, T: Table> Unit<C, T> {
             }
         }
         if state.queues.iter().any(|queue| queue.is_resting()) {
-            // Either this sees the change of the maps, or whoever changes them sees this.
+            // Either this sees the change of the maps, or the one who changes them sees `resting`.
             self.device.resting.xchg(true, Full);
             if self.device.map_changes.load(Relaxed) != map_changes {
                 again = Again::Yes;
@@ -384,8 +388,8 @@ impl<C: Class, T: Table> Unit<C, T> {
         }
     }
 
-    /// Tells the driver what came of a run. The device may have been reset since then: only what
-    /// is still so counts.
+    /// Tells the driver about the results of a run. The device may have been reset since then, so
+    /// the state is checked again.
     fn tell(&self, served: &Served) {
         if !served.tell && !served.broke {
             return;
@@ -415,7 +419,7 @@ impl<C: Class, T: Table> Run for Unit<C, T> {
         };
         let served = match mm {
             None => self.serve(None),
-            // Without the process there is nothing to be reached.
+            // Once the process has exited, no memory can be reached.
             Some(mm) => match mm.with(|user| self.serve(Some(user))) {
                 Some(served) => served,
                 None => Served::nothing(Again::No),
@@ -426,12 +430,12 @@ impl<C: Class, T: Table> Run for Unit<C, T> {
     }
 }
 
-/// A device.
+/// Device in software.
 pub struct Engine<C: Class, T: Table> {
-    /// One for each unit. They go first: nothing runs once they are dropped.
+    /// One worker for each unit. They are dropped first, so that nothing runs any more.
     workers: KVec<Worker<Unit<C, T>>>,
     units: KVec<Arc<Unit<C, T>>>,
-    /// Which unit a queue is in, and which of its queues it is.
+    /// For each queue, its unit and its number in that unit.
     places: KVec<(u16, u16)>,
     device: Arc<Device<C, T>>,
     offered: u64,
@@ -439,33 +443,34 @@ pub struct Engine<C: Class, T: Table> {
     address_spaces: u32,
 }
 
-/// A device of which nothing runs.
+/// A device whose units do not run.
 pub struct Paused<'a, C: Class, T: Table> {
     engine: &'a Engine<C, T>,
     control: &'a mut Control,
 }
 
 impl<C: Class, T: Table> Paused<'_, C, T> {
-    /// Whether DRIVER_OK is set.
+    /// Returns true if DRIVER_OK is set.
     pub fn is_started(&self) -> bool {
         self.control.status & ids::STATUS_DRIVER_OK != 0
     }
 
-    /// Whether the device goes on afterwards.
+    /// Returns true if the device continues to run afterwards.
     pub fn is_to_run(&self) -> bool {
         self.control.wants_to_run()
     }
 
-    /// As [`VdpaConfigOps::set_group_asid`].
+    /// Implements [`VdpaConfigOps::set_group_asid`].
     ///
-    /// Errors: `EINVAL` when there is no such group or address space.
+    /// Errors: `EINVAL` if the group or the address space does not exist.
     pub fn set_group_asid(&mut self, group: u32, asid: u32) -> Result {
         self.engine.move_group(self.control, group, asid)
     }
 }
 
 impl<C: Class, T: Table> Engine<C, T> {
-    /// A device at rest, with a directory below `dir`, whose address spaces begin with `table`.
+    /// Creates a device after a reset, with a directory below `dir`. `table` is called for the
+    /// table of each address space. Errors: `ENOMEM`, those of [`Worker::new`].
     pub fn new(name: &CStr, dir: &Dir, setup: Setup<C>, table: impl FnMut() -> T) -> Result<Self> {
         let groups = KVec::from_elem(0u32, setup.groups as usize, GFP_KERNEL)?;
         let count = setup.units.iter().map(|unit| usize::from(unit.queues));
@@ -542,23 +547,23 @@ impl<C: Class, T: Table> Engine<C, T> {
         })
     }
 
-    /// The number of queues.
+    /// Returns the number of queues.
     pub fn queues(&self) -> u32 {
         self.places.len() as u32
     }
 
-    /// What the device is.
+    /// Returns the class of the device.
     pub fn class(&self) -> &C {
         &self.device.class
     }
 
-    /// What to let fail.
+    /// Returns the faults of the device.
     pub fn faults(&self) -> &crate::faults::Faults {
         self.device.directory.faults()
     }
 
-    /// Changes what the config space is made of, and tells the driver: if the device is suspended,
-    /// once it is resumed.
+    /// Changes the content of the config space, and tells the driver: if the device is suspended,
+    /// when it is resumed.
     pub fn change_config(&self, change: impl FnOnce(&C)) {
         let mut control = self.device.control.lock();
         change(&self.device.class);
@@ -566,16 +571,17 @@ impl<C: Class, T: Table> Engine<C, T> {
         control.tell_config();
     }
 
-    /// An address space.
+    /// Returns an address space.
     ///
-    /// Errors: `EINVAL` when there is no such one.
+    /// Errors: `EINVAL` if it does not exist.
     pub fn space(&self, asid: u32) -> Result<&AddressSpace<T>> {
         self.device.spaces.get(asid)
     }
 
-    /// Changes the table of an address space. On return nobody uses what was before.
+    /// Changes the table of an address space. On return nobody uses the old ranges any more, see
+    /// [`Self::quiesce`].
     ///
-    /// Errors: `EINVAL` when there is no such address space.
+    /// Errors: `EINVAL` if the address space does not exist.
     pub fn change_maps<R>(&self, asid: u32, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let result = self.space(asid)?.change(f);
         self.quiesce();
@@ -583,7 +589,7 @@ impl<C: Class, T: Table> Engine<C, T> {
         Ok(result)
     }
 
-    /// As `change_maps`, for each address space.
+    /// Does the same as [`Self::change_maps`] for every address space.
     pub fn change_all_maps(&self, mut f: impl FnMut(&mut T)) {
         for space in self.device.spaces.iter() {
             space.change(&mut f);
@@ -592,7 +598,7 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.maps_changed();
     }
 
-    /// Looks again at the queues whose rings were not mapped. To be called after a change.
+    /// Tries again the queues whose rings were not mapped. To be called after a change of maps.
     pub fn maps_changed(&self) {
         self.device.map_changes.fetch_add(1, Full);
         if self.device.resting.xchg(false, Full) {
@@ -600,11 +606,11 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// Waits until no unit runs that ran before.
+    /// Waits until all units that run now have ended their run.
     ///
-    /// While a process is bound this does nothing: a unit may be waiting for its `mmap_lock`, which
-    /// drivers hold when they change maps, and what it found before are addresses of that
-    /// process, which reach nothing but its own memory.
+    /// Does nothing while a process is bound: a unit may wait for its `mmap_lock`, which drivers
+    /// hold when they change maps. The ranges that it found are then addresses of that process,
+    /// which lead to nothing but its own memory.
     pub fn quiesce(&self) {
         if self.device.bound.load(Relaxed) {
             return;
@@ -614,19 +620,19 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// Lets maps lead to the addresses of a process, or to physical ones. On return nobody uses
-    /// what was bound before.
+    /// Makes maps lead to the addresses of a process, or to physical ones if it is `None`. On
+    /// return nobody uses the process that was bound before.
     pub fn bind(&self, mm: Option<BoundMm>) {
         self.device.bound.store(mm.is_some(), Relaxed);
         for unit in self.units.iter() {
             let old = core::mem::replace(&mut unit.state.lock().mm, mm.clone());
-            // The lock was released at the end of the statement.
+            // The lock was released at the end of the statement, so `old` is dropped without it.
             drop(old);
         }
         self.maps_changed();
     }
 
-    /// Does something while nothing runs; what ran before then goes on.
+    /// Calls `f` while no unit runs. Units that ran before then continue.
     pub fn with_vqs_suspended<R>(&self, f: impl FnOnce(&mut Paused<'_, C, T>) -> R) -> R {
         let mut control = self.device.control.lock();
         let running = control.running;
@@ -639,7 +645,7 @@ impl<C: Class, T: Table> Engine<C, T> {
         result
     }
 
-    /// Does something to the state of a queue.
+    /// Calls `f` with the state of a queue, under its unit's lock. `EINVAL` if it does not exist.
     fn queue<R>(&self, idx: u16, f: impl FnOnce(&mut Queue) -> R) -> Result<R> {
         let (unit, at) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
         let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
@@ -647,37 +653,37 @@ impl<C: Class, T: Table> Engine<C, T> {
         Ok(f(state.queues.get_mut(usize::from(*at)).ok_or(EINVAL)?))
     }
 
-    /// Does something to the state of every unit.
+    /// Calls `f` with the state of every unit, under its lock.
     fn each(&self, mut f: impl FnMut(&mut UnitState<C::Unit>)) {
         for unit in self.units.iter() {
             f(&mut unit.state.lock());
         }
     }
 
-    /// Calls for every unit.
+    /// Queues a run of every unit.
     fn call_all(&self) {
         for worker in self.workers.iter() {
             worker.queue();
         }
     }
 
-    /// Whether the device can use a queue no more until it is stopped and started again.
+    /// Returns true if the device cannot use a queue until it is stopped and started again.
     pub fn is_broken(&self, idx: u16) -> bool {
         self.queue(idx, |queue| queue.is_broken()).unwrap_or(false)
     }
 
-    /// As [`VdpaConfigOps::set_vq_address`].
+    /// Implements [`VdpaConfigOps::set_vq_address`].
     pub fn set_vq_address(&self, idx: u16, desc: u64, driver: u64, device: u64) -> Result {
         self.queue(idx, |queue| queue.set_address(desc, driver, device))
     }
 
-    /// As [`VdpaConfigOps::set_vq_num`].
+    /// Implements [`VdpaConfigOps::set_vq_num`].
     pub fn set_vq_num(&self, idx: u16, num: u32) {
         let _ = self.queue(idx, |queue| queue.set_num(num));
     }
 
-    /// As [`VdpaConfigOps::kick_vq`]: takes no lock but that of the thread's list of work, and does
-    /// not sleep.
+    /// Implements [`VdpaConfigOps::kick_vq`]. Takes no lock but that of the thread's list of work,
+    /// and does not sleep.
     pub fn kick_vq(&self, idx: u16) {
         let place = self.places.get(usize::from(idx));
         if let Some(worker) = place.and_then(|(unit, _)| self.workers.get(usize::from(*unit))) {
@@ -685,39 +691,39 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// As [`VdpaConfigOps::set_vq_cb`].
+    /// Implements [`VdpaConfigOps::set_vq_cb`].
     pub fn set_vq_cb(&self, idx: u16, cb: Callback) {
         let _ = self.queue(idx, |queue| queue.set_callback(cb));
     }
 
-    /// As [`VdpaConfigOps::set_vq_ready`].
+    /// Implements [`VdpaConfigOps::set_vq_ready`].
     pub fn set_vq_ready(&self, idx: u16, ready: bool) {
         if self.queue(idx, |queue| queue.set_ready(ready)) == Ok(true) {
-            // There may have been kicks already.
+            // The driver may have kicked before.
             self.kick_vq(idx);
         }
     }
 
-    /// As [`VdpaConfigOps::get_vq_ready`].
+    /// Implements [`VdpaConfigOps::get_vq_ready`].
     pub fn get_vq_ready(&self, idx: u16) -> bool {
         self.queue(idx, |queue| queue.is_ready()).unwrap_or(false)
     }
 
-    /// As [`VdpaConfigOps::set_vq_state`].
+    /// Implements [`VdpaConfigOps::set_vq_state`].
     pub fn set_vq_state(&self, idx: u16, vq_state: &VqState) -> Result {
         let packed = is_packed(self.get_driver_features());
         let position = vq_state::restored(vq_state, packed);
         self.queue(idx, |queue| queue.set_position(position))
     }
 
-    /// As [`VdpaConfigOps::get_vq_state`].
+    /// Implements [`VdpaConfigOps::get_vq_state`].
     pub fn get_vq_state(&self, idx: u16) -> Result<VqState> {
         let initial = Position::initial(is_packed(self.get_driver_features()));
         let position = self.queue(idx, |queue| queue.position())?;
         Ok(vq_state::saved(position.unwrap_or(initial)))
     }
 
-    /// As [`VdpaConfigOps::get_vendor_vq_stats`].
+    /// Implements [`VdpaConfigOps::get_vendor_vq_stats`].
     pub fn get_vendor_vq_stats(&self, idx: u16, stats: &mut Stats<'_>) -> Result {
         let (unit, at) = self.places.get(usize::from(idx)).ok_or(EINVAL)?;
         let unit = self.units.get(usize::from(*unit)).ok_or(EINVAL)?;
@@ -727,7 +733,7 @@ impl<C: Class, T: Table> Engine<C, T> {
             .stats(&state.own, queue, idx, state.features, stats)
     }
 
-    /// As [`VdpaConfigOps::get_vq_size`].
+    /// Implements [`VdpaConfigOps::get_vq_size`]: the largest size before DRIVER_OK.
     pub fn get_vq_size(&self, idx: u16) -> u16 {
         if self.get_status() & ids::STATUS_DRIVER_OK == 0 {
             return self.queue_max;
@@ -738,12 +744,12 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// As [`VdpaConfigOps::get_vq_group`].
+    /// Implements [`VdpaConfigOps::get_vq_group`].
     pub fn get_vq_group(&self, idx: u16) -> u32 {
         self.class().group(idx, self.get_driver_features())
     }
 
-    /// As [`VdpaConfigOps::get_vq_desc_group`].
+    /// Implements [`VdpaConfigOps::get_vq_desc_group`].
     pub fn get_vq_desc_group(&self, idx: u16) -> u32 {
         self.class().desc_group(idx, self.get_driver_features())
     }
@@ -773,9 +779,9 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.offered
     }
 
-    /// As [`VdpaConfigOps::set_driver_features`].
+    /// Implements [`VdpaConfigOps::set_driver_features`].
     ///
-    /// Errors: `EINVAL` for a driver that uses physical addresses, as it would be right only by
+    /// Errors: `EINVAL` for a driver that uses physical addresses, which would work only by
     /// accident.
     pub fn set_driver_features(&self, features: u64) -> Result {
         if features & ids::F_ACCESS_PLATFORM == 0 {
@@ -788,51 +794,51 @@ impl<C: Class, T: Table> Engine<C, T> {
         Ok(())
     }
 
-    /// As [`VdpaConfigOps::get_driver_features`].
+    /// Implements [`VdpaConfigOps::get_driver_features`].
     pub fn get_driver_features(&self) -> u64 {
         self.device.control.lock().features
     }
 
-    /// As [`VdpaConfigOps::set_config_cb`].
+    /// Implements [`VdpaConfigOps::set_config_cb`].
     pub fn set_config_cb(&self, cb: Callback) {
         self.device.control.lock().config_cb = cb;
     }
 
-    /// As [`VdpaConfigOps::get_vq_num_max`].
+    /// Implements [`VdpaConfigOps::get_vq_num_max`].
     pub fn get_vq_num_max(&self) -> u16 {
         self.queue_max
     }
 
-    /// As [`VdpaConfigOps::get_status`].
+    /// Implements [`VdpaConfigOps::get_status`].
     pub fn get_status(&self) -> u8 {
         self.device.control.lock().status
     }
 
-    /// As [`VdpaConfigOps::set_status`]. A suspended device stays suspended, and only a reset takes
-    /// `DEVICE_NEEDS_RESET` back.
+    /// Implements [`VdpaConfigOps::set_status`]. A suspended device stays suspended, and only a
+    /// reset clears `DEVICE_NEEDS_RESET`.
     pub fn set_status(&self, status: u8) {
         let mut control = self.device.control.lock();
         control.status = status | control.status & ids::STATUS_NEEDS_RESET;
         self.run_or_rest(&mut control);
     }
 
-    /// Lets every unit run if the driver wants the device to run.
+    /// Runs every unit if the driver wants the device to run, and stops them otherwise.
     fn run_or_rest(&self, control: &mut Control) {
         let running = control.wants_to_run();
         self.set_running(control, running);
     }
 
-    /// Stops every unit, or lets it run.
+    /// Runs or stops every unit. On return, units that were stopped do not run any more.
     fn set_running(&self, control: &mut Control, running: bool) {
         control.running = running;
         self.each(|state| state.running = running);
         if running {
-            // The driver may have made buffers available, and kicked, before.
+            // The driver may have made buffers available and kicked before.
             self.call_all();
         }
     }
 
-    /// As [`VdpaConfigOps::reset`]: everything but the maps, which stay.
+    /// Implements [`VdpaConfigOps::reset`] for everything but the maps, which stay.
     pub fn reset(&self) {
         let mut control = self.device.control.lock();
         self.each(|state| {
@@ -856,14 +862,14 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.device.generation.fetch_add(1, Relaxed);
     }
 
-    /// As [`VdpaConfigOps::suspend`].
+    /// Implements [`VdpaConfigOps::suspend`].
     pub fn suspend(&self) {
         let mut control = self.device.control.lock();
         control.suspended = true;
         self.run_or_rest(&mut control);
     }
 
-    /// As [`VdpaConfigOps::resume`].
+    /// Implements [`VdpaConfigOps::resume`].
     pub fn resume(&self) {
         let mut control = self.device.control.lock();
         control.suspended = false;
@@ -873,18 +879,18 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// As [`VdpaConfigOps::get_config_size`].
+    /// Implements [`VdpaConfigOps::get_config_size`].
     pub fn get_config_size(&self) -> usize {
         size_of::<C::Config>()
     }
 
-    /// As [`VdpaConfigOps::get_config`].
+    /// Implements [`VdpaConfigOps::get_config`].
     pub fn get_config(&self, offset: usize, buf: &mut [u8]) {
         let config = self.class().config(self.get_driver_features());
         parent_config::read(config.as_ref(), offset, buf);
     }
 
-    /// As [`VdpaConfigOps::set_config`].
+    /// Implements [`VdpaConfigOps::set_config`].
     pub fn set_config(&self, offset: usize, buf: &[u8]) {
         let features = self.get_driver_features();
         let end = offset.checked_add(buf.len());
@@ -893,19 +899,19 @@ impl<C: Class, T: Table> Engine<C, T> {
         }
     }
 
-    /// As [`VdpaConfigOps::get_generation`].
+    /// Implements [`VdpaConfigOps::get_generation`].
     pub fn get_generation(&self) -> u32 {
         self.device.generation.load(Relaxed)
     }
 
-    /// As [`VdpaConfigOps::set_group_asid`].
+    /// Implements [`VdpaConfigOps::set_group_asid`].
     ///
-    /// Errors: `EINVAL` when there is no such group or address space.
+    /// Errors: `EINVAL` if the group or the address space does not exist.
     pub fn set_group_asid(&self, group: u32, asid: u32) -> Result {
         self.move_group(&mut self.device.control.lock(), group, asid)
     }
 
-    /// Moves a group to an address space.
+    /// Moves a group to an address space. Errors: `EINVAL` if either does not exist.
     fn move_group(&self, control: &mut Control, group: u32, asid: u32) -> Result {
         if asid >= self.address_spaces {
             return Err(EINVAL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ops that a parent leaves to the engine, and helpers for parents with one queue.
+//! Ops that the engine implements for a parent, and helpers for parents with one queue.
 
 use crate::{
     engine::{Class, Io, Setup, UnitSetup},
@@ -13,7 +13,7 @@ use kernel::{
 };
 use vdpa_parent::{guest_mem::GuestMemory, parent_device::Shape, worker::Again};
 
-/// The shape of a device from [`Setup::one_queue`].
+/// Shape of a device from [`Setup::one_queue`].
 pub const ONE_QUEUE: Shape = Shape {
     vqs: 1,
     groups: 1,
@@ -21,7 +21,8 @@ pub const ONE_QUEUE: Shape = Shape {
 };
 
 impl<C: Class<Files = ()>> Setup<C> {
-    /// A device with one queue of at most `queue_max` entries, a power of two.
+    /// Returns the setup of a device with one queue of at most `queue_max` entries, a power of two.
+    /// Errors: `ENOMEM`.
     pub fn one_queue(class: C, unit: C::Unit, offered: u64, queue_max: u16) -> Result<Self> {
         let mut units = KVec::new();
         units.push(UnitSetup { queues: 1, unit }, GFP_KERNEL)?;
@@ -38,12 +39,12 @@ impl<C: Class<Files = ()>> Setup<C> {
 }
 
 impl Io<'_> {
-    /// Serves up to `budget` requests of the first queue, and asks to be called for the next.
+    /// Serves up to `budget` requests of the first queue. Returns whether there are more.
     ///
-    /// `request` gets the memory that the chain is walked in and the one that the buffers are in,
-    /// and returns how many bytes it wrote. If it fails because something is not mapped, the
-    /// request is made again once that has changed; if the chain is impossible, the queue is broken
-    /// until the driver stops it and starts it again.
+    /// `request` gets the memory of the ring, in which the chain is walked, the chain, and the
+    /// memory of the buffers. It returns the number of bytes that it wrote. If it fails because
+    /// something is not mapped, the request is repeated once the maps have changed. If the chain is
+    /// impossible, the queue is broken until the driver stops it and starts it again.
     pub fn serve(
         &self,
         queues: &mut [Queue],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults on demand, and the directory in debugfs where one asks for them.
+//! Injected faults, and the directory in debugfs in which they are set.
 
 use crate::{
     queue::QueueStates,
@@ -20,10 +20,10 @@ use kernel::{
     },
 };
 
-/// The longest delay, in microseconds.
+/// Longest delay, in microseconds.
 const DELAY_MAX: u32 = 10_000_000;
 
-/// An op that can be made to fail.
+/// Fault of one op.
 pub struct Knob(Atomic<u32>);
 
 impl Default for Knob {
@@ -33,17 +33,17 @@ impl Default for Knob {
 }
 
 impl Knob {
-    /// One that does nothing.
+    /// Creates a knob without a fault.
     pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    /// Makes its file.
+    /// Creates the file of the knob.
     pub fn file<'data>(&'data self, dir: &ScopedDir<'data, '_>, name: &CStr) {
         dir.read_write_file(name, &self.0);
     }
 
-    /// Counts a call. The one that the counter asked for fails with `EIO`, once.
+    /// Counts a call. The call for which the counter was set fails with `EIO`, once.
     pub fn hit(&self) -> Result {
         let mut left = self.0.load(Relaxed);
         while let Some(next) = left.checked_sub(1) {
@@ -57,29 +57,29 @@ impl Knob {
     }
 }
 
-/// The faults of a device. Each file holds a decimal number: N lets the Nth call from now fail,
-/// 0 none; it reads as what is left.
+/// Faults of a device. Each file has a decimal number: N makes the Nth call from now fail, 0 makes
+/// none fail. Reading it returns the number of calls that are left.
 pub struct Faults {
-    /// For the op `set_map`.
+    /// The fault of the op `set_map`.
     pub set_map: Knob,
-    /// For the op `dma_map`.
+    /// The fault of the op `dma_map`.
     pub dma_map: Knob,
-    /// For the op `dma_unmap`.
+    /// The fault of the op `dma_unmap`.
     pub dma_unmap: Knob,
-    /// For the op `reset_map`.
+    /// The fault of the op `reset_map`.
     pub reset_map: Knob,
-    /// For the ops `reset` and `compat_reset`.
+    /// The fault of the ops `reset` and `compat_reset`.
     pub reset: Knob,
-    /// For the op `suspend`.
+    /// The fault of the op `suspend`.
     pub suspend: Knob,
-    /// For the op `resume`.
+    /// The fault of the op `resume`.
     pub resume: Knob,
-    /// By how many microseconds to delay each run of a unit.
+    /// The delay before each run of a unit, in microseconds.
     delay: Atomic<u32>,
 }
 
 impl Faults {
-    /// No faults.
+    /// Returns no faults.
     const fn new() -> Self {
         Self {
             set_map: Knob::new(),
@@ -93,7 +93,7 @@ impl Faults {
         }
     }
 
-    /// Waits as long as completions are to be delayed. To be called without locks.
+    /// Sleeps as long as completions are to be delayed. To be called without locks.
     pub fn delay(&self) {
         let micros = self.delay.load(Relaxed).min(DELAY_MAX);
         if micros != 0 {
@@ -101,7 +101,7 @@ impl Faults {
         }
     }
 
-    /// Makes the files.
+    /// Creates the files.
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
         self.set_map.file(dir, c"fail_set_map");
         self.dma_map.file(dir, c"fail_dma_map");
@@ -114,9 +114,9 @@ impl Faults {
     }
 }
 
-/// What a class of devices has in its directory beside the faults.
+/// Files that a class adds to the directory of a device.
 pub trait Files: Send + Sync + 'static {
-    /// Makes the files.
+    /// Creates the files.
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>);
 }
 
@@ -124,7 +124,7 @@ impl Files for () {
     fn files<'data>(&'data self, _dir: &ScopedDir<'data, '_>) {}
 }
 
-/// The directory of a device.
+/// Directory of a device.
 pub struct Directory<F, T> {
     faults: Faults,
     spaces: Arc<AddressSpaces<T>>,
@@ -133,8 +133,8 @@ pub struct Directory<F, T> {
 }
 
 impl<F: Files, T: Table> Directory<F, T> {
-    /// Makes the directory `name` below `dir`, which shows these address spaces and queues. It is
-    /// removed when it is dropped. Where there is no debugfs, there are no faults.
+    /// Returns an initialiser for the directory `name` below `dir`, which shows these address
+    /// spaces and queues. Dropping it removes the directory. Without debugfs there are no faults.
     pub fn new<'a>(
         dir: &'a Dir,
         name: &'a CStr,
@@ -156,7 +156,7 @@ impl<F: Files, T: Table> Directory<F, T> {
         })
     }
 
-    /// What to let fail.
+    /// Returns the faults.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The flavours of a simulator, which module parameters choose between: each has an op table of
-//! its own.
+//! Flavours of a simulator, one of which module parameters select. Each has an op table of its own.
 
 use kernel::prelude::*;
 use vdpa_parent::sim_params::SimParams;
 
-/// How a driver gives its maps.
+/// The way in which a driver passes its maps.
 pub trait Flavour: Send + Sync + 'static {
-    /// All at once with `set_map`; else one by one, with `dma_map` and `dma_unmap`.
+    /// True for all at once with `set_map`, false for one by one with `dma_map` and `dma_unmap`.
     const SET_MAP: bool;
-    /// As user virtual addresses; else as physical ones.
+    /// True for user virtual addresses, false for physical ones.
     const USE_VA: bool;
 }
 
-/// `set_map`, physical addresses.
+/// Flavour with `set_map` and physical addresses.
 pub struct SetMap;
 
 impl Flavour for SetMap {
@@ -22,7 +21,7 @@ impl Flavour for SetMap {
     const USE_VA: bool = false;
 }
 
-/// `dma_map`, physical addresses.
+/// Flavour with `dma_map` and physical addresses.
 pub struct DmaMap;
 
 impl Flavour for DmaMap {
@@ -30,7 +29,7 @@ impl Flavour for DmaMap {
     const USE_VA: bool = false;
 }
 
-/// `set_map`, user virtual addresses.
+/// Flavour with `set_map` and user virtual addresses.
 pub struct VaSetMap;
 
 impl Flavour for VaSetMap {
@@ -38,7 +37,7 @@ impl Flavour for VaSetMap {
     const USE_VA: bool = true;
 }
 
-/// `dma_map`, user virtual addresses.
+/// Flavour with `dma_map` and user virtual addresses.
 pub struct VaDmaMap;
 
 impl Flavour for VaDmaMap {
@@ -46,36 +45,37 @@ impl Flavour for VaDmaMap {
     const USE_VA: bool = true;
 }
 
-/// The smallest `queue_size`. A disk's request and a NIC's control command have a header, data and
-/// a status, and so three descriptors: a driver waits for ever for room in a smaller queue.
+/// Smallest `queue_size`. A disk's request and a NIC's control command have a header, data and a
+/// status, and so three descriptors: in a smaller queue a driver would wait for room for ever.
 const QUEUE_SIZE_MIN: u16 = 4;
 
-/// What a simulator's module registers, whatever the flavour.
+/// Registration of a simulator's module, in any flavour.
 pub trait Simulator {
-    /// What is registered in one flavour, until it is dropped.
+    /// The registration in one flavour. Dropping it unregisters the simulator.
     type Registered<F: Flavour>: Send + Sync;
 
-    /// Registers it.
+    /// Registers the simulator.
     fn register<F: Flavour>(module: &'static ThisModule) -> Result<Self::Registered<F>>;
 }
 
-/// What is registered, in the flavour that the module's parameters ask for.
+/// Registration in the flavour that the module's parameters select.
 #[allow(dead_code, reason = "kept to be dropped")]
 pub enum Chosen<S: Simulator> {
-    /// See [`SetMap`].
+    /// [`SetMap`].
     Tables(S::Registered<SetMap>),
-    /// See [`DmaMap`].
+    /// [`DmaMap`].
     Ranges(S::Registered<DmaMap>),
-    /// See [`VaSetMap`].
+    /// [`VaSetMap`].
     VaTables(S::Registered<VaSetMap>),
-    /// See [`VaDmaMap`].
+    /// [`VaDmaMap`].
     VaRanges(S::Registered<VaDmaMap>),
 }
 
 impl<S: Simulator> Chosen<S> {
-    /// Registers the flavour that `params` ask for.
+    /// Registers the flavour that `params` select.
     ///
-    /// Errors: `EINVAL` for parameters that no simulator can have, those of the registration.
+    /// Errors: `EINVAL` for parameters that are invalid for every simulator, those of the
+    /// registration.
     pub fn new(params: SimParams, module: &'static ThisModule) -> Result<Self> {
         let queue_size = params.queue_size;
         if params.max_iotlb_entries < 2

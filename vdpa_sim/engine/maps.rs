@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the simulators translate with: the maps that a driver gave, or none of its own.
+//! Translation of the simulators: the maps that a driver passed, or the identity.
 
 use crate::{
     engine::{Class, Engine},
@@ -12,7 +12,7 @@ use vdpa_parent::{
     iotlb::{Iotlb, OwnedIotlb},
 };
 
-/// Every address is a physical one.
+/// Identity map: every IOVA is a physical address.
 const ALL: Range = Range {
     start: 0,
     last: u64::MAX,
@@ -20,18 +20,17 @@ const ALL: Range = Range {
     perm: READ | WRITE,
 };
 
-/// The maps of one address space; without any of its own, addresses are physical ones, as
-/// virtio_vdpa expects.
+/// Maps of one address space. If `None`, IOVAs are physical addresses, as virtio_vdpa expects.
 pub struct Maps(Option<OwnedIotlb>);
 
 impl Maps {
-    /// No maps of its own.
+    /// The identity map.
     pub const IDENTITY: Self = Self(None);
 
-    /// A copy of what a driver gave to `set_map`, with room for `limit` ranges.
+    /// Copies the argument of `set_map`, with room for `limit` ranges.
     ///
-    /// It is made before any lock is taken: only the exchange needs one, and when the copy fails
-    /// the maps before it stay.
+    /// The copy is made before a lock is taken: only the exchange needs one, and if the copy fails,
+    /// the old maps stay.
     fn copy_of(iotlb: &Iotlb, limit: u32) -> Result<Self> {
         let mut copy = OwnedIotlb::new(limit)?;
         for map in iotlb.iter(0, u64::MAX) {
@@ -40,8 +39,9 @@ impl Maps {
         Ok(Self(Some(copy)))
     }
 
-    /// The maps of its own, empty at first and with room for `limit` ranges: whoever adds or
-    /// removes one wants no others. The flag says whether they are new.
+    /// Returns the maps, and whether they are new. New maps are empty and have room for `limit`
+    /// ranges: they replace the identity map, because a driver that adds or removes a range wants
+    /// no others.
     fn own(&mut self, limit: u32) -> Result<(&mut OwnedIotlb, bool)> {
         match &mut self.0 {
             Some(maps) => Ok((maps, false)),
@@ -69,17 +69,18 @@ impl Table for Maps {
     }
 }
 
-/// The last address of a range of `size` bytes.
+/// Returns the last address of a range of `size` bytes. Errors: `EINVAL` if `size` is 0 or the
+/// range wraps around.
 fn last_of(iova: u64, size: u64) -> Result<u64> {
     let last = iova.checked_add(size.checked_sub(1).ok_or(EINVAL)?);
     last.ok_or(EINVAL)
 }
 
-/// The ops that concern maps, with room for `limit` ranges in each address space.
+/// Ops for maps, with room for `limit` ranges in each address space.
 impl<C: Class> Engine<C, Maps> {
     /// Replaces the maps of an address space.
     ///
-    /// Errors: `EINVAL` when there is no such one, `ENOSPC`, `ENOMEM`; the maps before it stay.
+    /// Errors: `EINVAL` if it does not exist, `ENOSPC`, `ENOMEM`. The old maps then stay.
     pub fn set_map(&self, asid: u32, iotlb: &Iotlb, limit: u32) -> Result {
         let new = Maps::copy_of(iotlb, limit)?;
         let old = self.change_maps(asid, |maps| core::mem::replace(maps, new));
@@ -89,7 +90,7 @@ impl<C: Class> Engine<C, Maps> {
 
     /// Adds a map to an address space.
     ///
-    /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOSPC`, `ENOMEM`.
+    /// Errors: `EINVAL` if it does not exist or the range is invalid, `ENOSPC`, `ENOMEM`.
     pub fn dma_map(
         &self,
         asid: u32,
@@ -106,7 +107,7 @@ impl<C: Class> Engine<C, Maps> {
             Ok::<_, Error>((result, new))
         })?;
         if new {
-            // Only then does something end that was there before.
+            // Only then does this replace maps that units may use.
             self.quiesce();
         }
         self.maps_changed();
@@ -115,7 +116,7 @@ impl<C: Class> Engine<C, Maps> {
 
     /// Removes maps from an address space.
     ///
-    /// Errors: `EINVAL` when there is no such one or the range is impossible, `ENOMEM`.
+    /// Errors: `EINVAL` if it does not exist or the range is invalid, `ENOMEM`.
     pub fn dma_unmap(&self, asid: u32, iova: u64, size: u64, limit: u32) -> Result {
         let last = last_of(iova, size)?;
         self.change_maps(asid, |maps| {
@@ -124,27 +125,27 @@ impl<C: Class> Engine<C, Maps> {
         })?
     }
 
-    /// Takes an address space back to physical addresses.
+    /// Resets an address space to the identity map.
     ///
-    /// Errors: `EINVAL` when there is no such one.
+    /// Errors: `EINVAL` if it does not exist.
     pub fn reset_map(&self, asid: u32) -> Result {
         let old = self.change_maps(asid, |maps| core::mem::replace(maps, Maps::IDENTITY));
         old.map(drop)
     }
 
-    /// Ends the use of a process's addresses. Maps to them are removed, so that nobody takes them
-    /// for physical ones.
+    /// Ends the use of a process's addresses. The maps are emptied first, so that these addresses
+    /// are never taken for physical ones.
     pub fn unbind(&self) {
         self.change_all_maps(|maps| {
             if let Some(maps) = &mut maps.0 {
                 maps.clear();
             }
         });
-        // Not before they are empty: a unit may run, if a reset failed.
+        // Not before the maps are empty: a unit may run, if a reset failed.
         self.bind(None);
     }
 
-    /// As `reset_map`, for every address space.
+    /// Does the same as [`Self::reset_map`] for every address space.
     pub fn reset_maps(&self) {
         self.change_all_maps(|maps| *maps = Maps::IDENTITY);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One queue of a simulated device: what the driver said about it, and its ring while it runs.
+//! One queue of a simulated device: what the driver set, and the ring while the queue runs.
 
 use crate::ring::{
     Chain, Layout, Memory, Position, RingError, RingFeatures, RingResult, Token, Violation,
@@ -16,26 +16,26 @@ use kernel::{
 };
 use vdpa_parent::{parent_ops::Callback, worker::Again};
 
-/// How a queue is, for the administrator.
+/// State of a queue, for debugfs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Health {
-    /// The driver did not say that it is ready, or stopped it.
+    /// The driver has not enabled it, or has disabled it.
     Stopped,
-    /// It is ready, and the device did not look at it yet.
+    /// It is enabled, and the device has not started its ring yet.
     Ready,
     /// The device serves it.
     Running,
-    /// Its ring is not mapped.
+    /// Its ring is not mapped; the device tries again later.
     Resting,
-    /// Its ring is impossible.
+    /// Its ring violates the specification.
     Broken(Violation),
 }
 
 impl Health {
-    /// Those without a reason, in the order of their numbers.
+    /// The states without a violation, in the order of their numbers.
     const PLAIN: [Self; 4] = [Self::Stopped, Self::Ready, Self::Running, Self::Resting];
 
-    /// Returns its number.
+    /// Returns the number of a state.
     fn number(self) -> u32 {
         let plain = Self::PLAIN.iter().position(|health| *health == self);
         let broken = |why| {
@@ -50,7 +50,7 @@ impl Health {
         number.unwrap_or(0) as u32
     }
 
-    /// Returns the one with that number.
+    /// Returns the state with a number.
     fn numbered(number: u32) -> Self {
         let number = number as usize;
         let broken = number.checked_sub(Self::PLAIN.len());
@@ -60,11 +60,11 @@ impl Health {
     }
 }
 
-/// The file `queues` of a device: a line for each queue, with its number and how it is.
+/// File `queues` of a device: a line with number and state for each queue.
 pub struct QueueStates(KVec<Atomic<u32>>);
 
 impl QueueStates {
-    /// Makes lines for `count` queues, all of them stopped.
+    /// Creates the content for `count` queues, all of them stopped.
     pub(super) fn new(count: usize) -> Result<Arc<Self>> {
         let mut all = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
@@ -89,42 +89,42 @@ impl fmt::Debug for QueueStates {
     }
 }
 
-/// One queue.
+/// A queue.
 pub struct Queue {
     layout: Layout,
-    /// The largest size.
+    /// The largest size that is allowed.
     max: u16,
-    /// Where the ring begins when it is started; where it was when it was stopped. Unless
-    /// somebody said, it is where rings of the negotiated kind begin.
+    /// The position at which the ring starts, or at which it was stopped. `None` is the initial
+    /// position of a ring of the negotiated kind.
     start: Option<Position>,
-    /// What the driver said.
+    /// True if the driver enabled the queue.
     ready: bool,
-    /// Why its ring cannot be used until it is stopped and started again.
+    /// The reason why the ring cannot be used until it is stopped and started again.
     broken: Option<Violation>,
-    /// Whether it broke and the driver was not told. Only a reset makes up for it.
+    /// True if the queue broke and the driver was not told. Only a reset changes that.
     untold: bool,
-    /// The ring, while it is started and not broken.
+    /// The ring, while the queue is started and not broken.
     ring: Option<VirtQueue>,
-    /// Whether the ring was found to be unmapped in this run. The next run tries again.
+    /// True if the ring was found to be unmapped in this run. The next run tries again.
     resting: bool,
     /// The number of chains that were taken since the last reset.
     received: u64,
-    /// The number of chains that were given back since then.
+    /// The number of chains that were returned since then.
     completed: u64,
     callback: Callback,
     /// The address space of the buffers.
     asid: u32,
     /// The address space of the ring.
     ring_asid: u32,
-    /// Whether something was pushed that the driver has not been told about.
+    /// True if chains were pushed that the driver has not been signalled for.
     pushed: bool,
     states: Arc<QueueStates>,
-    /// Its own number there.
+    /// The index of this queue in `states`.
     idx: usize,
 }
 
 impl Queue {
-    /// A queue after a reset, of at most `max` entries. It is number `idx` of its device.
+    /// Creates queue `idx` of a device, as after a reset. It has at most `max` entries.
     pub(super) fn new(max: u16, states: Arc<QueueStates>, idx: usize) -> Self {
         Self {
             layout: Layout {
@@ -149,13 +149,13 @@ impl Queue {
         }
     }
 
-    /// Takes it back to how it was made.
+    /// Resets the queue to the state in which it was created.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.max, self.states.clone(), self.idx);
         self.show();
     }
 
-    /// Lets the administrator see how it is.
+    /// Updates the state in debugfs.
     fn show(&self) {
         let health = match (self.broken, &self.ring) {
             (Some(why), _) => Health::Broken(why),
@@ -169,47 +169,47 @@ impl Queue {
         }
     }
 
-    /// The address space that its buffers are in.
+    /// Returns the address space of the buffers.
     pub fn asid(&self) -> u32 {
         self.asid
     }
 
-    /// The address space that its ring is in.
+    /// Returns the address space of the ring.
     pub fn ring_asid(&self) -> u32 {
         self.ring_asid
     }
 
-    /// Whether the device may use it: it is started and not broken.
+    /// Returns true if the device may use the queue: it is started and not broken.
     pub fn is_active(&self) -> bool {
         self.ring.is_some()
     }
 
-    /// Whether its ring was found to be impossible.
+    /// Returns true if the ring was found to violate the specification.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }
 
-    /// Whether its ring was found to be unmapped in this run.
+    /// Returns true if the ring was found to be unmapped in this run.
     pub(super) fn is_resting(&self) -> bool {
         self.resting
     }
 
-    /// Returns whether it broke since the last call.
+    /// Returns true if the queue broke since the last call.
     pub(super) fn take_untold(&mut self) -> bool {
         core::mem::take(&mut self.untold)
     }
 
-    /// Whether the driver has to be told that it broke.
+    /// Returns true if the driver has to be told that the queue broke.
     pub(super) fn is_untold(&self) -> bool {
         self.untold
     }
 
-    /// Returns how many chains were taken, and how many were given back, since the last reset.
+    /// Returns the numbers of chains that were taken and returned since the last reset.
     pub fn counts(&self) -> (u64, u64) {
         (self.received, self.completed)
     }
 
-    /// Breaks it: it is not used until it is stopped and started again.
+    /// Breaks the queue: it is not used until it is stopped and started again.
     fn break_by(&mut self, why: Violation) {
         self.stop();
         self.broken = Some(why);
@@ -217,10 +217,10 @@ impl Queue {
         self.show();
     }
 
-    /// Does something with the ring, unless it rests.
+    /// Calls `f` with the ring, unless the queue rests or has no ring.
     ///
-    /// A ring that is not mapped lets the queue rest: nothing is done with it until the next run,
-    /// which begins where this one ended. An impossible one breaks the queue.
+    /// If the ring is not mapped, the queue rests: nothing is done with it until the next run,
+    /// which continues where this one ended. If the ring is impossible, the queue breaks.
     pub fn ring<R>(&mut self, f: impl FnOnce(&mut VirtQueue) -> RingResult<R>) -> Option<R> {
         if self.resting {
             return None;
@@ -236,16 +236,16 @@ impl Queue {
         None
     }
 
-    /// Takes the next chain, through the memory of the ring. There is none when the queue is
-    /// empty, rests or is broken.
+    /// Takes the next chain, through the memory of the ring. Returns `None` if the queue is empty,
+    /// rests or is broken.
     pub fn pop<M: Memory>(&mut self, mem: &M) -> Option<Chain> {
         let chain = self.ring(|ring| ring.pop(mem)).flatten()?;
         self.received += 1;
         Some(chain)
     }
 
-    /// Walks the chain that `pop` returned last. On an error the chain is put back, so `f` must not
-    /// have done what cannot be done twice.
+    /// Calls `f` to walk the chain that `pop` returned last. After an error the chain is put back,
+    /// so `f` must not have done what cannot be done twice.
     pub fn walk<R>(&mut self, token: Token, f: impl FnOnce() -> RingResult<R>) -> Option<R> {
         let walked = self.ring(|_| f());
         if walked.is_none() {
@@ -257,8 +257,8 @@ impl Queue {
         walked
     }
 
-    /// Gives a chain back, through the memory of the ring. The driver sees it when the run is
-    /// over, or once the ring is mapped again.
+    /// Returns a chain to the driver, through the memory of the ring. The driver sees it after the
+    /// run, or once the ring is mapped again.
     pub fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) {
         if self.ring(|ring| ring.push(mem, token, len)).is_some() {
             self.completed += 1;
@@ -266,30 +266,30 @@ impl Queue {
         }
     }
 
-    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    /// Asks the driver to kick. Returns true if it made chains available meanwhile.
     pub fn asks_for_kicks<M: Memory>(&mut self, mem: &M) -> bool {
         self.ring(|ring| ring.enable_notify(mem)) == Some(true)
     }
 
-    /// Tells the driver what was pushed since the last time, if it wants to know.
+    /// Signals the driver for the chains that were pushed since the last call, if it wants that.
     pub fn signal<M: Memory>(&mut self, mem: &M) {
         if !self.pushed {
             return;
         }
         let wanted = self.ring(|ring| ring.needs_signal(mem));
         if self.resting {
-            // It is told once the ring is mapped again.
+            // The driver is signalled once the ring is mapped again.
             return;
         }
         self.pushed = false;
-        // A driver whose ring broke meanwhile is told, too.
+        // A driver whose ring broke meanwhile is signalled, too.
         if wanted.unwrap_or(true) {
             self.callback.call();
         }
     }
 
-    /// Ends a run: asks the driver to kick, and tells it what was pushed. Says whether it made
-    /// something available meanwhile.
+    /// Ends a run: asks the driver to kick, and signals what was pushed. Returns [`Again::Yes`] if
+    /// the driver made chains available meanwhile.
     pub fn end_run<M: Memory>(&mut self, mem: &M) -> Again {
         let more = self.asks_for_kicks(mem);
         self.signal(mem);
@@ -300,12 +300,12 @@ impl Queue {
         }
     }
 
-    /// Whether [`Queue::signal`] has something to tell.
+    /// Returns true if [`Queue::signal`] has chains to signal.
     pub(super) fn wants_signal(&self) -> bool {
         self.pushed
     }
 
-    /// Where the queue is, if somebody said or it was ever started.
+    /// Returns the position of the queue, if one was set or the queue was ever started.
     pub(super) fn position(&self) -> Option<Position> {
         match &self.ring {
             Some(ring) => Some(ring.restart()),
@@ -313,14 +313,14 @@ impl Queue {
         }
     }
 
-    /// Puts a stopped queue somewhere. One that runs is stopped.
+    /// Sets the position of the queue, and stops its ring.
     pub(super) fn set_position(&mut self, start: Position) {
         self.stop();
         self.start = Some(start);
         self.show();
     }
 
-    /// Sets the addresses of the three areas.
+    /// Sets the addresses of the descriptor, driver and device areas.
     pub(super) fn set_address(&mut self, desc: u64, driver: u64, device: u64) {
         self.layout = Layout {
             desc,
@@ -330,12 +330,12 @@ impl Queue {
         };
     }
 
-    /// Sets the size.
+    /// Sets the number of entries.
     pub(super) fn set_num(&mut self, num: u32) {
         self.layout.num = num;
     }
 
-    /// The size.
+    /// Returns the number of entries.
     pub(super) fn num(&self) -> u32 {
         self.layout.num
     }
@@ -345,18 +345,18 @@ impl Queue {
         self.callback = callback;
     }
 
-    /// Moves it to address spaces.
+    /// Moves the buffers and the ring to address spaces.
     pub(super) fn set_asid(&mut self, asid: u32, ring_asid: u32) {
         self.asid = asid;
         self.ring_asid = ring_asid;
     }
 
-    /// Whether the driver said that it is ready.
+    /// Returns true if the driver enabled the queue.
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Starts or stops it, and returns whether it was started by that.
+    /// Enables or disables the queue. Returns true if this enabled it.
     pub(super) fn set_ready(&mut self, ready: bool) -> bool {
         if ready == self.ready {
             return false;
@@ -369,8 +369,9 @@ impl Queue {
         ready
     }
 
-    /// Starts the ring where it is, with nothing in flight, if it is time for that: drivers may
-    /// say that a queue is ready before they say where it lies, so only a running device looks.
+    /// Begins a run. Starts the ring at its position, with nothing in flight, if the queue is
+    /// enabled and not broken. Drivers may enable a queue before they set its addresses, so the
+    /// ring is started only when the device runs.
     pub(super) fn begin(&mut self, features: RingFeatures) {
         if core::mem::take(&mut self.resting) {
             self.show();
@@ -390,12 +391,12 @@ impl Queue {
                 self.show();
             }
             Err(RingError::Invalid(why)) => self.break_by(why),
-            // Nobody looks at the memory yet.
+            // `VirtQueue::new()` does not access memory.
             Err(RingError::Unmapped) => (),
         }
     }
 
-    /// Stops the ring where it is.
+    /// Stops the ring and keeps its position.
     fn stop(&mut self) {
         self.start = self.position();
         self.ring = None;

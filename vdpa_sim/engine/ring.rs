@@ -2,12 +2,13 @@
 
 //! The device's side of a virtqueue, split or packed.
 //!
-//! Nothing here knows the kernel: memory is a trait, so that the same code runs under KUnit and
-//! under a fuzzer in userspace. Everything that is read from memory is hostile. Whatever it says,
-//! no function here panics, loops without a bound, or touches memory but through the trait.
+//! This code does not depend on the kernel: memory is a trait, so that the same code runs under
+//! KUnit and under a fuzzer in userspace. Everything that is read from memory is untrusted.
+//! Whatever it contains, no function here panics, loops without a bound, or accesses memory except
+//! through the trait.
 //!
-//! Each access to memory costs a translation. What lies behind each other is therefore read and
-//! written in blocks, and used entries are collected until [`VirtQueue::flush`].
+//! Each access to memory costs a translation. So adjacent fields are read and written in blocks,
+//! and used entries are collected until [`VirtQueue::flush`].
 //!
 //! virtio 1.3, sections 2.7 and 2.8.
 
@@ -17,17 +18,17 @@ mod split;
 
 pub use chain::Chain;
 
-/// How many used entries are collected before they are written.
+/// Number of used entries that are collected before they are written.
 const BATCH: usize = 16;
 
-/// A rule of virtio that the driver broke.
+/// Rule of virtio that the driver violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// The size is none that such a queue can have.
+    /// The size is not valid for such a queue.
     Size,
     /// An area is misaligned or wraps around.
     Area,
-    /// The saved state is no place in such a ring.
+    /// The saved state is not a position in such a ring.
     Position,
     /// More is available than the ring has descriptors.
     Available,
@@ -45,12 +46,12 @@ pub enum Violation {
     Address,
     /// A request has more segments than the device takes.
     Segments,
-    /// The device gave back a chain that it did not have.
+    /// The device returned a chain that it did not have.
     Device,
 }
 
 impl Violation {
-    /// All of them, in the order of their numbers.
+    /// All violations, in the order of their numbers.
     pub const ALL: [Self; 12] = [
         Self::Size,
         Self::Area,
@@ -66,7 +67,7 @@ impl Violation {
         Self::Device,
     ];
 
-    /// Returns what the driver did wrong, for the administrator.
+    /// Returns the reason as text, for debugfs.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Size => "its size is not possible",
@@ -85,11 +86,11 @@ impl Violation {
     }
 }
 
-/// Why a queue cannot go on.
+/// Reason why a queue cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RingError {
-    /// A ring or a table is not mapped, or not with the permission it needs. The queue stands
-    /// where it was: the same call may succeed once it is mapped.
+    /// A ring or a table is not mapped, or lacks a permission. The queue has not changed: the same
+    /// call may succeed once it is mapped.
     Unmapped,
     /// An index, a length or a chain is impossible.
     Invalid(Violation),
@@ -101,55 +102,55 @@ impl From<Violation> for RingError {
     }
 }
 
-/// The result of what can break a queue.
+/// Result of an operation that can break a queue.
 pub type RingResult<T = ()> = core::result::Result<T, RingError>;
 
 /// Memory that the driver shares, addressed by IOVA.
 pub trait Memory {
-    /// Copies from it, all or an error.
+    /// Copies bytes from memory: all of them, or fails.
     fn read(&self, addr: u64, into: &mut [u8]) -> RingResult;
-    /// Copies to it, all or an error.
+    /// Copies bytes to memory: all of them, or fails.
     fn write(&self, addr: u64, from: &[u8]) -> RingResult;
-    /// Loads two aligned bytes in one access, as they are in memory.
+    /// Loads two aligned bytes in one access, in the byte order of the memory.
     fn load_u16(&self, addr: u64) -> RingResult<u16>;
-    /// Stores two aligned bytes in one access, as they are.
+    /// Stores two aligned bytes in one access, in the byte order of the memory.
     fn store_u16(&self, addr: u64, value: u16) -> RingResult;
-    /// Orders loads before later loads.
+    /// Orders earlier loads before later loads.
     fn read_barrier(&self);
-    /// Orders stores before later stores.
+    /// Orders earlier stores before later stores.
     fn write_barrier(&self);
-    /// Orders everything before everything later.
+    /// Orders all earlier accesses before all later ones.
     fn full_barrier(&self);
 }
 
-/// Where a queue lies.
+/// Addresses and size of a queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layout {
     /// The descriptor table, or the descriptor ring of a packed queue.
     pub desc: u64,
-    /// The available ring, or what the driver says about events.
+    /// The available ring, or the driver's event structure.
     pub driver: u64,
-    /// The used ring, or what the device says about events.
+    /// The used ring, or the device's event structure.
     pub device: u64,
     /// The number of descriptors.
     pub num: u32,
 }
 
-/// What was negotiated about rings.
+/// Negotiated features of rings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingFeatures {
-    /// Fields are little-endian, else native.
+    /// True if fields are little-endian, false if they are native.
     pub little_endian: bool,
-    /// Descriptors may be indirect.
+    /// True if descriptors may be indirect.
     pub indirect: bool,
-    /// Notifications are suppressed by index.
+    /// True if notifications are suppressed by index.
     pub event_idx: bool,
-    /// Rings are packed, else split.
+    /// True if rings are packed, false if they are split.
     pub packed: bool,
 }
 
 impl RingFeatures {
-    /// Converts a field from or to memory.
+    /// Converts a field from or to the byte order of the memory.
     fn u16(&self, value: u16) -> u16 {
         if self.little_endian {
             u16::from_le(value)
@@ -158,7 +159,7 @@ impl RingFeatures {
         }
     }
 
-    /// As `u16`.
+    /// Converts a field like [`Self::u16`].
     fn u32(&self, value: u32) -> u32 {
         if self.little_endian {
             u32::from_le(value)
@@ -167,7 +168,7 @@ impl RingFeatures {
         }
     }
 
-    /// As `u16`.
+    /// Converts a field like [`Self::u16`].
     fn u64(&self, value: u64) -> u64 {
         if self.little_endian {
             u64::from_le(value)
@@ -180,27 +181,27 @@ impl RingFeatures {
 /// One buffer of a chain.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
-    /// Its IOVA.
+    /// The IOVA.
     pub addr: u64,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u32,
-    /// Whether it is for the device to write; else it is for the device to read.
+    /// True if the device may write to it, false if the device may read it.
     pub writable: bool,
 }
 
-/// What a chain is given back by. It is pushed once, in any order.
+/// Token by which a chain is returned. Each is pushed once, in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Token {
-    /// How the driver knows it.
+    /// The ID by which the driver knows the chain.
     id: u16,
-    /// How many descriptors of the ring it takes; 1 in a split queue.
+    /// The number of the ring's descriptors in the chain; 1 in a split queue.
     count: u16,
 }
 
-/// Where a packed queue stands.
+/// Position of a packed queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackedPosition {
-    /// The next descriptor to look at.
+    /// The next descriptor to read.
     pub avail_idx: u16,
     /// The driver's wrap counter there.
     pub avail_wrap: bool,
@@ -210,17 +211,17 @@ pub struct PackedPosition {
     pub used_wrap: bool,
 }
 
-/// Where a queue stands: what is saved on one device and restored on another.
+/// Position of a queue, which is saved on one device and restored on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// The next available index to look at.
+    /// The next available index to read.
     Split(u16),
-    /// The places of a packed queue.
+    /// The positions of a packed queue.
     Packed(PackedPosition),
 }
 
 impl Position {
-    /// Where a queue begins after a reset.
+    /// Returns the position of a queue after a reset.
     pub fn initial(packed: bool) -> Self {
         if packed {
             Self::Packed(PackedPosition {
@@ -235,7 +236,7 @@ impl Position {
     }
 }
 
-/// Whether an area of `size` bytes is aligned and has a last byte.
+/// Returns true if an area of `size` bytes is aligned and its end is below 2^64.
 fn fits(addr: u64, align: u64, size: u32) -> bool {
     addr % align == 0 && addr.checked_add(u64::from(size)).is_some()
 }
@@ -246,7 +247,7 @@ enum Kind {
     Packed(packed::PackedQueue),
 }
 
-/// Does the same with either kind of queue.
+/// Evaluates the same expression for either kind of queue.
 macro_rules! either {
     ($queue:expr, $ring:ident => $what:expr) => {
         match $queue {
@@ -256,15 +257,15 @@ macro_rules! either {
     };
 }
 
-/// A virtqueue, split or packed as negotiated. After [`RingError::Invalid`] it is broken and is to
-/// be dropped; after [`RingError::Unmapped`] it can be used on.
+/// Virtqueue, split or packed as negotiated. After [`RingError::Invalid`] it is broken and must be
+/// dropped; after [`RingError::Unmapped`] it can be used again.
 pub struct VirtQueue(Kind);
 
 impl VirtQueue {
-    /// A queue that stands at `start`, with nothing in flight.
+    /// Creates a queue at position `start`, with nothing in flight.
     ///
-    /// Errors: `Invalid` when the size is not one of such a queue, an area is misaligned or wraps
-    /// around, or `start` is not a place in it.
+    /// Errors: `Invalid` if the size is not valid for such a queue, an area is misaligned or wraps
+    /// around, or `start` is not a position in it.
     pub fn new(layout: Layout, features: RingFeatures, start: Position) -> RingResult<Self> {
         Ok(Self(match (features.packed, start) {
             (false, Position::Split(start)) => {
@@ -277,7 +278,8 @@ impl VirtQueue {
         }))
     }
 
-    /// Where it is: what another device begins with. Chains in flight are not part of it.
+    /// Returns the position at which another device would continue. It does not include chains in
+    /// flight.
     pub fn position(&self) -> Position {
         match &self.0 {
             Kind::Split(ring) => Position::Split(ring.position()),
@@ -286,7 +288,7 @@ impl VirtQueue {
     }
 
     /// Returns the position for a queue that takes over now: chains that were pushed and that the
-    /// driver cannot see yet are done again.
+    /// driver cannot see yet are processed again.
     pub fn restart(&self) -> Position {
         match &self.0 {
             Kind::Split(ring) => Position::Split(ring.restart()),
@@ -294,50 +296,51 @@ impl VirtQueue {
         }
     }
 
-    /// The number of chains that were popped and not pushed.
+    /// Returns the number of chains that were popped and not pushed.
     pub fn in_flight(&self) -> u32 {
         either!(&self.0, ring => ring.in_flight())
     }
 
-    /// Takes the next chain.
+    /// Takes the next chain, or returns `None` if there is none.
     ///
-    /// Errors: also `Invalid` when more is in flight than the queue has descriptors.
+    /// Errors: `Invalid` also if more chains are in flight than the queue has descriptors.
     pub fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
         either!(&mut self.0, ring => ring.pop(mem))
     }
 
-    /// Undoes the last `pop`, whose chain has this token: the next `pop` reads the chain again.
+    /// Undoes the last `pop`, which must have returned a chain with this token. The next `pop`
+    /// reads that chain again.
     pub fn put_back(&mut self, token: Token) {
         either!(&mut self.0, ring => ring.put_back(token));
     }
 
-    /// Gives a chain back, with `len` bytes written to it. The driver sees it at the latest after
-    /// `flush`, `needs_signal` or `enable_notify`.
+    /// Returns a chain to the driver, with `len` bytes written to it. The driver sees it after
+    /// `flush`, `needs_signal` or `enable_notify` at the latest.
     ///
     /// Errors: `Unmapped` only with more than 16 chains in flight; the chain is then still in
-    /// flight.
+    /// flight. `Invalid` for a chain that is not in flight.
     pub fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         either!(&mut self.0, ring => ring.push(mem, token, len))
     }
 
-    /// Lets the driver see all that was pushed.
+    /// Makes all pushed chains visible to the driver.
     pub fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
         either!(&mut self.0, ring => ring.flush(mem))
     }
 
-    /// Lets the driver see all that was pushed, and returns whether it wants to hear of what was
-    /// since the last time.
+    /// Makes all pushed chains visible to the driver. Returns true if the driver wants to be
+    /// signalled for those since the last call.
     pub fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         either!(&mut self.0, ring => ring.needs_signal(mem))
     }
 
-    /// Asks the driver not to kick. It is a hint.
+    /// Asks the driver not to kick. This is a hint.
     pub fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
         either!(&mut self.0, ring => ring.disable_notify(mem))
     }
 
-    /// Lets the driver see all that was pushed, asks it to kick, and returns whether it made
-    /// something available meanwhile.
+    /// Makes all pushed chains visible to the driver, and asks it to kick. Returns true if it made
+    /// chains available meanwhile.
     pub fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         either!(&mut self.0, ring => ring.enable_notify(mem))
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The address spaces of a device: shared by all that runs on it, each with a lock that is held
-//! for one lookup or one change.
+//! Address spaces of a device. All of its units share them; each has a lock that is held for one
+//! lookup or one change.
 
 use crate::ring::{Memory, RingError, RingResult};
 use kernel::{
@@ -16,21 +16,21 @@ use vdpa_parent::{
     mm::UserAccess,
 };
 
-/// What an address space translates with.
+/// Translation of an address space.
 pub trait Table: Send + Unpin + 'static {
-    /// The contiguous range around an IOVA; `None` when nothing is mapped there.
+    /// Returns the contiguous range around an IOVA, or `None` if nothing is mapped there.
     fn find(&self, iova: u64) -> Option<Range>;
 
-    /// As `find`, for software that looks up addresses by itself: the same, unless hardware finds
-    /// something where nothing is mapped.
+    /// Does the same as [`Self::find`] for software that looks up addresses itself. The result
+    /// differs only if hardware reaches something where nothing is mapped.
     fn find_in_software(&self, iova: u64) -> Option<Range> {
         self.find(iova)
     }
 
-    /// Shows every range, for the administrator.
+    /// Calls `f` for every range, for debugfs.
     fn show(&self, f: &mut dyn FnMut(Range));
 
-    /// Whether the queues in it can run at all. One that cannot rests, and goes on later.
+    /// Returns true if queues in this address space can run. Others rest, and continue later.
     fn is_usable(&self) -> bool {
         true
     }
@@ -38,8 +38,8 @@ pub trait Table: Send + Unpin + 'static {
 
 /// One address space.
 ///
-/// Who looks up a range keeps it no longer than the lock of the unit that it works for;
-/// [`crate::engine::Engine::change_maps`] takes that lock after each change.
+/// A range that was looked up may be used only under the lock of the unit for which it was looked
+/// up: [`crate::engine::Engine::change_maps`] takes that lock after each change.
 #[pin_data]
 pub struct AddressSpace<T> {
     #[pin]
@@ -47,7 +47,7 @@ pub struct AddressSpace<T> {
 }
 
 impl<T: Table> AddressSpace<T> {
-    /// Changes the table.
+    /// Calls `f` to change the table, under the lock.
     pub fn change<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.table.lock())
     }
@@ -59,7 +59,7 @@ impl<T: Table> Translate for AddressSpace<T> {
     }
 }
 
-/// An address space as software sees it that looks up addresses by itself.
+/// Address space for software that looks up addresses itself.
 struct InSoftware<T>(Arc<AddressSpace<T>>);
 
 impl<T: Table> Translate for InSoftware<T> {
@@ -68,15 +68,15 @@ impl<T: Table> Translate for InSoftware<T> {
     }
 }
 
-/// All address spaces of a device.
+/// Address spaces of a device.
 pub struct AddressSpaces<T> {
     all: KVec<Arc<AddressSpace<T>>>,
-    /// The same ones.
+    /// The same address spaces, for software.
     in_software: KVec<InSoftware<T>>,
 }
 
 impl<T: Table> AddressSpaces<T> {
-    /// Address spaces with these tables.
+    /// Creates `count` address spaces, with tables from `table`. Errors: `ENOMEM`.
     pub(super) fn new(count: u32, mut table: impl FnMut() -> T) -> Result<Self> {
         let mut all = KVec::with_capacity(count as usize, GFP_KERNEL)?;
         let mut in_software = KVec::with_capacity(count as usize, GFP_KERNEL)?;
@@ -92,12 +92,12 @@ impl<T: Table> AddressSpaces<T> {
         Ok(Self { all, in_software })
     }
 
-    /// Those with a number below that of the address spaces.
+    /// Returns address space `asid`, or `EINVAL` if it does not exist.
     pub(super) fn get(&self, asid: u32) -> Result<&AddressSpace<T>> {
         Ok(self.all.get(asid as usize).ok_or(EINVAL)?)
     }
 
-    /// All of them.
+    /// Returns all address spaces.
     pub(super) fn iter(&self) -> impl Iterator<Item = &AddressSpace<T>> {
         self.all.iter().map(|space| &**space)
     }
@@ -126,17 +126,17 @@ impl<T: Table> fmt::Debug for AddressSpaces<T> {
     }
 }
 
-/// Address spaces, whatever they translate with.
+/// Address spaces, without the type of their tables.
 pub(super) trait Spaces {
-    /// What one of them translates with, for a process if there is one; `None` when it cannot be
-    /// used now.
+    /// Returns the translation of an address space: to addresses of `user` if there is one, else to
+    /// physical ones. Returns `None` if the address space does not exist or cannot be used now.
     fn translation<'a>(
         &'a self,
         asid: u32,
         user: Option<&'a UserAccess<'a>>,
     ) -> Option<Translation<'a>>;
 
-    /// As `translation`, for software that looks up addresses by itself.
+    /// Does the same as [`Self::translation`] for software that looks up addresses itself.
     fn software<'a>(
         &'a self,
         asid: u32,

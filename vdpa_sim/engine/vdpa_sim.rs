@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The engine of parents in software: queues, address spaces, maps and faults.
+//! Engine of parents in software: queues, address spaces, maps and faults.
 #![forbid(unsafe_code)]
 
-/// The prefix of log lines.
+/// Prefix of log lines.
 const __LOG_PREFIX: &[u8] = b"vdpa_sim\0";
 
-/// For [`engine_ops!`].
+/// Used by [`engine_ops!`].
 pub use vdpa_parent;
 
 pub mod engine;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The positions of rings, as the vDPA bus saves and restores them.
+//! Conversion between positions of rings and the states that the vDPA bus saves and restores.
 
 use crate::ring::{PackedPosition, Position};
 use vdpa_parent::parent_types::{PackedState, VqState};
 
-/// What `get_vq_state` gives.
+/// Returns the state that `get_vq_state` reports for a position.
 pub fn saved(position: Position) -> VqState {
     match position {
         Position::Split(index) => VqState::split(index),
@@ -18,7 +18,8 @@ pub fn saved(position: Position) -> VqState {
     }
 }
 
-/// What `set_vq_state` says, if `packed` was negotiated or not.
+/// Returns the position for the argument of `set_vq_state`. `packed` says that packed rings were
+/// negotiated.
 pub fn restored(state: &VqState, packed: bool) -> Position {
     if !packed {
         return Position::Split(state.as_split());

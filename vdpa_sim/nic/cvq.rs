@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a NIC lets in, and the commands of the control queue that change it.
+//! Receive filter of a NIC, and the commands of the control queue that change it.
 //!
 //! virtio 1.3, section 5.1.6.5.
 
@@ -10,16 +10,16 @@ use kernel::{
 };
 use vdpa_parent::{ether::Mac, virtio_ids as ids};
 
-/// How many addresses of a kind a table takes; with more, every address of that kind is let in.
+/// Largest number of addresses in a table. With more, every address of that kind is accepted.
 const TABLE_MAX: usize = 64;
-/// The number of VLANs.
+/// Number of VLANs.
 const VLANS: usize = 4096;
-/// The longest command whose parameters mean something: two full tables and their lengths.
+/// Largest size of a command in bytes; longer ones fail. Two full tables fit.
 pub const COMMAND_MAX: usize = 8192;
-/// Where a frame has its type.
+/// Offset of the type in a frame.
 const ETH_TYPE: usize = 12;
 
-/// Which frames a NIC lets in.
+/// Receive filter, and the number of queue pairs.
 pub struct Filter {
     /// The number of queue pairs in use.
     pub pairs: u16,
@@ -29,20 +29,20 @@ pub struct Filter {
     nomulti: bool,
     nouni: bool,
     nobcast: bool,
-    /// Further addresses of its own; `None` for all there are.
+    /// Unicast addresses that are accepted in addition to the NIC's; `None` for all.
     unicast: Option<KVec<Mac>>,
-    /// The groups that it is in; `None` for all there are.
+    /// Multicast addresses that are accepted; `None` for all.
     multicast: Option<KVec<Mac>>,
-    /// The VLANs, as bits.
+    /// The VLANs that are accepted, one bit each.
     vlans: [u64; VLANS / 64],
 }
 
-/// Whether an address is that of a group.
+/// Returns true if an address is a multicast address.
 fn is_group(address: &[u8]) -> bool {
     address.first().is_some_and(|first| first & 1 != 0)
 }
 
-/// Whether a table has an address.
+/// Returns true if a table contains an address.
 fn has(table: &Option<KVec<Mac>>, address: &[u8]) -> bool {
     match table {
         None => true,
@@ -50,7 +50,7 @@ fn has(table: &Option<KVec<Mac>>, address: &[u8]) -> bool {
     }
 }
 
-/// A copy of a table.
+/// Copies a table. Errors: `ENOMEM`.
 fn copy(table: &Option<KVec<Mac>>) -> Result<Option<KVec<Mac>>> {
     let Some(table) = table else {
         return Ok(None);
@@ -67,7 +67,7 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// What is let in after a reset: what is for it, and for everybody.
+    /// Creates the filter after a reset: it accepts broadcasts and frames to the NIC's address.
     pub fn new() -> Self {
         Self {
             pairs: 1,
@@ -83,7 +83,7 @@ impl Filter {
         }
     }
 
-    /// A copy, to be changed.
+    /// Copies the filter, so that the copy can be changed. Errors: `ENOMEM`.
     fn copy(&self) -> Result<Self> {
         Ok(Self {
             unicast: copy(&self.unicast)?,
@@ -92,16 +92,17 @@ impl Filter {
         })
     }
 
-    /// Whether frames of a VLAN are let in.
+    /// Returns true if frames of a VLAN are accepted.
     pub fn has_vlan(&self, vlan: u16) -> bool {
         let vlan = usize::from(vlan);
         let bits = self.vlans.get(vlan / 64).copied().unwrap_or(0);
         bits & (1 << (vlan % 64)) != 0
     }
 
-    /// Whether a frame, without its virtio header, is let in by a NIC with this address.
+    /// Returns true if a NIC with this address accepts a frame, which is without its virtio header.
     ///
-    /// Without a negotiated feature, what it would control is let in.
+    /// Without `F_NET_CTRL_VLAN` every VLAN is accepted; without `F_NET_CTRL_RX` all multicast
+    /// frames are, and unicast frames to `mac`.
     pub fn accepts(&self, mac: &Mac, features: u64, frame: &[u8]) -> bool {
         let Some(dest) = frame.get(..6) else {
             return false;
@@ -112,7 +113,7 @@ impl Filter {
         if features & ids::F_NET_CTRL_VLAN != 0 {
             if let Some([0x81, 0x00, high, low]) = frame.get(ETH_TYPE..ETH_TYPE + 4) {
                 let vlan = u16::from_be_bytes([*high, *low]) & 0xfff;
-                // Number 0 says that there is a priority, but no VLAN.
+                // VLAN 0 means that the frame has a priority, but no VLAN.
                 if vlan != 0 && !self.has_vlan(vlan) {
                     return false;
                 }
@@ -131,15 +132,15 @@ impl Filter {
     }
 }
 
-/// What a command changed.
+/// Change that a command makes.
 pub enum Change {
-    /// The address of the NIC.
+    /// The MAC address of the NIC.
     Mac(Mac),
-    /// What it lets in, and the number of queue pairs.
+    /// The receive filter and the number of queue pairs.
     Filter(Arc<Filter>),
 }
 
-/// Takes a table off the front of parameters; `None` if it is not there whole.
+/// Splits off the table at the beginning of the parameters. Returns `None` if it is incomplete.
 fn table<'a>(data: &mut &'a [u8], little_endian: bool) -> Option<&'a [u8]> {
     let (count, rest) = data.split_first_chunk::<4>()?;
     let count = if little_endian {
@@ -153,7 +154,7 @@ fn table<'a>(data: &mut &'a [u8], little_endian: bool) -> Option<&'a [u8]> {
     Some(entries)
 }
 
-/// The addresses of a table; `None` if they are too many.
+/// Returns the addresses of a table, or `None` if it has more than [`TABLE_MAX`]. Errors: `ENOMEM`.
 fn entries(raw: &[u8]) -> Result<Option<KVec<Mac>>> {
     let mut all = KVec::new();
     for entry in raw.chunks_exact(size_of::<Mac>()) {
@@ -167,9 +168,10 @@ fn entries(raw: &[u8]) -> Result<Option<KVec<Mac>>> {
     Ok(Some(all))
 }
 
-/// What a command does to a filter: `command` is its class, its number, and its parameters.
+/// Executes a command: returns the change that it makes. `command` is its class, its number, and
+/// its parameters.
 ///
-/// Errors: `EINVAL` for what was not negotiated, does not exist, or makes no sense; `ENOMEM`.
+/// Errors: `EINVAL` for a command that was not negotiated, is unknown or malformed; `ENOMEM`.
 pub fn execute(
     now: &Filter,
     features: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A NIC. What it sends arrives at the other end of its link; without a link it arrives at the
-//! NIC itself.
+//! A NIC. Frames that it sends arrive at the other end of its link, or at the NIC itself without a
+//! link.
 
 use crate::{
     cvq::{execute, Change, Filter, COMMAND_MAX},
@@ -27,7 +27,7 @@ use vdpa_sim::{
     ring::{Chain, Memory, RingResult, Segment},
 };
 
-/// The features of a NIC with one queue pair that is not asked for others.
+/// Features of a NIC with one queue pair by default.
 pub const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_VERSION_1
     | ids::F_ACCESS_PLATFORM
@@ -38,36 +38,36 @@ pub const FEATURES: u64 = ids::F_ANY_LAYOUT
     | ids::F_NET_STATUS
     | ids::F_NET_CTRL_VQ
     | CTRL_FEATURES;
-/// The features of one with several.
+/// Features of a NIC with several queue pairs by default.
 pub const FEATURES_MQ: u64 = FEATURES | ids::F_NET_MQ;
-/// The features that a NIC can be asked for.
+/// Features that can be requested.
 pub const ALL_FEATURES: u64 = FEATURES_MQ | ids::F_RING_PACKED;
-/// What the control queue is for.
+/// Features that need the control queue.
 const CTRL_FEATURES: u64 =
     ids::F_NET_CTRL_RX | ids::F_NET_CTRL_RX_EXTRA | ids::F_NET_CTRL_VLAN | ids::F_NET_CTRL_MAC_ADDR;
 
-/// The largest number of queue pairs.
+/// Largest number of queue pairs.
 pub const MAX_PAIRS: u16 = 16;
-/// The number of groups of queues: data, control.
+/// Number of groups of queues: data, control.
 pub const GROUPS: u32 = 2;
-/// The number of address spaces.
+/// Number of address spaces.
 pub const ADDRESS_SPACES: u32 = 2;
 
-/// The number of queues of a NIC with so many pairs.
+/// Returns the number of queues of a NIC with `pairs` pairs.
 pub const fn queues(pairs: u16) -> u32 {
     2 * pairs as u32 + 1
 }
 
-/// The number of frames, or commands, that one run handles.
+/// Number of frames, or commands, that one run handles.
 const BUDGET: u32 = 64;
-/// The size of an Ethernet header.
+/// Size of an Ethernet header in bytes.
 const ETH_HEADER: usize = 14;
-/// The largest frame: what the MTU can say, with an Ethernet header and a VLAN tag.
+/// Largest frame in bytes: the largest possible MTU, with an Ethernet header and a VLAN tag.
 const MAX_FRAME: usize = 65535 + ETH_HEADER + 4;
-/// The MTU if nobody asked for another one.
+/// Default MTU in bytes.
 pub const DEFAULT_MTU: u16 = 1500;
 
-/// What happened on a receive queue.
+/// Statistics of a receive queue.
 #[derive(Default)]
 struct RxStats {
     packets: u64,
@@ -77,7 +77,7 @@ struct RxStats {
     drops: u64,
 }
 
-/// What happened on a transmit queue.
+/// Statistics of a transmit queue.
 #[derive(Default)]
 struct TxStats {
     packets: u64,
@@ -86,7 +86,7 @@ struct TxStats {
     drops: u64,
 }
 
-/// What happened on the control queue.
+/// Statistics of the control queue.
 #[derive(Default)]
 struct ControlStats {
     requests: u64,
@@ -94,14 +94,14 @@ struct ControlStats {
     errors: u64,
 }
 
-/// What the units share.
+/// State that the units share.
 struct Shared {
     mac: Mac,
-    /// Replaced, never changed: each run looks at the one that it found.
+    /// The filter. It is replaced and never changed, because each run uses the one that it found.
     filter: Arc<Filter>,
 }
 
-/// What an administrator asks of a NIC.
+/// Properties that a NIC is created with.
 pub struct Wanted {
     /// The features on offer.
     pub features: u64,
@@ -113,15 +113,15 @@ pub struct Wanted {
     pub pairs: u16,
     /// The largest size of a queue.
     pub queue_max: u16,
-    /// Refuses commands of the control queue that the NIC would execute.
+    /// Check that may refuse commands of the control queue which the NIC would execute.
     pub check: fn(&Filter, &[u8]) -> Result,
-    /// Features whose commands work whether the driver accepted them or not.
+    /// Features whose commands work even if the driver did not accept the features.
     pub implied: u64,
-    /// Whether software serves the control queue where hardware serves the others.
+    /// True if software serves the control queue and hardware the others.
     pub software_control: bool,
 }
 
-/// The port of a NIC, known to its links until this is dropped.
+/// Port of a NIC. Dropping it removes the port from its links.
 struct Linked {
     links: Arc<Links>,
     port: Arc<Port>,
@@ -149,7 +149,7 @@ pub struct Nic {
     mtu: u16,
     /// The number of queue pairs.
     pairs: u16,
-    /// Whether several pairs are on offer.
+    /// True if several pairs are on offer.
     mq: bool,
     /// See [`Wanted::check`].
     check: fn(&Filter, &[u8]) -> Result,
@@ -162,21 +162,21 @@ pub struct Nic {
     port: Linked,
 }
 
-/// A pair of queues, or the control queue.
+/// Unit of a pair of queues, or of the control queue.
 pub struct NicUnit {
-    /// The number of the pair; that of the control queue comes behind the last pair.
+    /// The number of the pair; for the control queue, the number of pairs.
     number: usize,
     rx: RxStats,
     tx: TxStats,
     control: ControlStats,
-    /// The frame or the command in flight, with its header.
+    /// The current frame or command, with its header.
     buffer: KVVec<u8>,
-    /// Whether frames of a peer are taken.
+    /// True if frames of a peer are accepted.
     open: bool,
 }
 
 impl NicUnit {
-    /// A unit that has seen nothing, with a buffer of that size.
+    /// Creates a unit with a buffer of `size` bytes. Errors: `ENOMEM`.
     fn new(number: usize, size: usize) -> Result<Self> {
         Ok(Self {
             number,
@@ -189,24 +189,24 @@ impl NicUnit {
     }
 }
 
-/// What a run needs to know all the time.
+/// State that a run uses for every frame.
 struct Now {
     features: u64,
-    /// The size of the header before each frame.
+    /// The size of the header before each frame, in bytes.
     header: usize,
     mac: Mac,
     filter: Arc<Filter>,
 }
 
-/// The readable part of a chain, gathered into a buffer.
+/// Readable part of a chain, copied into a buffer.
 enum Gathered {
-    /// So many bytes.
+    /// It has this many bytes.
     Whole(usize),
-    /// Too long, or not mapped.
+    /// It is too long, or not mapped.
     Bad,
 }
 
-/// Copies what is readable of a chain. An error is the ring's.
+/// Copies the readable part of a chain. Errors: those of the ring.
 fn gather<M: Memory>(
     ring: &M,
     mem: &M,
@@ -230,7 +230,7 @@ fn gather<M: Memory>(
     Ok(Gathered::Whole(filled))
 }
 
-/// Returns the first writable segment of a chain: the place for an answer.
+/// Returns the first writable segment of a chain, which is for the answer.
 fn first_writable<M: Memory>(ring: &M, chain: &mut Chain) -> RingResult<Option<Segment>> {
     while let Some(segment) = chain.next(ring)? {
         if segment.writable {
@@ -240,7 +240,7 @@ fn first_writable<M: Memory>(ring: &M, chain: &mut Chain) -> RingResult<Option<S
     Ok(None)
 }
 
-/// Copies to what is writable of a chain, and returns whether everything found room.
+/// Copies bytes to the writable part of a chain. Returns false if it is too small or not mapped.
 fn scatter<M: Memory>(ring: &M, mem: &M, chain: &mut Chain, mut bytes: &[u8]) -> RingResult<bool> {
     while !bytes.is_empty() {
         let Some(segment) = chain.next(ring)? else {
@@ -261,17 +261,17 @@ fn scatter<M: Memory>(ring: &M, mem: &M, chain: &mut Chain, mut bytes: &[u8]) ->
     Ok(true)
 }
 
-/// What came of a frame that was to be received.
+/// Result for a frame that was to be received.
 #[derive(PartialEq, Eq)]
 enum Received {
-    /// It is in the guest, or lost and counted.
+    /// It was delivered to the guest, or lost and counted.
     Done,
-    /// There was no buffer for it, or the queue rests or broke; nothing is counted.
+    /// There was no buffer for it, or the queue rests or broke. Nothing was counted.
     NoBuffer,
 }
 
 impl NicUnit {
-    /// Receives the frame in the buffer: `len` bytes with a header.
+    /// Delivers the frame in the buffer, `len` bytes with its header, to the guest.
     fn receive(
         &mut self,
         queue: &mut Queue,
@@ -290,7 +290,7 @@ impl NicUnit {
             self.rx.drops += 1;
             return Received::Done;
         }
-        // Nothing was offloaded; without mergeable buffers a frame lies in exactly one.
+        // Nothing was offloaded; without mergeable buffers a frame is in exactly one.
         for (at, byte) in header.iter_mut().enumerate() {
             *byte = u8::from(at == ids::NET_HDR_NUM_BUFFERS);
         }
@@ -307,7 +307,8 @@ impl NicUnit {
                 self.rx.bytes += len as u64;
             }
             Some(false) => {
-                // Too small or not mapped: the frame is lost, the buffer goes back unused.
+                // The buffer is too small or not mapped: the frame is lost, the buffer is returned
+                // unused.
                 queue.push(mem.ring, token, 0);
                 self.rx.errors += 1;
             }
@@ -316,7 +317,7 @@ impl NicUnit {
         Received::Done
     }
 
-    /// Receives what waits in the receive queue, and returns whether there may be more.
+    /// Delivers the frames in the receive queue to the guest. Returns true if there may be more.
     fn receive_all(
         &mut self,
         queue: &mut Queue,
@@ -324,7 +325,7 @@ impl NicUnit {
         now: &Now,
         rx_queue: &RxQueue,
     ) -> bool {
-        // Only a frame that waits for a buffer makes buffers news.
+        // Kicks for new buffers are needed only while a frame waits for one.
         queue.ring(|ring| ring.disable_notify(mem.ring));
         for _ in 0..BUDGET {
             let into = self.buffer.get_mut(now.header..).unwrap_or(&mut []);
@@ -332,7 +333,7 @@ impl NicUnit {
                 return false;
             };
             while self.receive(queue, mem, now, now.header + len) == Received::NoBuffer {
-                // It waits until the driver says that there are buffers.
+                // The frame waits until the driver kicks for new buffers.
                 if !queue.asks_for_kicks(mem.ring) {
                     return false;
                 }
@@ -342,8 +343,8 @@ impl NicUnit {
         true
     }
 
-    /// Sends what is in the transmit queue to the peer, or to the receive queue of the pair, and
-    /// returns whether there is more.
+    /// Sends the frames in the transmit queue to the peer, or without a peer to the receive queue
+    /// of the pair. Returns true if there are more.
     fn transmit_all(
         &mut self,
         tx: (&mut Queue, &QueueMemory<'_, '_>),
@@ -396,7 +397,7 @@ impl NicUnit {
 }
 
 impl Nic {
-    /// Creates the parts of a NIC; with `linkable`, among them the file that connects it.
+    /// Returns the setup of a NIC. With `linkable` it includes the file that connects the NIC.
     pub fn setup(
         name: &CStr,
         links: &Arc<Links>,
@@ -470,7 +471,7 @@ impl Nic {
         })
     }
 
-    /// Whether the driver uses a queue pair.
+    /// Returns true if the driver uses a queue pair.
     pub fn is_active(&self, pair: u16) -> bool {
         pair < self.shared.lock().filter.pairs
     }
@@ -480,8 +481,8 @@ impl Nic {
         self.shared.lock().mac = mac;
     }
 
-    /// The number of the control queue: behind the pairs that the driver knows of. Before it
-    /// says whether it knows of several, those that the device has count.
+    /// Returns the number of the control queue. It is behind the pairs that the driver can use: all
+    /// pairs if it accepted several, or has not negotiated yet.
     fn control_queue(&self, features: u64) -> u16 {
         if self.mq && (features == 0 || features & ids::F_NET_MQ != 0) {
             2 * self.pairs
@@ -490,7 +491,7 @@ impl Nic {
         }
     }
 
-    /// Executes what is in the control queue.
+    /// Executes the commands in the control queue.
     fn control(&self, unit: &mut NicUnit, queue: &mut Queue, io: &Io<'_>) -> Again {
         let view = if self.software_control {
             io.software_view(queue)
@@ -506,7 +507,7 @@ impl Nic {
         view.with(|mem| self.commands(unit, queue, mem, io))
     }
 
-    /// Executes them in the memory of that queue.
+    /// Executes the commands in the control queue, with the memory of that queue.
     fn commands(
         &self,
         unit: &mut NicUnit,
@@ -521,7 +522,8 @@ impl Nic {
             let mut answers = chain.clone();
             let (token, buffer) = (chain.token(), &mut unit.buffer);
             let buffer = buffer.get_mut(..COMMAND_MAX).unwrap_or(&mut []);
-            // All of the chain is known before the command is executed, which happens once.
+            // The whole chain is walked before the command is executed, which must happen only
+            // once.
             let walked = queue.walk(token, || {
                 let gathered = gather(mem.ring, mem.buffers, &mut chain, buffer)?;
                 Ok((gathered, first_writable(mem.ring, &mut answers)?))
@@ -571,7 +573,7 @@ impl Nic {
                 let old = core::mem::replace(&mut shared.filter, filter);
                 if old.pairs != pairs {
                     self.port.set_pairs(pairs);
-                    // Pairs that are now in use may have something to send.
+                    // Pairs that are in use from now on may have frames to send.
                     self.port.wake_all();
                 }
             }
@@ -601,7 +603,7 @@ impl Class for Nic {
     }
 
     fn write_config(&self, features: u64, offset: usize, buf: &[u8]) {
-        // Only legacy drivers set the address like this; nothing else is writable.
+        // Only legacy drivers set the address like this; no other field is writable.
         if features & ids::F_VERSION_1 != 0 {
             return;
         }

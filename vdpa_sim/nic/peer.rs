@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Links between NICs: a frame that is sent into one arrives in a bounded receive queue at its
+//! Links between NICs. A frame that is sent to one end arrives in a bounded receive queue at the
 //! other end.
 //!
 //! Lock order: [`Links::ports`], then [`Port::peer`] of one port, then [`RxQueue::frames`]. The
-//! threads that send and receive hold the lock of their own unit outside of these, and never one
-//! of the peer's.
+//! threads that send and receive hold the lock of their own unit outside of these, and never one of
+//! the peer's.
 
 use kernel::{
     debugfs::{Reader, ScopedDir, Writer},
@@ -24,31 +24,31 @@ use kernel::{
 use vdpa_parent::worker::Waker;
 use vdpa_sim::faults::Files;
 
-/// The size of a receive queue in bytes, with four more for each frame.
+/// Size of a receive queue in bytes. Each frame takes four bytes more than its length.
 pub(crate) const RX_QUEUE_SIZE: usize = 256 * 1024;
 
-/// The frames in a receive queue: a ring of bytes, each frame behind its length.
+/// Frames in a receive queue: a ring of bytes, in which each frame follows its length.
 struct Frames {
-    /// Whether the device takes frames: it runs, or is suspended.
+    /// True if the device accepts frames: it runs, or is suspended.
     open: bool,
-    /// Empty until there is a link.
+    /// The ring, which is empty until there is a link.
     ring: KVVec<u8>,
-    /// Where the oldest frame begins.
+    /// The offset of the oldest frame.
     start: usize,
-    /// The number of bytes that wait.
+    /// The number of bytes in the ring that are in use.
     used: usize,
 }
 
 impl Frames {
-    /// Splits what comes `offset` bytes behind the start in the part up to the end of the ring,
-    /// and the rest.
+    /// Returns where `len` bytes at `offset` behind the start begin in the ring, and how many of
+    /// them are before its end. The rest is at its beginning.
     fn split(&self, offset: usize, len: usize) -> Option<(usize, usize)> {
         let size = self.ring.len();
         let at = self.start.checked_add(offset)?.checked_rem(size)?;
         Some((at, len.min(size - at)))
     }
 
-    /// Writes behind what waits.
+    /// Appends bytes.
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let (at, first) = self.split(self.used, bytes.len())?;
         let (first, second) = bytes.split_at_checked(first)?;
@@ -70,19 +70,19 @@ impl Frames {
         Some(u32::from_ne_bytes(len) as usize)
     }
 
-    /// Removes the oldest frame, whose length is `len`.
+    /// Removes the oldest frame, whose length must be `len`.
     fn remove(&mut self, len: usize) {
         match self.split(4 + len, 0) {
             Some((start, _)) => {
                 self.start = start;
                 self.used = self.used.saturating_sub(4 + len);
             }
-            // Without a ring nothing waits.
+            // Without a ring there are no frames.
             None => self.used = 0,
         }
     }
 
-    /// Copies what comes `offset` bytes behind the start.
+    /// Copies the bytes at `offset` behind the start.
     fn get(&self, offset: usize, into: &mut [u8]) -> Option<()> {
         let (at, first) = self.split(offset, into.len())?;
         let (first, second) = into.split_at_mut_checked(first)?;
@@ -92,19 +92,19 @@ impl Frames {
     }
 }
 
-/// The frames that wait for one queue pair.
+/// Receive queue of one queue pair: frames that wait for the guest's buffers.
 #[pin_data]
 pub struct RxQueue {
     #[pin]
     frames: Mutex<Frames>,
-    /// The number of frames that found it full.
+    /// The number of frames that were lost because the queue was full.
     overruns: Atomic<u64>,
-    /// The number of frames that were longer than what the receiver takes.
+    /// The number of frames that were lost because they were too long for the receiver.
     oversized: Atomic<u64>,
 }
 
 impl RxQueue {
-    /// One that takes nothing.
+    /// Creates a closed queue without memory for frames.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -121,7 +121,7 @@ impl RxQueue {
         )
     }
 
-    /// Makes room for frames.
+    /// Allocates memory for frames. Errors: `ENOMEM`.
     pub(crate) fn prepare(&self) -> Result {
         let ring = KVVec::from_elem(0u8, RX_QUEUE_SIZE, GFP_KERNEL)?;
         let mut frames = self.frames.lock();
@@ -131,7 +131,7 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Begins or ends to take frames; those that wait are forgotten at the end.
+    /// Opens or closes the queue. Closing it drops the frames in it.
     pub fn set_open(&self, open: bool) {
         let mut frames = self.frames.lock();
         frames.open = open;
@@ -140,7 +140,8 @@ impl RxQueue {
         }
     }
 
-    /// Puts a frame in, if there is room.
+    /// Appends a frame. Drops it if the queue is closed, and counts it as an overrun if the queue
+    /// is full.
     pub(crate) fn send(&self, frame: &[u8]) {
         let mut frames = self.frames.lock();
         if !frames.open {
@@ -156,9 +157,9 @@ impl RxQueue {
         let _ = frames.put(frame);
     }
 
-    /// Copies the oldest frame, and returns its length; `None` means that no frame waits.
+    /// Copies the oldest frame and returns its length, or `None` if there is no frame.
     ///
-    /// Drops and counts frames that are longer than `into`.
+    /// Frames that are longer than `into` are dropped and counted.
     pub fn peek(&self, into: &mut [u8]) -> Option<usize> {
         let mut frames = self.frames.lock();
         while let Some(len) = frames.first() {
@@ -172,32 +173,32 @@ impl RxQueue {
         None
     }
 
-    /// Takes the oldest frame out, whose length is `len`.
+    /// Removes the oldest frame, whose length must be `len`.
     pub fn forget(&self, len: usize) {
         self.frames.lock().remove(len);
     }
 
-    /// The number of frames that were longer than what the receiver takes.
+    /// Returns the number of frames that were too long for the receiver.
     pub fn oversized(&self) -> u64 {
         self.oversized.load(Relaxed)
     }
 
-    /// The number of frames that found it full.
+    /// Returns the number of frames that found the queue full.
     pub fn overruns(&self) -> u64 {
         self.overruns.load(Relaxed)
     }
 }
 
-/// An end of a link: a NIC as others see it.
+/// One end of a link: a NIC, as other NICs see it.
 #[pin_data]
 pub struct Port {
     /// The name of the NIC.
     name: CString,
-    /// One for each queue pair.
+    /// The receive queues, one for each queue pair.
     rx_queues: KVec<Arc<RxQueue>>,
     /// The number of queue pairs in use.
     pairs: Atomic<u32>,
-    /// The units, once they can be called for.
+    /// The wakers of the units, once these can be woken.
     wakers: SetOnce<KVec<Waker>>,
     /// The other end of the link.
     #[pin]
@@ -210,24 +211,24 @@ impl Port {
         self.rx_queues.get(pair).map(|rx_queue| &**rx_queue)
     }
 
-    /// The number of queue pairs in use changed.
+    /// Sets the number of queue pairs in use.
     pub fn set_pairs(&self, pairs: u16) {
         self.pairs.store(pairs.into(), Relaxed);
     }
 
-    /// The units can be called for from now on.
+    /// Sets the wakers of the units. Called once.
     pub fn set_wakers(&self, wakers: KVec<Waker>) {
         self.wakers.populate(wakers);
     }
 
-    /// Calls for a unit.
+    /// Wakes a unit.
     pub fn wake(&self, unit: usize) {
         if let Some(waker) = self.wakers.as_ref().and_then(|wakers| wakers.get(unit)) {
             waker.wake();
         }
     }
 
-    /// Calls for every unit.
+    /// Wakes every unit.
     pub fn wake_all(&self) {
         for waker in self.wakers.as_ref().into_iter().flat_map(|all| all.iter()) {
             waker.wake();
@@ -239,7 +240,7 @@ impl Port {
         self.peer.lock().clone()
     }
 
-    /// The queue pair that receives what the peer's pair of that number sends.
+    /// Returns the queue pair that receives what pair `pair` of the peer sends.
     pub fn pair_for(&self, pair: usize) -> usize {
         pair % (self.pairs.load(Relaxed).max(1) as usize)
     }
@@ -251,7 +252,7 @@ impl Port {
         }
     }
 
-    /// Disconnects both ends.
+    /// Removes the link, at both ends.
     fn unplug(&self) {
         let peer = self.peer.lock().take();
         if let Some(peer) = peer {
@@ -261,7 +262,7 @@ impl Port {
     }
 }
 
-/// All ports there are.
+/// All ports that can be linked.
 #[pin_data]
 pub struct Links {
     #[pin]
@@ -269,13 +270,13 @@ pub struct Links {
 }
 
 impl Links {
-    /// No ports yet.
+    /// Creates a list without ports.
     pub fn new() -> Result<Arc<Self>> {
         let this = pin_init!(Self { ports <- new_mutex!(KVec::new()) });
         Arc::pin_init(this, GFP_KERNEL)
     }
 
-    /// Makes a port for a NIC with so many queue pairs.
+    /// Creates a port for a NIC with `pairs` queue pairs. Errors: `ENOMEM`.
     pub fn add(&self, name: &CStr, pairs: u16) -> Result<Arc<Port>> {
         let mut rx_queues = KVec::new();
         for _ in 0..pairs {
@@ -296,17 +297,17 @@ impl Links {
         Ok(port)
     }
 
-    /// Forgets a port, whose link is removed.
+    /// Removes a port and its link.
     pub fn remove(&self, port: &Arc<Port>) {
         let mut ports = self.ports.lock();
         port.unplug();
         ports.retain(|other| !Arc::ptr_eq(other, port));
     }
 
-    /// Connects a port to the one of that name; to none if the name is empty.
+    /// Connects a port to the port with this name, or to none if the name is empty.
     ///
-    /// Errors: `ENODEV` when there is no such port, `EINVAL` when it is the same one, `EBUSY` when
-    /// it has a link to a third one, `ENOMEM`. Then nothing changed.
+    /// Errors: `ENODEV` if there is no such port, `EINVAL` if it is the same port, `EBUSY` if it
+    /// has a link to a third one, `ENOMEM`. The links then stay as they are.
     pub(crate) fn connect(&self, port: &Arc<Port>, name: &[u8]) -> Result {
         let ports = self.ports.lock();
         if name.is_empty() {
@@ -337,12 +338,12 @@ impl Links {
     }
 }
 
-/// The file `peer` of a NIC: the name of the NIC at the other end of its link, which is written
-/// to connect it; an empty line removes the link.
+/// File `peer` of a NIC: the name of the NIC at the other end of its link. Writing a name connects
+/// the NIC; an empty line removes the link.
 pub struct PeerFile {
-    /// Where the other NICs are found.
+    /// The list of ports in which the name is looked up.
     pub links: Arc<Links>,
-    /// The NIC's own end.
+    /// The port of the NIC.
     pub port: Arc<Port>,
 }
 
@@ -364,7 +365,7 @@ impl Reader for PeerFile {
     }
 }
 
-/// The link's file, where there can be one.
+/// Files of a NIC: that of its link, if it can have one.
 pub struct NicFiles(pub Option<PeerFile>);
 
 impl Files for NicFiles {

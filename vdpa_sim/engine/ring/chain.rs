@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptors, and the chains that they form.
+//! Descriptors, and chains of descriptors.
 
 use super::{Memory, RingFeatures, RingResult, Segment, Token, Violation};
 
-/// Descriptor: goes on.
+/// Descriptor flag: the chain continues.
 pub(super) const DESC_F_NEXT: u16 = 1;
-/// Descriptor: the device writes to the buffer.
+/// Descriptor flag: the device writes to the buffer.
 pub(super) const DESC_F_WRITE: u16 = 2;
-/// Descriptor: the buffer is a table of descriptors.
+/// Descriptor flag: the buffer is a table of descriptors.
 const DESC_F_INDIRECT: u16 = 4;
 
-/// The size of a descriptor in bytes.
+/// Size of a descriptor in bytes.
 pub(super) const DESC_SIZE: usize = 16;
-/// The largest indirect table we walk. Drivers use as many entries as the device has segments.
+/// Largest indirect table that is accepted. Drivers use as many entries as the device has segments.
 const MAX_INDIRECT: u32 = 1024;
 
-/// A descriptor, decoded.
+/// Decoded descriptor.
 #[derive(Clone, Copy)]
 pub(super) struct Desc {
-    /// Where the buffer is.
+    /// The address of the buffer.
     pub(super) addr: u64,
-    /// Its length in bytes.
+    /// The length of the buffer in bytes.
     pub(super) len: u32,
-    /// `DESC_F_*`, and two more in a packed ring.
+    /// `DESC_F_*` flags, and two more in a packed ring.
     pub(super) flags: u16,
-    /// What follows it in a split queue, or the id in a packed ring.
+    /// The next descriptor in a split queue, or the ID in a packed ring.
     pub(super) link: u16,
 }
 
 impl Desc {
-    /// Decodes one.
+    /// Decodes a descriptor.
     pub(super) fn new(raw: [u8; DESC_SIZE], features: RingFeatures) -> Self {
         let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, x0, x1, y0, y1] = raw;
         let x = features.u16(u16::from_ne_bytes([x0, x1]));
@@ -45,7 +45,7 @@ impl Desc {
     }
 }
 
-/// Up to `N` descriptors of one table that were read in one access.
+/// Up to `N` descriptors of one table, which were read in one access.
 #[derive(Clone)]
 pub(super) struct Block<const N: usize> {
     first: u16,
@@ -53,16 +53,16 @@ pub(super) struct Block<const N: usize> {
     raw: [[u8; DESC_SIZE]; N],
 }
 
-/// What one access of a ring reads; a power of two.
+/// Block that one access to a ring reads. Its size is a power of two.
 pub(super) type RingBlock = Block<8>;
-/// What one access of a chain reads. Chains are moved around, so it is small.
+/// Block that one access to a chain reads. Chains are moved, so it is small.
 type ChainBlock = Block<4>;
 
 impl<const N: usize> Block<N> {
-    /// How many there can be.
+    /// The largest number of descriptors.
     pub(super) const MAX: u16 = N as u16;
 
-    /// Without descriptors.
+    /// Creates an empty block.
     pub(super) const fn new() -> Self {
         Self {
             first: 0,
@@ -71,14 +71,14 @@ impl<const N: usize> Block<N> {
         }
     }
 
-    /// Forgets them.
+    /// Empties the block.
     pub(super) fn clear(&mut self) {
         self.count = 0;
     }
 
-    /// Reads up to `count` descriptors, from the one at `first` to the end of the table.
+    /// Reads up to `count` descriptors from `first` on, but none behind the end of the table.
     ///
-    /// Errors: `Link` when it is not in the table, `Address` when the table wraps around.
+    /// Errors: `Link` if `first` is not in the table, `Address` if the table wraps around.
     pub(super) fn read<M: Memory>(
         &mut self,
         mem: &M,
@@ -95,7 +95,7 @@ impl<const N: usize> Block<N> {
         let count = count.min(rest).min(Self::MAX);
         let offset = u64::from(first) * DESC_SIZE as u64;
         let addr = table.checked_add(offset).ok_or(Violation::Address)?;
-        // Nothing is in it if the access fails.
+        // The block is empty if the access fails.
         self.clear();
         let into = self.raw.get_mut(..usize::from(count));
         let into = into.ok_or(Violation::Link)?.as_flattened_mut();
@@ -105,7 +105,7 @@ impl<const N: usize> Block<N> {
         Ok(())
     }
 
-    /// The descriptors from the one at `first` on, as many as there is room for.
+    /// Returns the descriptors from `first` on, as many as fit into the smaller block.
     #[inline]
     fn part<const M: usize>(&self, first: u16) -> Block<M> {
         let mut part = Block::new();
@@ -120,12 +120,12 @@ impl<const N: usize> Block<N> {
         part
     }
 
-    /// The number of descriptors.
+    /// Returns the number of descriptors.
     pub(super) fn count(&self) -> u16 {
         self.count
     }
 
-    /// The descriptor at `index` of the table, if it was read.
+    /// Returns descriptor `index` of the table, if it was read.
     pub(super) fn get(&self, index: u16, features: RingFeatures) -> Option<Desc> {
         let at = index.checked_sub(self.first)?;
         if at >= self.count {
@@ -136,31 +136,31 @@ impl<const N: usize> Block<N> {
     }
 }
 
-/// A chain of descriptors that the driver made available; walked once, as it is.
+/// Chain of descriptors that the driver made available. It is walked once.
 #[derive(Clone)]
 pub struct Chain {
     token: Token,
     features: RingFeatures,
     /// The table that is being walked.
     table: u64,
-    /// The number of descriptors in it.
+    /// The number of descriptors in the table.
     entries: u32,
-    /// The next one, unless the chain has ended.
+    /// The next descriptor, or `None` at the end of the chain.
     next: Option<u16>,
-    /// How many more descriptors there can be, or there is a loop. In a packed ring and its
-    /// tables, how many there are.
+    /// The number of further descriptors: in a packed ring and its tables exactly, in a split queue
+    /// at most. More mean a loop.
     left: u32,
-    /// Whether the table is an indirect one.
+    /// True if the table is an indirect one.
     indirect: bool,
-    /// Whether a writable segment was seen: no readable one may follow.
+    /// True if a writable segment was found: no readable one may follow.
     writable: bool,
     /// Descriptors of the table that were read ahead.
     block: ChainBlock,
 }
 
 impl Chain {
-    /// A chain that begins at `head` of a table with `entries` descriptors, of which it has at
-    /// most, or in a packed ring exactly, `left`. Those in `block` were read already.
+    /// Creates a chain that begins at `head` of a table with `entries` descriptors. It has at most
+    /// `left` of them, or in a packed ring exactly `left`. Those in `block` were read already.
     #[inline(always)]
     pub(super) fn new(
         token: Token,
@@ -183,18 +183,18 @@ impl Chain {
         }
     }
 
-    /// What to push when it is done.
+    /// Returns the token with which the chain is pushed.
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// Reads a descriptor of the current table.
+    /// Returns a descriptor of the current table, and reads it if needed.
     fn desc<M: Memory>(&mut self, mem: &M, index: u16) -> RingResult<Desc> {
         if let Some(desc) = self.block.get(index, self.features) {
             return Ok(desc);
         }
         let count = if self.indirect || self.features.packed {
-            // Those that are left lie behind it, or some of them at the start of the ring.
+            // The descriptors that are left follow this one, or some are at the start of the ring.
             u16::try_from(self.left.saturating_add(1)).unwrap_or(u16::MAX)
         } else {
             u16::MAX
@@ -205,7 +205,7 @@ impl Chain {
         Ok(desc.ok_or(Violation::Link)?)
     }
 
-    /// Goes on in an indirect table.
+    /// Continues in an indirect table. Errors: `Table`, `Address`.
     fn enter(&mut self, desc: Desc) -> RingResult {
         let size = DESC_SIZE as u32;
         let entries = desc.len / size;
@@ -232,10 +232,10 @@ impl Chain {
         Ok(())
     }
 
-    /// What follows the descriptor at `index`.
+    /// Returns the descriptor that follows the one at `index`, if there is one.
     fn after(&self, index: u16, desc: &Desc) -> Option<u16> {
         if self.features.packed {
-            // One lies behind the other, in a ring as in a table.
+            // Descriptors follow each other, in a ring and in a table.
             let next = index.wrapping_add(1);
             let next = if u32::from(next) < self.entries {
                 next
@@ -248,7 +248,7 @@ impl Chain {
         }
     }
 
-    /// The next segment, or `None` at the end. After an error the chain is to be put back.
+    /// Returns the next segment, or `None` at the end. After an error the chain must be put back.
     pub fn next<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Segment>> {
         loop {
             let Some(index) = self.next else {
@@ -257,7 +257,7 @@ impl Chain {
             self.left = self.left.checked_sub(1).ok_or(Violation::Length)?;
             let desc = self.desc(mem, index)?;
 
-            // In a packed queue's table nothing but the direction is looked at.
+            // In a table of a packed queue only the direction flag is valid.
             let leaf = self.features.packed && self.indirect;
             if desc.flags & DESC_F_INDIRECT != 0 && !leaf {
                 self.enter(desc)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A packed virtqueue.
+//! Packed virtqueue.
 //!
 //! virtio 1.3, section 2.8.
 
@@ -9,22 +9,23 @@ use super::{
     fits, Layout, Memory, PackedPosition, RingFeatures, RingResult, Token, Violation, BATCH,
 };
 
-/// Descriptor: the driver's wrap counter when it was made available.
+/// Descriptor flag: equals the driver's wrap counter if the driver made it available.
 const DESC_F_AVAIL: u16 = 1 << 7;
-/// Descriptor: as that when it is available no more; set by the device when it is used.
+/// Descriptor flag: differs from [`DESC_F_AVAIL`] if the descriptor is available; the device makes
+/// both equal when it has used the descriptor.
 const DESC_F_USED: u16 = 1 << 15;
 
-/// Events: none.
+/// Event flags: no notifications.
 const EVENT_F_DISABLE: u16 = 1;
-/// Events: when the other side comes to a certain descriptor.
+/// Event flags: a notification for a certain descriptor.
 const EVENT_F_DESC: u16 = 2;
 
-/// The size of an event structure in bytes.
+/// Size of an event structure in bytes.
 const EVENT_SIZE: u32 = 4;
-/// Where its flags are; the place is before them.
+/// Offset of the flags in an event structure. The place is before them.
 const EVENT_FLAGS: u64 = 2;
 
-/// A place in the ring, with the wrap counter there.
+/// Place in the ring, with the wrap counter there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     idx: u16,
@@ -32,7 +33,7 @@ struct Place {
 }
 
 impl Place {
-    /// The place `count` descriptors on. Neither is larger than `num`.
+    /// Returns the place `count` descriptors further on. `count` must not be larger than `num`.
     fn plus(self, count: u16, num: u32) -> Self {
         let next = u32::from(self.idx) + u32::from(count);
         match next.checked_sub(num) {
@@ -47,7 +48,7 @@ impl Place {
         }
     }
 
-    /// The place `count` descriptors before. Neither is larger than `num`.
+    /// Returns the place `count` descriptors before. `count` must not be larger than `num`.
     fn minus(self, count: u16, num: u32) -> Self {
         match self.idx.checked_sub(count) {
             Some(idx) => Self { idx, ..self },
@@ -58,17 +59,17 @@ impl Place {
         }
     }
 
-    /// The number of the place among those of two rounds.
+    /// Returns the number of the place in two rounds.
     fn linear(self, num: u32) -> u32 {
         u32::from(self.idx) + if self.wrap { 0 } else { num }
     }
 
-    /// As an event structure has it.
+    /// Returns the place in the form of an event structure.
     fn encode(self) -> u16 {
         self.idx | u16::from(self.wrap) << 15
     }
 
-    /// The flags of a descriptor that is available here.
+    /// Returns the flags of a descriptor that is available here.
     fn available(self) -> u16 {
         if self.wrap {
             DESC_F_AVAIL
@@ -77,7 +78,7 @@ impl Place {
         }
     }
 
-    /// The flags of a descriptor that is used here.
+    /// Returns the flags of a descriptor that is used here.
     fn used(self) -> u16 {
         if self.wrap {
             DESC_F_AVAIL | DESC_F_USED
@@ -87,25 +88,25 @@ impl Place {
     }
 }
 
-/// What the device said about kicks.
+/// Notifications that the device asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kicks {
-    /// Nothing yet.
+    /// Nothing was written yet.
     Unsaid,
     Always,
     Never,
-    /// When the driver comes to a certain descriptor.
+    /// A kick when the driver makes a certain descriptor available.
     Event,
 }
 
-/// Chains that were given back and are not yet written.
+/// Chains that were pushed and are not written yet.
 struct Batch {
     entries: [(Token, u32); BATCH],
     len: usize,
 }
 
 impl Batch {
-    /// Nothing.
+    /// Creates an empty batch.
     const fn new() -> Self {
         Self {
             entries: [(Token { id: 0, count: 0 }, 0); BATCH],
@@ -113,12 +114,12 @@ impl Batch {
         }
     }
 
-    /// Whether there is no room left.
+    /// Returns true if there is no room left.
     fn is_full(&self) -> bool {
         self.len >= BATCH
     }
 
-    /// Adds one; the caller made sure that there is room.
+    /// Adds a chain. The caller ensures that there is room.
     fn put(&mut self, token: Token, len: u32) {
         if let Some(entry) = self.entries.get_mut(self.len) {
             *entry = (token, len);
@@ -126,42 +127,43 @@ impl Batch {
         }
     }
 
-    /// What there is.
+    /// Returns the chains.
     fn entries(&self) -> &[(Token, u32)] {
         self.entries.get(..self.len).unwrap_or(&[])
     }
 }
 
-/// A packed virtqueue.
+/// Packed virtqueue.
 pub(super) struct PackedQueue {
     layout: Layout,
     features: RingFeatures,
-    /// The next descriptor to look at.
+    /// The next descriptor to read.
     avail: Place,
     /// The next descriptor to write as used.
     used: Place,
     /// Descriptors that were read ahead.
     block: RingBlock,
-    /// How many of them, from `avail` on, are available.
+    /// The number of these, from `avail` on, that are available.
     ready: u16,
-    /// What was pushed and is not written.
+    /// Chains that were pushed and are not written yet.
     batch: Batch,
     /// The number of chains that were popped and not pushed.
     in_flight: u32,
-    /// The number of their descriptors.
+    /// The number of descriptors of these chains.
     held: u32,
-    /// How many descriptors were written since the driver was last asked whether to signal.
+    /// The number of descriptors that were written since [`Self::needs_signal`] last read the
+    /// driver's event structure.
     since: u32,
-    /// Whether it was asked already. Before, nobody knows what it was told.
+    /// False until that was read for the first time: what the driver was told before is unknown.
     asked: bool,
     kicks: Kicks,
 }
 
 impl PackedQueue {
-    /// A queue that stands at `start`, with nothing in flight.
+    /// Creates a queue at position `start`, with nothing in flight.
     ///
-    /// Errors: `Size` when the size is not from 1 to 32768, `Position` when `start` is not in the
-    /// ring, `Area` when an area is misaligned or wraps around.
+    /// Errors: `Size` if the size is not from 1 to 32768, `Position` if `start` is not in the ring,
+    /// `Area` if an area is misaligned or wraps around.
     pub(super) fn new(
         layout: Layout,
         features: RingFeatures,
@@ -204,7 +206,7 @@ impl PackedQueue {
         })
     }
 
-    /// Where it is, if the next descriptor to look at is the one at `avail`.
+    /// Returns the position if `avail` is the next descriptor to read.
     fn position_at(&self, avail: Place) -> PackedPosition {
         PackedPosition {
             avail_idx: avail.idx,
@@ -214,12 +216,12 @@ impl PackedQueue {
         }
     }
 
-    /// Where it is.
+    /// Returns the position.
     pub(super) fn position(&self) -> PackedPosition {
         self.position_at(self.avail)
     }
 
-    /// The position without what was pushed and is not written.
+    /// Returns the position without the chains that were pushed and are not written.
     pub(super) fn restart(&self) -> PackedPosition {
         let entries = self.batch.entries().iter();
         let avail = entries.fold(self.avail, |place, (token, _)| {
@@ -228,12 +230,12 @@ impl PackedQueue {
         self.position_at(avail)
     }
 
-    /// The number of chains that were popped and not pushed.
+    /// Returns the number of chains that were popped and not pushed.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// The address of a descriptor. `new` made sure that it does not wrap.
+    /// Returns the address of a descriptor. `new` checked that it does not wrap.
     fn slot(&self, idx: u16) -> u64 {
         let offset = u64::from(idx) * DESC_SIZE as u64;
         self.layout.desc.wrapping_add(offset)
@@ -250,7 +252,7 @@ impl PackedQueue {
         block.read(mem, self.layout.desc, self.layout.num, first, count)
     }
 
-    /// Looks for what the driver made available, and returns whether there is something.
+    /// Looks for available descriptors. Returns true if there are any.
     fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         if self.ready > 0 {
             return Ok(true);
@@ -258,9 +260,9 @@ impl PackedQueue {
         let first = self.avail.idx;
         let mut block = RingBlock::new();
         self.read(mem, &mut block, first, RingBlock::MAX)?;
-        // The driver changes one of the two bits, so a flag that is half written says nothing
-        // that is wrong. The chain's first descriptor gets its flags last, and all those before
-        // it are complete: only what has no gap before it counts.
+        // The driver changes one of the two bits, so a flag that is half written is never
+        // misleading. The first descriptor of a chain gets its flags last, and all those before it
+        // are complete: only descriptors without a gap before them count.
         let wanted = self.avail.available();
         let is_available = |idx: u16| {
             block
@@ -273,7 +275,7 @@ impl PackedQueue {
         if ready == 0 {
             return Ok(false);
         }
-        // The descriptors are read after the flags that cover them.
+        // Read the descriptors after the flags that cover them.
         mem.read_barrier();
         self.read(mem, &mut block, first, ready)?;
         self.block = block;
@@ -281,7 +283,8 @@ impl PackedQueue {
         Ok(true)
     }
 
-    /// Looks for the end of the chain that begins here: it has the id.
+    /// Finds the last descriptor of the chain at `avail`, which has its ID. Errors: `Available`,
+    /// `Unmapped`.
     fn measure<M: Memory>(&self, mem: &M) -> RingResult<Token> {
         let num = self.layout.num;
         let mut ahead = RingBlock::new();
@@ -316,10 +319,11 @@ impl PackedQueue {
         }
     }
 
-    /// Takes the next chain.
+    /// Takes the next chain, or returns `None` if there is none.
     pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
         if self.in_flight as usize + self.batch.len >= BATCH {
-            // So that there is room for what is in flight, even if the ring is unmapped by then.
+            // Ensures that there is room for all chains in flight, even if the ring is unmapped by
+            // then.
             self.flush(mem)?;
         }
         if !self.refresh(mem)? {
@@ -346,11 +350,11 @@ impl PackedQueue {
         self.avail = self.avail.minus(token.count, self.layout.num);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.held = self.held.saturating_sub(token.count.into());
-        // It is read again.
+        // The descriptors are read again.
         self.ready = 0;
     }
 
-    /// Gives a chain back, with `len` bytes written to it.
+    /// Returns a chain to the driver, with `len` bytes written to it.
     pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         let held = self.held.checked_sub(token.count.into());
         let held = held.ok_or(Violation::Device)?;
@@ -364,8 +368,8 @@ impl PackedQueue {
         Ok(())
     }
 
-    /// Writes what was pushed. The driver looks at the first of it before all others, so that it
-    /// sees nothing until the first gets its flags, which is last.
+    /// Writes the pushed chains. The driver reads the first of them before the others, so it sees
+    /// nothing until the first gets its flags, which is last.
     pub(super) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.batch.entries().is_empty() {
             return Ok(());
@@ -373,7 +377,7 @@ impl PackedQueue {
         let first = self.used;
         let mut first_flags = 0;
         let mut place = first;
-        // Descriptors that lie behind each other and are not written yet.
+        // Adjacent descriptors that are not written yet.
         let mut raw = [[0u8; DESC_SIZE]; BATCH];
         let (mut run, mut filled) = (first.idx, 0u16);
         let write = |run: u16, filled: u16, raw: &[[u8; DESC_SIZE]]| {
@@ -400,7 +404,7 @@ impl PackedQueue {
             place = place.plus(token.count, self.layout.num);
         }
         write(run, filled, &raw)?;
-        // Data and descriptors are written before the flags that cover them.
+        // Write data and descriptors before the flags that cover them.
         mem.write_barrier();
         let flags = self.slot(first.idx).wrapping_add(14);
         mem.store_u16(flags, self.features.u16(first_flags))?;
@@ -410,23 +414,24 @@ impl PackedQueue {
         Ok(())
     }
 
-    /// Whether the driver wants to hear of what was pushed since the last time.
+    /// Returns true if the driver wants to be signalled for the chains that were pushed since the
+    /// last call.
     pub(super) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
-        // The used descriptors are visible before the driver's wish is read.
+        // Make the used descriptors visible before the driver's event structure is read.
         mem.full_barrier();
         let driver = self.layout.driver;
         let flags = mem.load_u16(driver.wrapping_add(EVENT_FLAGS))?;
         let flags = self.features.u16(flags) & 3;
         let by_place = flags == EVENT_F_DESC && self.features.event_idx;
         let event = if by_place {
-            // The place is read after the flags that say that there is one.
+            // Read the place after the flags that say that there is one.
             mem.read_barrier();
             self.features.u16(mem.load_u16(driver)?)
         } else {
             0
         };
-        // Nothing fails from here on.
+        // Nothing can fail from here on.
         let since = core::mem::take(&mut self.since);
         let first = !core::mem::replace(&mut self.asked, true);
         if !by_place {
@@ -443,7 +448,7 @@ impl PackedQueue {
         if u32::from(event.idx) >= num {
             return Ok(true);
         }
-        // Is it one of the last `since` descriptors? There are two rounds to tell apart.
+        // Check if it is one of the last `since` descriptors. There are two rounds to tell apart.
         let (new, event) = (self.used.linear(num), event.linear(num));
         let behind = match new.checked_sub(event) {
             Some(ahead) if ahead > 0 => ahead - 1,
@@ -452,16 +457,16 @@ impl PackedQueue {
         Ok(behind < since)
     }
 
-    /// Asks the driver not to kick. It is a hint.
+    /// Asks the driver not to kick. This is a hint.
     pub(super) fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.kicks == Kicks::Event {
-            // A place that was passed says the same.
+            // A place that was passed means the same.
             return Ok(());
         }
         self.set_kicks(mem, Kicks::Never, EVENT_F_DISABLE)
     }
 
-    /// Writes the flags of the device's events, unless they are so already.
+    /// Writes the flags of the device's event structure, unless they have that value already.
     fn set_kicks<M: Memory>(&mut self, mem: &M, kicks: Kicks, flags: u16) -> RingResult {
         if self.kicks != kicks {
             let addr = self.layout.device.wrapping_add(EVENT_FLAGS);
@@ -471,24 +476,24 @@ impl PackedQueue {
         Ok(())
     }
 
-    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    /// Asks the driver to kick. Returns true if it made chains available meanwhile.
     pub(super) fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
         if self.features.event_idx {
             let event = self.features.u16(self.avail.encode());
             mem.store_u16(self.layout.device, event)?;
-            // The place is written before the flags that say that there is one.
+            // Write the place before the flags that say that there is one.
             mem.write_barrier();
             self.set_kicks(mem, Kicks::Event, EVENT_F_DESC)?;
         } else {
             self.set_kicks(mem, Kicks::Always, 0)?;
         }
-        // The wish is visible before the ring is read once more.
+        // Make the event structure visible before the ring is read once more.
         mem.full_barrier();
         self.refresh(mem)
     }
 
-    /// A used descriptor, as it is in memory. The address means nothing there.
+    /// Returns a used descriptor in its form in memory. The address has no meaning there.
     fn used_desc(&self, id: u16, len: u32, flags: u16) -> [u8; DESC_SIZE] {
         let [l0, l1, l2, l3] = self.features.u32(len).to_ne_bytes();
         let [i0, i1] = self.features.u16(id).to_ne_bytes();

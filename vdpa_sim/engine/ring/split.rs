@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A split virtqueue.
+//! Split virtqueue.
 //!
 //! virtio 1.3, section 2.7.
 
@@ -9,55 +9,57 @@ use super::{
     fits, Layout, Memory, RingFeatures, RingResult, Token, Violation, BATCH,
 };
 
-/// Available ring: the driver wants no interrupts.
+/// Flag of the available ring: the driver wants no interrupts.
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
-/// Used ring: the device wants no kicks.
+/// Flag of the used ring: the device wants no kicks.
 const USED_F_NO_NOTIFY: u16 = 1;
 
-/// The size of an entry of the available ring in bytes.
+/// Size of an entry of the available ring in bytes.
 const AVAIL_SIZE: usize = 2;
-/// The size of an entry of the used ring in bytes.
+/// Size of an entry of the used ring in bytes.
 const USED_SIZE: usize = 8;
-/// How many entries of the available ring are read in one access.
+/// Number of entries of the available ring that are read in one access.
 const HEADS: u16 = 16;
 
-/// A split virtqueue.
+/// Split virtqueue.
 pub(super) struct SplitQueue {
     layout: Layout,
     /// `layout.num`, which is a power of two, minus one.
     mask: u16,
     features: RingFeatures,
-    /// The next entry of the available ring to look at.
+    /// The next entry of the available ring to read.
     next_avail: u16,
-    /// The driver's index as last seen.
+    /// The driver's index when it was last read.
     seen_avail: u16,
-    /// The entries of the available ring that were read ahead.
+    /// Entries of the available ring that were read ahead.
     heads: [[u8; AVAIL_SIZE]; HEADS as usize],
-    /// How many of them were read, and how many of these were taken.
+    /// The number of entries that were read ahead, and how many of them were taken.
     heads_read: u16,
     heads_taken: u16,
-    /// Descriptors that were read since then: those of these chains do not change.
+    /// Descriptors that were read after these entries: those of their chains do not change any
+    /// more.
     block: RingBlock,
     /// The next entry of the used ring to write.
     next_used: u16,
-    /// What was pushed and is not written, as it will be in memory.
+    /// Entries that were pushed and are not written yet, in their form in memory.
     pushed: [[u8; USED_SIZE]; BATCH],
-    /// How many entries that is.
+    /// The number of these entries.
     pushed_count: usize,
     /// The number of chains that were popped and not pushed.
     in_flight: u32,
-    /// How many entries were written since the driver was last asked whether to signal.
+    /// The number of entries that were written since [`Self::needs_signal`] last read the driver's
+    /// wish.
     since: u32,
-    /// Whether it was asked already. Before, nobody knows what it was told.
+    /// False until that was read for the first time: what the driver was told before is unknown.
     asked: bool,
-    /// What the flags of the used ring are, once they were written.
+    /// The value for which the flags of the used ring were last written.
     kicks: Option<bool>,
 }
 
 impl SplitQueue {
-    /// A queue that begins at available index `start`, with nothing in flight.
+    /// Creates a queue that begins at available index `start`, with nothing in flight.
     ///
-    /// Errors: `Size` when the size is no power of two up to 32768, `Area` when an area is
+    /// Errors: `Size` if the size is not a power of two up to 32768, `Area` if an area is
     /// misaligned or wraps around.
     pub(super) fn new(layout: Layout, features: RingFeatures, start: u16) -> RingResult<Self> {
         let num = layout.num;
@@ -91,45 +93,46 @@ impl SplitQueue {
         })
     }
 
-    /// The next available index to look at.
+    /// Returns the next available index to read.
     pub(super) fn position(&self) -> u16 {
         self.next_avail
     }
 
-    /// The position without what was pushed and is not written.
+    /// Returns the position without the chains that were pushed and are not written.
     pub(super) fn restart(&self) -> u16 {
         // At most 16.
         self.next_avail.wrapping_sub(self.pushed_count as u16)
     }
 
-    /// The number of chains that were popped and not pushed.
+    /// Returns the number of chains that were popped and not pushed.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// The number of entries from that of an index to the end of the ring.
+    /// Returns the number of entries from that of `index` to the end of the ring.
     fn rest(&self, index: u16) -> u16 {
         // At most 32768.
         self.mask - (index & self.mask) + 1
     }
 
-    /// Where the entry of an index is, in bytes from the start of a ring.
+    /// Returns the offset in a ring of the entry of `index`, in bytes.
     fn slot(&self, index: u16, size: usize) -> u64 {
         // A ring's first entry is behind two 16-bit fields.
         4 + u64::from(index & self.mask) * size as u64
     }
 
-    /// The address of a field of the available ring. `new` made sure that it does not wrap.
+    /// Returns the address of a field of the available ring. `new` checked that it does not wrap.
     fn driver(&self, offset: u64) -> u64 {
         self.layout.driver.wrapping_add(offset)
     }
 
-    /// The address of a field of the used ring. `new` made sure that it does not wrap.
+    /// Returns the address of a field of the used ring. `new` checked that it does not wrap.
     fn device(&self, offset: u64) -> u64 {
         self.layout.device.wrapping_add(offset)
     }
 
-    /// Looks for what the driver made available, and returns whether there is something.
+    /// Reads the driver's index. Returns true if there are available entries. Errors: `Available`
+    /// if there are more than the ring has, `Unmapped`.
     fn refresh<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         let seen = self.features.u16(mem.load_u16(self.driver(2))?);
         if u32::from(seen.wrapping_sub(self.next_avail)) > self.layout.num {
@@ -139,12 +142,12 @@ impl SplitQueue {
         Ok(seen != self.next_avail)
     }
 
-    /// Reads entries of the available ring ahead, and returns whether there are some.
+    /// Reads available entries ahead. Returns true if there are any.
     fn read_heads<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         if self.seen_avail == self.next_avail && !self.refresh(mem)? {
             return Ok(false);
         }
-        // The entries and their descriptors are read after the index that covers them.
+        // Read the entries and their descriptors after the index that covers them.
         mem.read_barrier();
         let count = self
             .seen_avail
@@ -161,10 +164,11 @@ impl SplitQueue {
         Ok(true)
     }
 
-    /// Takes the next chain.
+    /// Takes the next chain, or returns `None` if there is none.
     pub(super) fn pop<M: Memory>(&mut self, mem: &M) -> RingResult<Option<Chain>> {
         if self.in_flight as usize + self.pushed_count >= BATCH {
-            // So that there is room for what is in flight, even if the ring is unmapped by then.
+            // Ensures that there is room for all chains in flight, even if the ring is unmapped by
+            // then.
             self.flush(mem)?;
         }
         if self.heads_taken >= self.heads_read && !self.read_heads(mem)? {
@@ -180,7 +184,7 @@ impl SplitQueue {
             return Err(Violation::Available.into());
         }
         if self.block.get(head, self.features).is_none() {
-            // Heads come in any order, and often lie together.
+            // Heads are in any order, and often adjacent.
             let first = head & !(RingBlock::MAX - 1);
             let Layout { desc, num, .. } = self.layout;
             self.block.read(mem, desc, num, first, RingBlock::MAX)?;
@@ -202,12 +206,12 @@ impl SplitQueue {
     pub(super) fn put_back(&mut self, _token: Token) {
         self.next_avail = self.next_avail.wrapping_sub(1);
         self.in_flight = self.in_flight.saturating_sub(1);
-        // It is read again.
+        // The entries are read again.
         self.heads_read = 0;
         self.heads_taken = 0;
     }
 
-    /// Gives a chain back, with `len` bytes written to it.
+    /// Returns a chain to the driver, with `len` bytes written to it.
     pub(super) fn push<M: Memory>(&mut self, mem: &M, token: Token, len: u32) -> RingResult {
         let in_flight = self.in_flight.checked_sub(1).ok_or(Violation::Device)?;
         if self.pushed_count >= BATCH {
@@ -222,7 +226,7 @@ impl SplitQueue {
         Ok(())
     }
 
-    /// Writes what was pushed.
+    /// Writes the pushed entries, and then the index.
     pub(super) fn flush<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.pushed_count == 0 {
             return Ok(());
@@ -230,14 +234,14 @@ impl SplitQueue {
         let mut left = self.pushed.get(..self.pushed_count).unwrap_or(&[]);
         let mut next = self.next_used;
         while !left.is_empty() {
-            // Up to the end of the ring, then from its start.
+            // Write up to the end of the ring, then from its start.
             let now = usize::from(self.rest(next));
             let (now, later) = left.split_at_checked(now).unwrap_or((left, &[]));
             mem.write(self.device(self.slot(next, USED_SIZE)), now.as_flattened())?;
             next = next.wrapping_add(now.len() as u16);
             left = later;
         }
-        // Data and entries are written before the index that covers them.
+        // Write data and entries before the index that covers them.
         mem.write_barrier();
         mem.store_u16(self.device(2), self.features.u16(next))?;
         self.next_used = next;
@@ -246,10 +250,11 @@ impl SplitQueue {
         Ok(())
     }
 
-    /// Whether the driver wants to hear of what was pushed since the last time.
+    /// Returns true if the driver wants to be signalled for the chains that were pushed since the
+    /// last call.
     pub(super) fn needs_signal<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
-        // The used index is visible before the driver's wish is read.
+        // Make the used index visible before the driver's wish is read.
         mem.full_barrier();
         let (flags, event) = if self.features.event_idx {
             let offset = 4 + u64::from(self.layout.num) * AVAIL_SIZE as u64;
@@ -257,7 +262,7 @@ impl SplitQueue {
         } else {
             (self.features.u16(mem.load_u16(self.driver(0))?), 0)
         };
-        // Nothing fails from here on.
+        // Nothing can fail from here on.
         let since = core::mem::take(&mut self.since);
         let first = !core::mem::replace(&mut self.asked, true);
         if !self.features.event_idx {
@@ -266,21 +271,21 @@ impl SplitQueue {
         if first {
             return Ok(true);
         }
-        // Is `event` the index of one of the last `since` entries?
+        // Check if `event` is the index of one of the last `since` entries.
         let behind = self.next_used.wrapping_sub(event).wrapping_sub(1);
         Ok(u32::from(behind) < since)
     }
 
-    /// Asks the driver not to kick. It is a hint.
+    /// Asks the driver not to kick. This is a hint.
     pub(super) fn disable_notify<M: Memory>(&mut self, mem: &M) -> RingResult {
         if self.features.event_idx {
-            // An index that was passed says the same.
+            // An index that was passed means the same.
             return Ok(());
         }
         self.set_kicks(mem, false)
     }
 
-    /// Writes the flags of the used ring, unless they are so already.
+    /// Writes the flags of the used ring, unless they have that value already.
     fn set_kicks<M: Memory>(&mut self, mem: &M, kicks: bool) -> RingResult {
         if self.kicks != Some(kicks) {
             let flags = if kicks { 0 } else { USED_F_NO_NOTIFY };
@@ -290,7 +295,7 @@ impl SplitQueue {
         Ok(())
     }
 
-    /// Asks the driver to kick, and returns whether it made something available meanwhile.
+    /// Asks the driver to kick. Returns true if it made chains available meanwhile.
     pub(super) fn enable_notify<M: Memory>(&mut self, mem: &M) -> RingResult<bool> {
         self.flush(mem)?;
         if self.features.event_idx {
@@ -299,7 +304,7 @@ impl SplitQueue {
         } else {
             self.set_kicks(mem, true)?;
         }
-        // The wish is visible before the index is read once more.
+        // Make the wish visible before the index is read once more.
         mem.full_barrier();
         self.refresh(mem)
     }
