@@ -2,7 +2,7 @@
 
 //! `rust_vdpa_sample.ko`: a source of entropy on the vDPA bus, as small as a parent can be.
 //!
-//! `Documentation/writing-a-parent.rst` builds it step by step.
+//! `Documentation/writing-a-parent.rst` explains it step by step.
 
 #![forbid(unsafe_code)]
 
@@ -25,21 +25,21 @@ use vdpa_sim::{
     ring::{Chain, Memory, RingResult},
 };
 
-/// The features on offer if nobody asks for others.
+/// Features that are offered by default.
 const FEATURES: u64 =
     ids::F_VERSION_1 | ids::F_ACCESS_PLATFORM | ids::F_RING_INDIRECT_DESC | ids::F_RING_EVENT_IDX;
-/// The features that can be asked for.
+/// Features that can be requested.
 const ALL_FEATURES: u64 = FEATURES | ids::F_RING_PACKED;
-/// The largest size of the queue.
+/// Largest size of the queue.
 const QUEUE_MAX: u16 = 256;
-/// The number of requests that are served before somebody else may run.
+/// Number of requests that are served before other work may run.
 const BUDGET: u32 = 64;
-/// The number of bytes that one request gets at most.
+/// Largest number of bytes that one request gets.
 const REQUEST_MAX: usize = 4096;
-/// The number of ranges that a driver may map.
+/// Largest number of ranges that a driver may map.
 const MAPS_MAX: u32 = 2048;
 
-/// Fills the buffers of a request, and returns the number of bytes that were written.
+/// Fills the buffers of a request. Returns the number of bytes that were written.
 fn fill(ring: &impl Memory, mut chain: Chain, buffers: &impl Memory) -> RingResult<u32> {
     let mut bytes = [0; 64];
     let mut written = 0;
@@ -58,14 +58,14 @@ fn fill(ring: &impl Memory, mut chain: Chain, buffers: &impl Memory) -> RingResu
     Ok(written as u32)
 }
 
-/// What the device is.
+/// Class of the device.
 struct Entropy;
 
 impl Class for Entropy {
     const DEVICE_ID: u32 = ids::ID_RNG;
     /// No config space.
     type Config = [u8; 0];
-    /// Nothing to remember.
+    /// No data of its own.
     type Unit = ();
     type Files = ();
 
@@ -100,7 +100,7 @@ impl VdpaConfigOps for Rng {
     }
 }
 
-/// What makes devices, and their directory in debugfs.
+/// Management device, with the directory of its devices in debugfs.
 struct RngManagement(Dir);
 
 #[vtable]
@@ -131,7 +131,7 @@ module! {
     license: "GPL v2",
 }
 
-/// The module: it is there as long as its management device is.
+/// The module. Unloading it unregisters the management device.
 struct RngModule {
     _management: Pin<KBox<ManagementDevice<RngManagement>>>,
 }
