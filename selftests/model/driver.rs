@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver's steps, in the order in which the source makes them.
+//! Steps of the driver, in the order in which the source makes them.
 //!
 //! Each step has the name of the function that it stands for, with its file;
 //! tools/suites/model/model.sh checks that those are there. A step of vhost core or the kernel
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The numbers of the threads.
+/// Numbers of the threads.
 pub mod thread {
     pub const REMOVAL: usize = 2;
     pub const KICK: usize = 3;
@@ -24,7 +24,7 @@ pub mod thread {
     pub const EPILOGUE: usize = 7;
 }
 
-/// The error of a call.
+/// Error of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Errno {
     NoDev,
@@ -35,7 +35,7 @@ pub enum Errno {
     NoSpc,
     NoMem,
     BadF,
-    /// The parent's.
+    /// An error of the parent.
     Io,
 }
 
@@ -43,7 +43,7 @@ use Errno::*;
 
 type Result<T = ()> = core::result::Result<T, Errno>;
 
-/// A call of userspace on the first file.
+/// Call of userspace on the first file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Call {
     SetOwner,
@@ -51,7 +51,7 @@ pub enum Call {
     Ack,
     SetKick,
     SetCall,
-    /// Takes the call eventfd away.
+    /// `SET_VRING_CALL` with -1.
     ClearCall,
     GetStatus,
     /// `SET_STATUS` with `DRIVER_OK`.
@@ -68,14 +68,14 @@ pub enum Call {
     Close,
 }
 
-/// A thread of userspace: who it is decides which memory and eventfds it uses.
+/// A thread of userspace, which has memory and eventfds of its own.
 pub struct User<'a> {
     pub cx: &'a Cx,
     /// The number of the program.
     pub who: u8,
     /// The number of the call.
     pub call: u8,
-    /// The file that its calls are on.
+    /// The file that the calls are made on.
     pub file: u8,
 }
 
@@ -102,7 +102,7 @@ fn unlock(cx: &Cx, lock: Lock) {
     cx.now(|w| w.release(lock, me));
 }
 
-/// Copies from or to userspace, or faults its pages in: userspace may never let that end.
+/// Copies from or to userspace, or faults its pages in. Userspace may never let that end.
 async fn user(cx: &Cx, at: &'static str) {
     let me = cx.me;
     let stall = |w: &mut World, answer: u8| {
@@ -139,7 +139,7 @@ async fn try_access(cx: &Cx) -> Result {
         .await;
         return Ok(());
     }
-    // A reader that has not looked yet only delays the grace period.
+    // A reader that has not checked yet only delays the grace period.
     let open = cx.at(
         "abstractions/bus_driver/bus/revocable.rs: RevocableDevice::try_access",
         |w| {
@@ -152,10 +152,11 @@ async fn try_access(cx: &Cx) -> Result {
     open.await.then_some(()).ok_or(NoDev)
 }
 
-/// Locks the state and gets access to the device, which is then the caller's alone.
+/// Locks the state and gets exclusive access to the device.
 async fn lock_and_access(cx: &Cx) -> Result {
     let me = cx.me;
-    // Both in one step: who has the lock only waits here, whether or not access is revoked meanwhile.
+    // Both in one step: the holder of the lock only waits here, whether or not access is revoked
+    // meanwhile.
     let open = cx.when(
         "abstractions/bus_driver/bus/revocable.rs: Locked::try_access",
         Wait::Lock(Lock::State),
@@ -214,7 +215,7 @@ async fn read<R: std::hash::Hash>(cx: &Cx, at: &'static str, f: impl FnOnce(&Wor
     .await
 }
 
-/// Calls an op that may run beside others: kicks and doorbells.
+/// Calls an op that may run at the same time as others: kicks and doorbells.
 async fn bell(cx: &Cx, at: &'static str) {
     let me = cx.me;
     cx.now(|w| w.reach_parent(me));
@@ -227,7 +228,7 @@ fn mutant(cx: &Cx, mutant: Mutant) -> bool {
 
 // --- callbacks
 
-/// Replaces the eventfd of the call slot and tells the parent.
+/// Replaces the eventfd of the call slot, and tells the parent.
 async fn tell(cx: &Cx, new: Event, callback: bool) {
     let at = "abstractions/bus_driver/events/eventfd.rs: CallSlot::tell";
     let old = cx.at(at, |w| std::mem::replace(&mut w.call, new)).await;
@@ -249,7 +250,8 @@ async fn tell(cx: &Cx, new: Event, callback: bool) {
     cx.now(put);
 }
 
-/// Makes callbacks signal `new`. Callers have the state locked, which serialises this.
+/// Replaces the eventfd that callbacks signal. Callers hold the lock of the state, which serialises
+/// this.
 async fn install(cx: &Cx, new: Event, running: bool) {
     let callback = cx.now(|w| {
         w.registered = new != 0 || running && w.registered;
@@ -258,7 +260,7 @@ async fn install(cx: &Cx, new: Event, running: bool) {
     tell(cx, new, callback).await;
 }
 
-/// Takes the callback away from a parent that kept it without an eventfd.
+/// Unregisters the callback that the parent kept without an eventfd.
 async fn unregister_callback(cx: &Cx) {
     let kept = cx.now(|w| {
         let kept = w.registered && w.call == 0;
@@ -272,7 +274,7 @@ async fn unregister_callback(cx: &Cx) {
 
 // --- address spaces
 
-/// Gives back what was held after the first `mark`.
+/// Releases all held ranges but the first `mark`.
 fn drop_held(cx: &Cx, asid: u8, mark: usize) {
     cx.now(|w| {
         while w.space(asid).held.len() > mark {
@@ -283,7 +285,7 @@ fn drop_held(cx: &Cx, asid: u8, mark: usize) {
     });
 }
 
-/// Holds every range of the first `n` IOVAs.
+/// Moves every range of the first `n` IOVAs to the held ranges.
 fn defer_unpin(cx: &Cx, asid: u8, iovas: usize) -> usize {
     cx.now(|w| {
         let space = w.space(asid);
@@ -299,7 +301,7 @@ fn defer_unpin(cx: &Cx, asid: u8, iovas: usize) -> usize {
     })
 }
 
-/// Gives the parent the table as it is.
+/// Pushes the table to the parent. Releases the held ranges if that succeeds.
 async fn push(cx: &Cx, asid: u8) -> Result {
     let at = "iotlb.rs: AddressSpace::push";
     let whole = cx.now(|w| w.kind.style == Style::SetMap);
@@ -337,7 +339,7 @@ async fn sync_map(cx: &Cx, asid: u8) -> Result {
     Ok(())
 }
 
-/// Pushes the table before more is held than it may have ranges.
+/// Pushes the table if as many ranges are held as it can have.
 async fn bound_held(cx: &Cx, asid: u8) -> Result {
     if cx.now(|w| w.space(asid).held.len() < LIMIT) {
         return Ok(());
@@ -345,7 +347,7 @@ async fn bound_held(cx: &Cx, asid: u8) -> Result {
     push(cx, asid).await
 }
 
-/// Takes everything away from the device in one address space.
+/// Unmaps everything in one address space.
 async fn unmap_all(cx: &Cx, asid: u8) -> Result {
     let op = cx.now(|w| w.kind.style == Style::SetMap);
     let op = match op {
@@ -355,7 +357,7 @@ async fn unmap_all(cx: &Cx, asid: u8) -> Result {
     call(cx, "iotlb.rs: Target::unmap_all", op).await
 }
 
-/// Takes away what others left in an address space.
+/// Unmaps what others left in an address space.
 async fn empty_space(cx: &Cx, asid: u8) -> Result {
     if cx.now(|w| w.state.foreign[usize::from(asid)]) {
         unmap_all(cx, asid).await?;
@@ -364,7 +366,7 @@ async fn empty_space(cx: &Cx, asid: u8) -> Result {
     Ok(())
 }
 
-/// Takes away the default map that a reset brought back.
+/// Clears the default map that a reset brought back.
 async fn clear_identity_map(cx: &Cx) -> Result {
     if !cx.now(|w| w.state.identity_mapped) {
         return Ok(());
@@ -388,7 +390,8 @@ async fn clear_identity_map(cx: &Cx) -> Result {
     Ok(())
 }
 
-/// Ends a space that was taken out of the state; whether the device reaches nothing through it.
+/// Ends a space that was taken out of the state. Returns true if the device reaches nothing through
+/// it any more.
 async fn release_space(cx: &Cx, asid: u8, mut space: Space, at_rest: bool) -> bool {
     let at = "iotlb.rs: AddressSpace::release";
     let whole = cx.now(|w| w.kind.style == Style::SetMap);
@@ -442,7 +445,8 @@ async fn release_space(cx: &Cx, asid: u8, mut space: Space, at_rest: bool) -> bo
 
 // --- open, close, reset, removal
 
-/// Ends what the open file set up. Callers have the state locked, and the device.
+/// Undoes what the open file set up. Callers hold the lock of the state, and have access to the
+/// device.
 async fn stop(cx: &Cx) {
     if !cx.now(|w| w.state.active) {
         return;
@@ -554,7 +558,7 @@ pub async fn open(cx: &Cx, file: u8) -> Result {
     started
 }
 
-/// Prepares a device for the file being opened.
+/// Prepares the device for the file that is being opened.
 async fn start(cx: &Cx, file: u8) -> Result {
     lock_and_access(cx).await?;
     let at = "driver/device.rs: VhostVdpa::start";
@@ -601,7 +605,7 @@ async fn still_open(cx: &Cx, at: &'static str) -> Result {
     cx.at(at, |w| w.accessible).await.then_some(()).ok_or(NoDev)
 }
 
-/// Ends what the file set up when it is closed.
+/// Undoes what the file set up when it is closed.
 async fn close(cx: &Cx) {
     lock(cx, "driver/device.rs: VhostVdpa::close", Lock::State).await;
     let trusts = mutant(cx, Mutant::CloseTrustsRemoval);
@@ -615,7 +619,7 @@ async fn close(cx: &Cx) {
         }
         Err(_) => {
             if trusts {
-                // The first version forgot the state, and with it who had to unpin.
+                // The first version forgot the state, and so who had to unpin.
                 cx.now(|w| w.state.mapping = false);
             }
             unlock(cx, Lock::State);
@@ -634,7 +638,7 @@ async fn put_file(cx: &Cx) {
     }
 }
 
-/// The last reference to a file is gone.
+/// Releases a file, after its last reference was put.
 pub async fn release(cx: &Cx, file: u8) {
     close(cx).await;
     let at = "driver/file.rs: OpenFile::release";
@@ -662,7 +666,7 @@ async fn free_vhost(cx: &Cx, file: u8) {
     .await;
 }
 
-/// The device is unbound from the driver.
+/// Removes the device, when it is unbound from the driver.
 pub async fn remove(cx: &Cx) {
     let comes = |_: &mut World, answer: u8| answer == 0;
     if !cx.when("vdpa core: removal", Wait::Either, comes).await {
@@ -785,7 +789,7 @@ async fn bind_owner(cx: &Cx) -> Result {
 async fn ack(cx: &Cx) -> Result {
     user(cx, "driver/ioctl.rs: VhostVdpa::ack_backend_features").await;
     lock_and_access(cx).await?;
-    // Offered where `reset_map` is.
+    // On offer if the parent has `reset_map`.
     cx.now(|w| w.persist = w.kind.default_map);
     end_access(cx);
     Ok(())
@@ -903,7 +907,7 @@ async fn set_group_locked(cx: &Cx, at: &'static str) -> Result {
 
 // --- messages
 
-/// The checks that every message starts with. Space `asid` is made if `create` allows.
+/// Makes the checks that every message begins with. Creates space `asid` if `asid < create`.
 async fn check(cx: &Cx, asid: u8, create: u8) -> Result {
     if !cx.now(|w| w.state.owner) {
         return Err(Perm);
@@ -924,7 +928,7 @@ async fn check(cx: &Cx, asid: u8, create: u8) -> Result {
     Ok(())
 }
 
-/// Locks the state and readies the device and the space for a message.
+/// Locks the state, and prepares device and space for a message.
 async fn with_space(cx: &Cx, asid: u8, create: u8) -> Result {
     lock_and_access(cx).await?;
     let ready = ready(cx, asid, create).await;
@@ -987,7 +991,7 @@ async fn invalidate(cx: &Cx) -> Result {
     done
 }
 
-/// `AddressSpace::remove`, of everything.
+/// `AddressSpace::remove`, for all ranges.
 async fn remove_ranges(cx: &Cx, asid: u8, batch: bool) -> Result {
     if !cx.now(|w| w.kind.style == Style::SetMap) {
         return unmap_range(cx, asid, IOVAS).await;
@@ -1013,7 +1017,7 @@ async fn remove_ranges(cx: &Cx, asid: u8, batch: bool) -> Result {
     Ok(())
 }
 
-/// Removes mappings one by one from a device that is told of each.
+/// Removes mappings one by one, for a parent that is told of each range.
 async fn unmap_range(cx: &Cx, asid: u8, iovas: usize) -> Result {
     let at = "iotlb.rs: AddressSpace::unmap_range";
     for iova in 0..iovas {
@@ -1050,7 +1054,7 @@ async fn update(user_thread: &User<'_>, n: u8) -> Result {
         check_mapped(cx, &pages, done.is_ok());
         end_access(cx);
     }
-    // What was not handed over is given back: pins first, then what was counted.
+    // Release the pages that no range took over: first the pins, then what was counted.
     cx.now(|w| {
         for &page in &pages {
             let owned = w.pinned & !w.leaked & crate::world::bit(page) != 0;
@@ -1073,7 +1077,7 @@ fn in_spaces(w: &World, page: Page) -> bool {
     })
 }
 
-/// Checks the end of an update, with the state locked: outside of a batch the device has it.
+/// Checks the end of an update, with the state locked: outside of a batch the device has its pages.
 fn check_mapped(cx: &Cx, pages: &[Page], done: bool) {
     cx.now(|w| {
         let mapped = pages.iter().all(|page| w.dev.maps[0].contains(page));
@@ -1211,7 +1215,7 @@ pub async fn run(user_thread: &User<'_>, call: Call) -> Result {
         return Err(BadF);
     }
     if call == Call::Close {
-        // The descriptor's reference goes; `fdget`'s was not taken.
+        // The reference of the descriptor is put; `fdget` took none.
         cx.now(|w| {
             w.refs -= 1;
             w.descriptor = false;
@@ -1250,7 +1254,7 @@ pub async fn open_first(cx: &Cx) -> Result {
     Ok(())
 }
 
-/// Somebody writes to the kick eventfd.
+/// Writes to the kick eventfd.
 pub async fn kick(cx: &Cx) {
     lock(cx, "vhost core: vhost_poll_wakeup", Lock::WaitQueue).await;
     if let Some(file) = cx.now(|w| w.polled) {
@@ -1271,7 +1275,7 @@ pub async fn kick(cx: &Cx) {
     unlock(cx, Lock::WaitQueue);
 }
 
-/// Somebody touches a doorbell, and then unmaps it. The map holds a reference to the file.
+/// Accesses a doorbell, and then unmaps it. The map holds a reference to the file.
 pub async fn fault(cx: &Cx) {
     let me = cx.me;
     let at = "driver/file.rs: OpenFile::fault";
@@ -1296,7 +1300,7 @@ pub async fn fault(cx: &Cx) {
     put_file(cx).await;
 }
 
-/// The device calls back.
+/// Runs the device's callback.
 pub async fn interrupt(cx: &Cx) {
     let at = "abstractions/bus_driver/events/eventfd.rs: CallSlot::signal";
     let called = cx.at("parent: looks at the callback", |w| {
@@ -1312,7 +1316,7 @@ pub async fn interrupt(cx: &Cx) {
     }
 }
 
-/// All others have ended: closes what is open, and opens again.
+/// Closes what is open and opens again, when all other threads have ended.
 pub async fn epilogue(cx: &Cx) {
     cx.when("all have ended", Wait::Others, |w, _| {
         w.refusals = 0;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Exhaustive exploration: runs every interleaving of a few threads, and every answer of what they
-//! ask, once for each state.
+//! Exhaustive exploration: runs every interleaving of a few threads, with every answer to their
+//! steps, once for each state.
 //!
-//! A thread is an `async` block. It gives up the processor at each [`Step`], and only there, so what
-//! it does between two steps is atomic. All that threads share is in the [`World`]; what a thread
-//! knows itself follows from what it was told, so the two together are the state. A state that was
-//! seen before is not explored again. Futures cannot be copied: to go back, the path is run again
-//! from its start.
+//! A thread is an `async` block. It yields at each [`Step`], and only there, so everything between
+//! two steps is atomic. All that threads share is in the [`World`]; what a thread knows follows
+//! from the results of its steps, so the two together are the state. A state that was seen before
+//! is not explored again. Futures cannot be copied: to go back, the path is run again from its
+//! start.
 
 use crate::world::{Wait, World};
 use std::{
@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// A hash of 64 bits: each word is multiplied in, and the two halves of the product are folded.
+/// Hash of 64 bits: each word is multiplied in, and the two halves of the product are folded.
 struct Mix(u64);
 
 impl Default for Mix {
@@ -57,23 +57,23 @@ impl Hasher for Mix {
     }
 }
 
-/// Threads of a scenario, at most.
+/// Largest number of threads in a scenario.
 pub const THREADS: usize = 8;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The state of one run.
+/// State of one run.
 struct Shared {
     world: RefCell<World>,
-    /// The next step of each thread, and when it may be taken.
+    /// The next step of each thread, and its condition.
     pending: RefCell<[Option<(&'static str, Wait)>; THREADS]>,
-    /// A hash of all that each thread was told since its call began.
+    /// A hash of all results that each thread got since its call began.
     known: RefCell<[u64; THREADS]>,
     choice: Cell<u8>,
     log: RefCell<Option<Vec<String>>>,
 }
 
-/// A thread's handle on the run.
+/// Handle of a thread on the run.
 #[derive(Clone)]
 pub struct Cx {
     /// The number of the thread.
@@ -81,7 +81,7 @@ pub struct Cx {
     shared: Rc<Shared>,
 }
 
-/// A point at which other threads may run; yields the answer that was chosen.
+/// Point at which other threads may run. It yields the answer that was chosen.
 struct Step<'a> {
     cx: &'a Cx,
     at: &'static str,
@@ -103,7 +103,8 @@ impl Future for Step<'_> {
 }
 
 impl Cx {
-    /// Lets others run until `wait` allows to go on; then does `f` with the answer that was chosen.
+    /// Lets other threads run until `wait` allows the step. Then calls `f` with the answer that was
+    /// chosen.
     pub async fn when<R: Hash>(
         &self,
         at: &'static str,
@@ -120,12 +121,12 @@ impl Cx {
         self.now(|w| f(w, choice))
     }
 
-    /// Lets others run, then does `f`.
+    /// Lets other threads run, then calls `f`.
     pub async fn at<R: Hash>(&self, at: &'static str, f: impl FnOnce(&mut World) -> R) -> R {
         self.when(at, Wait::Free, |w, _| f(w)).await
     }
 
-    /// Does `f` in the step that is being taken.
+    /// Calls `f` in the current step.
     pub fn now<R: Hash>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         let told = f(&mut self.shared.world.borrow_mut());
         let known = &mut self.shared.known.borrow_mut()[self.me];
@@ -135,12 +136,12 @@ impl Cx {
         told
     }
 
-    /// Forgets what was told: the next call of the thread's program, of this number, begins.
+    /// Clears the results that the thread got: call number `call` of its program begins.
     pub fn forget(&self, call: usize) {
         self.shared.known.borrow_mut()[self.me] = call as u64 + 1;
     }
 
-    /// Adds words to the step that is being taken, where somebody is to read them.
+    /// Adds text to the current step, if steps are logged.
     pub fn note(&self, text: impl FnOnce() -> String) {
         if let Some(log) = &mut *self.shared.log.borrow_mut() {
             if let Some(last) = log.last_mut() {
@@ -151,17 +152,17 @@ impl Cx {
     }
 }
 
-/// Threads to run together from a state on.
+/// Threads that run together, from a state on.
 pub struct Scenario<'a> {
-    /// The state to begin with.
+    /// The initial state.
     pub start: &'a World,
     /// The names of the threads.
     pub names: &'a [&'static str],
-    /// Makes the threads.
+    /// Creates the threads.
     pub spawn: &'a dyn Fn(&[Cx]) -> Vec<Task>,
 }
 
-/// A run of a scenario.
+/// Run of a scenario.
 struct Run {
     shared: Rc<Shared>,
     tasks: Vec<Option<Task>>,
@@ -206,7 +207,7 @@ impl Run {
         }
     }
 
-    /// Takes a thread's next step.
+    /// Takes the next step of a thread.
     fn take(&mut self, scenario: &Scenario<'_>, (me, choice): (u8, u8)) {
         let me = usize::from(me);
         if let Some(log) = &mut *self.shared.log.borrow_mut() {
@@ -218,7 +219,7 @@ impl Run {
         self.poll(me);
     }
 
-    /// Returns the steps that can be taken: threads, and answers.
+    /// Returns the steps that can be taken: threads and answers.
     fn options(&self) -> Vec<(u8, u8)> {
         let world = self.shared.world.borrow();
         let mut options = Vec::new();
@@ -238,7 +239,7 @@ impl Run {
         hasher.finish()
     }
 
-    /// Returns the invariant that does not hold. `last` says that no step can be taken.
+    /// Returns the invariant that does not hold, if any. `last` says that no step can be taken.
     fn bad(&self, last: bool) -> Option<String> {
         let mut world = self.shared.world.borrow_mut();
         world.check();
@@ -251,7 +252,7 @@ impl Run {
     }
 }
 
-/// The size of an exploration.
+/// Size of an exploration.
 #[derive(Clone, Copy, Default)]
 pub struct Size {
     pub states: u64,
@@ -267,13 +268,13 @@ impl Size {
     }
 }
 
-/// An invariant that does not hold, and how it came to that.
+/// Invariant that does not hold, with the steps that led there.
 pub struct Violation {
     pub what: String,
     pub steps: Vec<String>,
 }
 
-/// A state on the path, with the steps that lead on and the one that was taken.
+/// State on the path, with the steps that can be taken and the one that was taken.
 struct Frame {
     options: Vec<(u8, u8)>,
     taken: usize,
@@ -286,7 +287,7 @@ pub fn explore(scenario: &Scenario<'_>) -> Result<Size, Violation> {
     let mut path: Vec<Frame> = Vec::new();
     loop {
         let mut run = Run::new(scenario, false);
-        // What this leads through was checked before.
+        // The states that this leads through were checked before.
         for frame in &path {
             run.take(scenario, frame.options[frame.taken]);
         }
@@ -340,7 +341,7 @@ fn violation(scenario: &Scenario<'_>, what: String, path: &[Frame]) -> Violation
     Violation { what, steps }
 }
 
-/// Runs one thread alone, without refusals, and returns the state that it leaves.
+/// Runs one thread alone, without refusals, and returns the final state.
 pub fn alone(start: &World, spawn: &dyn Fn(&[Cx]) -> Vec<Task>) -> Result<World, String> {
     let scenario = Scenario {
         start,

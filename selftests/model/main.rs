@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A model of the driver's state and locks, explored exhaustively: every interleaving of two threads
-//! of userspace and a removal, with every answer of the parent.
+//! A model of the driver's state and locks, which is explored exhaustively: every interleaving of
+//! two threads of userspace and a removal, with every answer of the parent.
 //!
 //! `world.rs` has what is shared and the invariants, `driver.rs` the steps, `explore.rs` the search.
 //! See Documentation/testing.rst. Built and run by tools/suites/model/model.sh.
@@ -17,7 +17,7 @@ use explore::{alone, explore, Cx, Scenario, Size, Violation};
 use std::{process::ExitCode, time::Instant};
 use world::{Kind, Mutant, World, KINDS, MUTANTS};
 
-/// Each call that a program may make.
+/// All calls that a program may make.
 const CALLS: [Call; 14] = [
     Call::SetOwner,
     Call::Ack,
@@ -35,7 +35,7 @@ const CALLS: [Call; 14] = [
     Call::Close,
 ];
 
-/// Calls that bring the first file to where programs begin.
+/// Calls that bring the first file to the state in which programs begin.
 struct Setup {
     name: &'static str,
     calls: &'static [Call],
@@ -88,7 +88,7 @@ const NAMES: [&str; 8] = [
 struct Case {
     a: Vec<Call>,
     b: Vec<Call>,
-    /// Threads beside the two, by number.
+    /// The threads in addition to the two, by number.
     beside: Vec<usize>,
     refusals: u8,
     stalls: u8,
@@ -109,7 +109,7 @@ async fn program(cx: Cx, who: u8, calls: Vec<Call>) {
     cx.forget(0);
 }
 
-/// Returns the state that a set-up leaves.
+/// Returns the state after a set-up.
 fn prepare(kind: Kind, mutant: Mutant, setup: &Setup) -> Result<World, String> {
     let world = World::new(kind, mutant);
     let calls = setup.calls;
@@ -165,13 +165,13 @@ fn run_case(start: &World, case: &Case) -> Result<Size, Violation> {
     })
 }
 
-/// A family of cases.
+/// Family of cases.
 struct Family {
     name: &'static str,
     cases: fn() -> Vec<Case>,
 }
 
-/// Returns each program of `len` calls.
+/// Returns all programs of `len` calls.
 fn programs(len: usize) -> Vec<Vec<Call>> {
     let mut programs = vec![Vec::new()];
     for _ in 0..len {
@@ -189,7 +189,7 @@ fn programs(len: usize) -> Vec<Vec<Call>> {
     programs
 }
 
-/// Returns each pair of calls; the threads are alike.
+/// Returns all pairs of calls. The two threads are alike, so the order of a pair does not matter.
 fn pairs() -> Vec<(Call, Call)> {
     let mut pairs = Vec::new();
     for (i, a) in CALLS.iter().enumerate() {
@@ -268,7 +268,7 @@ fn beside_others() -> Vec<Case> {
             ..Case::default()
         });
     }
-    // With whom a kick is to be thought of.
+    // Calls that can conflict with a kick.
     for (a, b) in [
         (Call::SetOwner, Call::SetKick),
         (Call::SetKick, Call::SetKick),
@@ -337,7 +337,7 @@ const FAMILIES: [Family; 5] = [
     },
 ];
 
-/// Returns whether a case can show something on a parent that no other shows.
+/// Returns true if a case can show something on a parent that it shows on no other.
 fn concerns(kind: &Kind, case: &Case) -> bool {
     case.a.iter().chain(&case.b).all(|call| match call {
         Call::Ack => kind.default_map,
@@ -349,13 +349,13 @@ fn concerns(kind: &Kind, case: &Case) -> bool {
     })
 }
 
-/// A violation, with what was run.
+/// Violation, with the case that was run.
 struct Found {
     what: String,
     violation: Violation,
 }
 
-/// Explores a family; stops at the first violation.
+/// Explores a family. Stops at the first violation.
 fn run_family(family: &Family, mutant: Mutant) -> Result<(usize, Size), Box<Found>> {
     let mut sum = Size::default();
     let cases = (family.cases)();
@@ -392,7 +392,7 @@ fn show(found: &Found, prefix: &str) {
     }
 }
 
-/// Explores the driver as it is.
+/// Explores the driver without a fault.
 fn run_driver(only: Option<usize>) -> bool {
     let mut good = true;
     for (number, family) in FAMILIES.iter().enumerate() {

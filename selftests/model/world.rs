@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state that the threads of the model share: locks, access to the device, the node's state, the open files, the parent
-//! and the memory; and the invariants.
+//! State that the threads of the model share: locks, access to the device, the node's state, the
+//! open files, the parent and the memory; and the invariants.
 
-/// Address spaces, at most.
+/// Largest number of address spaces.
 pub const SPACES: usize = 2;
-/// IOVAs, of a page each, in an address space.
+/// Number of IOVAs in an address space, of a page each.
 pub const IOVAS: usize = 2;
-/// Ranges that an address space may have: `max_iotlb_entries`.
+/// Largest number of ranges in an address space: `max_iotlb_entries`.
 pub const LIMIT: usize = 2;
-/// Files that are opened in the life of a node, at most.
+/// Largest number of files that are opened in the life of a node.
 pub const FILES: usize = 3;
 
-/// A page of memory, which one message maps once. 0 is none.
+/// Page of memory, which one message maps once. 0 is none.
 pub type Page = u8;
-/// Pages of one file.
+/// Number of pages of one file.
 pub const PAGES_OF_FILE: u8 = 20;
-/// An eventfd. 0 is none.
+/// Eventfd. 0 is none.
 pub type Event = u8;
 
 /// Returns the file that a page was mapped through.
@@ -24,12 +24,12 @@ fn file_of(page: Page) -> u8 {
     (page - 1) / PAGES_OF_FILE
 }
 
-/// Returns the bit of a page or an eventfd in a set of them.
+/// Returns the bit of a page or an eventfd in a set.
 pub fn bit(number: u8) -> u64 {
     1 << number
 }
 
-/// The maps of an address space, by IOVA.
+/// Maps of an address space, by IOVA.
 pub type Table = [Page; IOVAS];
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -60,30 +60,30 @@ impl Lock {
     }
 }
 
-/// The condition of a step, and how many answers there are to it.
+/// Condition of a step. It determines the number of answers to the step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Wait {
     Free,
-    /// One of two, at will.
+    /// There are two answers.
     Either,
-    /// Nobody has the lock.
+    /// Nobody holds the lock.
     Lock(Lock),
-    /// All who had access to the device have ended it.
+    /// All threads that had access to the device have ended it.
     Grace,
     /// The callback that was running has returned.
     Callbacks,
-    /// A user copy or page fault: it ends, or userspace never lets it end.
+    /// A user copy or page fault ends, or userspace never lets it end.
     User,
     /// The parent answers.
     Parent(Refuses),
-    /// Something that is not there, or not allowed.
+    /// Something does not exist, or is not allowed.
     Short,
     /// All threads below this one have ended.
     Others,
     Never,
 }
 
-/// In how many ways an op of the parent may end.
+/// Ways in which an op of the parent may fail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refuses {
     Never,
@@ -119,23 +119,24 @@ impl Op {
     }
 }
 
-/// The ops by which the parent is told of maps.
+/// Ops by which the parent is told of maps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Style {
     SetMap,
     DmaMap,
 }
 
-/// A kind of parent.
+/// Kind of parent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Kind {
     pub name: &'static str,
     pub style: Style,
-    /// It has a default map, `reset_map` and `compat_reset`.
+    /// True if it has a default map, `reset_map` and `compat_reset`.
     pub default_map: bool,
-    /// It takes user virtual addresses, and has `bind_mm`.
+    /// True if it takes user virtual addresses, and has `bind_mm`.
     pub use_va: bool,
-    /// Address spaces. With more than one it has `set_group_asid`, and a reset leaves the group.
+    /// The number of address spaces. With more than one it has `set_group_asid`, and a reset does
+    /// not move the group.
     pub nas: u8,
 }
 
@@ -170,14 +171,14 @@ pub const KINDS: [Kind; 4] = [
     },
 ];
 
-/// A fault that is put into the driver on purpose.
+/// Fault that is put into the driver on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mutant {
     None,
-    /// As in the first version: `close` trusts that removal ends what it finds, and removal that
-    /// nothing is left where no mapping is.
+    /// The fault of the first version: `close` relies on removal to end what it finds, and removal
+    /// relies on the mapping to tell it if there is anything.
     CloseTrustsRemoval,
-    /// As in the first version: `VHOST_SET_OWNER` in two steps.
+    /// The fault of the first version: `VHOST_SET_OWNER` in two steps.
     OwnerInTwoSteps,
     UnpinBeforeUnmap,
     HeldDroppedAfterRefusal,
@@ -205,7 +206,7 @@ pub enum Mutant {
     FaultTakesState,
 }
 
-/// Each of them, with the family of cases that is to find it.
+/// All faults, with the family of cases that must find each.
 pub const MUTANTS: [(Mutant, usize); 26] = [
     (Mutant::CloseTrustsRemoval, 0),
     (Mutant::OwnerInTwoSteps, 3),
@@ -235,7 +236,7 @@ pub const MUTANTS: [(Mutant, usize); 26] = [
     (Mutant::FaultTakesState, 4),
 ];
 
-/// An address space: `AddressSpace` and its `Table`.
+/// Address space: `AddressSpace` and its `Table`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Space {
     pub table: Table,
@@ -269,13 +270,13 @@ pub struct State {
     pub producer: Event,
 }
 
-/// The device, as its parent has it.
+/// The device, as its parent sees it.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Device {
     pub running: bool,
-    /// The last reset was refused.
+    /// True if the last reset was refused.
     pub reset_refused: bool,
-    /// The last attempt to take a map away was refused.
+    /// True if the last attempt to unmap was refused.
     pub unmap_refused: bool,
     pub maps: [Table; SPACES],
     pub default_map: [bool; SPACES],
@@ -294,7 +295,7 @@ pub struct VhostDev {
     pub kick: bool,
 }
 
-/// The page behind a doorbell in userspace.
+/// Page behind a doorbell in userspace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Doorbell {
     Nothing,
@@ -302,14 +303,14 @@ pub enum Doorbell {
     Dummy,
 }
 
-/// All that is shared.
+/// The shared state.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub kind: Kind,
     pub mutant: Mutant,
     locks: [Option<u8>; LOCKS],
 
-    // Access to the device: who has it, and for whom `revoke` waits.
+    // Access to the device: the threads that have it, and those for which `revoke` waits.
     pub accessible: bool,
     pub inside: u16,
     pub grace: u16,
@@ -317,7 +318,7 @@ pub struct World {
     // The node.
     pub published: bool,
     pub opened: Option<u8>,
-    /// The file that was opened last, with success.
+    /// The file that was opened last with success.
     pub session: u8,
     pub persist: bool,
     pub call: Event,
@@ -325,7 +326,7 @@ pub struct World {
     pub state: State,
     pub removed: bool,
 
-    // The files: the descriptor of the first, its references, and those that exist.
+    // The files: the descriptor of the first, its references, and the files that exist.
     pub descriptor: bool,
     pub refs: u8,
     pub files: [VhostDev; FILES],
@@ -334,19 +335,19 @@ pub struct World {
     pub doorbell: Doorbell,
 
     pub dev: Device,
-    /// The thread whose op the parent runs, of those that are serialised.
+    /// The thread whose op the parent runs, among ops that are serialised.
     pub op: Option<u8>,
-    /// A callback is running, and `wait_for_callbacks` waits for it.
+    /// True if a callback is running. `awaited` is true if `wait_for_callbacks` waits for it.
     pub in_callback: bool,
     pub awaited: bool,
 
-    // Memory: pages that are pinned, counted, leaked; eventfds that have a reference.
+    // Memory: pages that are pinned, counted, leaked; eventfds with a reference.
     pub pinned: u64,
     pub charged: u64,
     pub leaked: u64,
     pub events: u64,
 
-    // What may still go wrong, and what did.
+    // The number of failures that may still happen, and the failures that did.
     pub refusals: u8,
     pub stalls: u8,
     pub parent_stalls: u8,
@@ -354,13 +355,13 @@ pub struct World {
     pub stalled_in_user: bool,
     pub stalled_in_parent: bool,
     pub ended: u16,
-    /// Userspace has a batch open.
+    /// True if userspace has a batch open.
     pub user_batch: bool,
     pub bad: Option<&'static str>,
 }
 
 impl World {
-    /// A device that was just bound to the driver.
+    /// Returns the state of a device that was just bound to the driver.
     pub fn new(kind: Kind, mutant: Mutant) -> Self {
         let spaces = usize::from(kind.nas);
         let mut dev = Device::default();
@@ -414,7 +415,7 @@ impl World {
         usize::from(self.kind.nas)
     }
 
-    /// Says that an invariant does not hold.
+    /// Records that an invariant does not hold.
     pub fn fault(&mut self, what: &'static str) {
         self.bad.get_or_insert(what);
     }
@@ -439,7 +440,7 @@ impl World {
         self.locks[lock.index()] == Some(me as u8)
     }
 
-    /// Returns how many answers there are to a step; 0 while it cannot be taken.
+    /// Returns the number of answers to a step; 0 while it cannot be taken.
     pub fn answers(&self, me: usize, wait: Wait) -> u8 {
         let may_refuse = self.refusals > 0;
         match wait {
@@ -461,7 +462,8 @@ impl World {
         }
     }
 
-    /// Returns in how many ways an op may end; the answer of this number is that it never does.
+    /// Returns the number of ways in which an op may end. An answer equal to this number means that
+    /// it never ends.
     pub fn parent_answers(&self, refuses: Refuses) -> u8 {
         match refuses {
             Refuses::Plainly if self.refusals > 0 => 2,
@@ -470,7 +472,7 @@ impl World {
         }
     }
 
-    /// Returns the space, which is there.
+    /// Returns an address space, which is created if it does not exist.
     pub fn space(&mut self, asid: u8) -> &mut Space {
         self.state.spaces[usize::from(asid)].get_or_insert_with(Space::default)
     }
@@ -488,7 +490,7 @@ impl World {
 
     // --- user copies
 
-    /// Checks a place where userspace decides how long it takes.
+    /// Checks the state at a point where userspace decides how long the thread waits.
     pub fn in_user(&mut self, me: usize) {
         let blocks_removal = self.holds(Lock::State, me)
             || self.holds(Lock::Device, me)
@@ -515,13 +517,13 @@ impl World {
         self.charged &= !bit(page);
     }
 
-    /// Gives back what a range owns, and what was counted for it.
+    /// Unpins the page of a range, and subtracts what was counted for it.
     pub fn give_back(&mut self, page: Page) {
         self.unpin(page);
         self.uncharge(page);
     }
 
-    /// Leaves a page pinned for good. A file is given back.
+    /// Leaves a page pinned for good. A file is put.
     pub fn leak(&mut self, page: Page) {
         if self.kind.use_va {
             self.give_back(page);
@@ -539,7 +541,7 @@ impl World {
 
     // --- ops of the parent
 
-    /// Begins an op of those that are serialised.
+    /// Begins an op, which must be serialised with others.
     pub fn begin(&mut self, me: usize) {
         self.reach_parent(me);
         let alone = self.op.is_none();
@@ -555,7 +557,7 @@ impl World {
         self.require(allowed, "an op of the parent without access to the device");
     }
 
-    /// Ends an op; whether the parent did it.
+    /// Ends an op. Returns true if the parent executed it.
     pub fn end(&mut self, op: Op, answer: u8) -> bool {
         self.op = None;
         let done = answer == 0;
@@ -632,7 +634,7 @@ impl World {
 
     // --- invariants
 
-    /// Checks what has to be true in every state.
+    /// Checks the invariants of every state.
     pub fn check(&mut self) {
         let nas = self.nas();
         let dev = &self.dev;
@@ -682,7 +684,7 @@ impl World {
         self.require(clean, "an open leaves what another owner or driver set up");
     }
 
-    /// Checks a parent that no file uses any more, because that was closed or the device goes.
+    /// Checks a parent that no file uses any more, because the file was closed or the device goes.
     pub fn check_at_rest(&mut self) {
         let nas = self.nas();
         let dev = self.dev.clone();

@@ -5,7 +5,7 @@ parent! {
     const MAPS: Maps = Maps::Platform;
 }
 
-/// A management device that says that it registered a device, and did not.
+/// Management device that claims to have registered a device, and has not.
 struct Makes;
 
 #[vtable]

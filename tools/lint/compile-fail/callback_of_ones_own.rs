@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // fails: associated function `new` is private
 
-// A slot that its owner may free while a parent has it. Slots come with a device's `CallSlots`.
+// The owner of a slot could free it while a parent has it. Slots come with a device's `CallSlots`.
 fn slot() {
     use vdpa_bus_driver::eventfd::{CallSlot, Source};
     let _ = CallSlot::new(Source::Config);

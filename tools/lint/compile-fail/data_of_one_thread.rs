@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // fails: cannot be shared between threads safely
 
-/// The parent, with data that only one thread may use.
+/// Parent with data that only one thread may use.
 struct Case(core::cell::Cell<u32>);
 
 parent! {

@@ -3,7 +3,7 @@
 
 use vdpa_bus_driver::doorbell::{Fault, FaultResult};
 
-// A page that its owner may free while userspace has it mapped.
+// The owner of a page could free it while userspace has it mapped.
 fn fault(fault: &Fault, page: &kernel::page::Page) -> FaultResult {
     fault.insert_dummy(page)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // fails: not all trait items implemented, missing: `USE_VTABLE_ATTR`
 
-/// The parent, whose optional ops nobody would find.
+/// Parent whose optional ops would not be in the op table.
 struct Case;
 
 parent! {

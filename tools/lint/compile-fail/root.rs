@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The crate around each case of this folder: a parent of which only the ops that matter are said.
+//! The crate around each case of this folder: a parent that has only the ops that matter.
 //!
 //! `tools/lint/compile-fail.sh` compiles it once a case, whose file is in `CASE`.
 
@@ -23,8 +23,8 @@ impl kernel::Module for CaseModule {
     }
 }
 
-/// Defines the parent `Case` with the ops that every parent has, and those that are given. Its op
-/// table is generated, as registering a device would do.
+/// Defines the parent `Case` with the ops that every parent has, and the given ones. Its op table
+/// is generated, as for a device that is registered.
 macro_rules! parent {
     ($(#[$attribute:meta])* impl $case:ident: $($ops:tt)*) => {
         $(#[$attribute])*

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 mod tests {
     use super::*;
 
-    /// What the cases work in.
+    /// Allocates the memory that the cases need.
     fn space() -> Result<KVVec<u8>> {
         Ok(KVVec::from_elem(0u8, request_cases::SPACE, GFP_KERNEL)?)
     }

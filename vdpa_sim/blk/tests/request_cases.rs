@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cases for [`crate::blk::request`], without a kernel: KUnit runs them in the module, and the fuzzer in
-//! userspace (`request_fuzz.rs`) with as many seeds as there is time for.
+//! Cases for [`crate::blk::request`], without a kernel: KUnit runs them in the module, and the
+//! fuzzer in userspace (`request_fuzz.rs`) with as many seeds as time allows.
 
 use crate::blk::request::{
     Abilities, Disk, Done, Kind, Status, Store, Table, ID, MAX_SECTORS, MAX_SEGMENTS, SECTOR,
@@ -12,23 +12,23 @@ use crate::ring::{
 };
 use core::cell::{Cell, RefCell};
 
-/// The size of the driver's memory in bytes.
+/// Size of the driver's memory in bytes.
 const MEMORY: usize = 4096;
-/// Its first address.
+/// First address of that memory.
 const BASE: u64 = 0x4000_0000;
-/// The number of sectors.
+/// Number of sectors.
 const SECTORS: u64 = 5;
-/// The size of the store in bytes.
+/// Size of the store in bytes.
 const STORE: usize = (SECTORS * SECTOR) as usize;
-/// How many bytes the cases need to work in.
+/// Number of bytes that the cases need.
 pub(crate) const SPACE: usize = 2 * (MEMORY + STORE);
 
-/// Where the cases have their headers, their statuses and their data.
+/// Addresses of headers, statuses and data.
 const HEADER: u64 = BASE;
 const STATUS: u64 = BASE + 0x3f;
 const DATA: u64 = BASE + 0x400;
 
-/// Types of requests.
+/// Request types.
 const IN: u32 = 0;
 const OUT: u32 = 1;
 const FLUSH: u32 = 4;
@@ -36,13 +36,13 @@ const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
 const WRITE_ZEROES: u32 = 13;
 
-/// A status that no disk writes.
+/// Status that no disk writes.
 const UNTOLD: u8 = 0xff;
 
-/// The outcome of a case: what went wrong.
+/// Outcome of a case. The error says what failed.
 pub(crate) type Outcome = core::result::Result<(), &'static str>;
 
-/// Fails a case unless something is so.
+/// Fails the case unless the expression is true.
 macro_rules! expect {
     ($what:expr) => {
         if !$what {
@@ -51,37 +51,37 @@ macro_rules! expect {
     };
 }
 
-/// The memory of a driver.
+/// Memory of a driver.
 struct Guest<'a>(&'a [Cell<u8>]);
 
 impl Guest<'_> {
-    /// The bytes at an address, if they are all there.
+    /// Returns the bytes at an address, if all of them exist.
     fn at(&self, addr: u64, len: usize) -> RingResult<&[Cell<u8>]> {
         let start = addr.checked_sub(BASE).ok_or(RingError::Unmapped)? as usize;
         let end = start.checked_add(len).ok_or(RingError::Unmapped)?;
         self.0.get(start..end).ok_or(RingError::Unmapped)
     }
 
-    /// Writes as the driver does.
+    /// Writes bytes for the driver.
     fn put(&self, addr: u64, bytes: &[u8]) {
         for (cell, byte) in self.at(addr, bytes.len()).unwrap_or(&[]).iter().zip(bytes) {
             cell.set(*byte);
         }
     }
 
-    /// Fills as the driver does.
+    /// Fills bytes for the driver.
     fn fill(&self, addr: u64, len: usize, byte: impl Fn(usize) -> u8) {
         for (index, cell) in self.at(addr, len).unwrap_or(&[]).iter().enumerate() {
             cell.set(byte(index));
         }
     }
 
-    /// Reads a byte as the driver does.
+    /// Reads a byte for the driver.
     fn get(&self, addr: u64) -> u8 {
         self.at(addr, 1).map_or(0, |cells| cells[0].get())
     }
 
-    /// Whether the driver finds these bytes.
+    /// Returns true if the memory has these bytes.
     fn holds(&self, addr: u64, len: usize, byte: impl Fn(usize) -> u8) -> bool {
         self.at(addr, len).is_ok_and(|cells| {
             let mut cells = cells.iter().enumerate();
@@ -136,11 +136,12 @@ impl Memory for Guest<'_> {
     fn full_barrier(&self) {}
 }
 
-/// Sectors in one piece of memory, of which a caller sees so many bytes at a time.
+/// Sectors in one piece of memory, of which a caller sees `piece` bytes at a time.
 struct Sectors<'a> {
     bytes: RefCell<&'a mut [u8]>,
     piece: usize,
-    /// Claims to be as large as that, to see whether somebody believes it too late.
+    /// The size that the store claims, which may be wrong to test that a request checks its limits
+    /// first.
     size: u64,
 }
 
@@ -159,7 +160,7 @@ impl Store for Sectors<'_> {
 }
 
 impl Sectors<'_> {
-    /// Whether the store holds these bytes.
+    /// Returns true if the store has these bytes.
     fn holds(&self, byte: impl Fn(usize) -> u8) -> bool {
         let bytes = self.bytes.borrow();
         let mut bytes = bytes.iter().enumerate();
@@ -167,26 +168,26 @@ impl Sectors<'_> {
     }
 }
 
-/// What the cases begin with.
+/// Memory and store of a case.
 struct Bench<'a> {
     guest: Guest<'a>,
     store: Sectors<'a>,
-    /// Whether data takes the way over a buffer.
+    /// True if data is copied through a buffer.
     buffered: bool,
 }
 
-/// What every sector holds at first.
+/// Returns a byte of the initial content of the store.
 fn pattern(index: usize) -> u8 {
     (index * 7 + index / 256) as u8 | 1
 }
 
-/// What the driver writes.
+/// Returns a byte of the data that the driver writes.
 fn data(index: usize) -> u8 {
     (index * 3) as u8 & !1
 }
 
 impl<'a> Bench<'a> {
-    /// Memory of zeroes, and sectors with a pattern.
+    /// Creates memory of zeroes, and sectors with a pattern.
     fn new(space: &'a mut [u8], piece: usize) -> Result<Self, &'static str> {
         let (memory, rest) = space.split_at_mut_checked(MEMORY).ok_or("no space")?;
         let (store, _) = rest.split_at_mut_checked(STORE).ok_or("no space")?;
@@ -205,15 +206,15 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Serves a request.
+    /// Executes a request.
     fn serve(&self, segments: &[Segment]) -> Done {
         let mut buffer = [0; 300];
         let buffer = self.buffered.then_some(buffer.as_mut_slice());
         Disk::new(&self.store, ABLE, buffer).serve(&self.guest, segments)
     }
 
-    /// Serves a request of a header, `len` bytes of data and a status, and expects it to end so
-    /// with nothing done. The data is for the driver to read if `writable`.
+    /// Executes a request of a header, `len` bytes of data and a status, and checks that it ends
+    /// with this status and changes no sector. The device may write to the data if `writable`.
     fn fails(
         &self,
         (kind, sector): (u32, u64),
@@ -226,7 +227,7 @@ impl<'a> Bench<'a> {
             segment(DATA, len, writable),
             segment(STATUS, 1, true),
         ];
-        // Empty segments are never among those of a chain.
+        // A chain never has empty segments.
         let [head, data, tail] = segments;
         let done = if data.len == 0 {
             self.serve(&[head, tail])
@@ -242,7 +243,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A disk that can do everything.
+/// Abilities of a disk that can do everything.
 const ABLE: Abilities = Abilities {
     little_endian: true,
     read_only: false,
@@ -250,7 +251,7 @@ const ABLE: Abilities = Abilities {
     write_zeroes: true,
 };
 
-/// A segment.
+/// Returns a segment.
 fn segment(addr: u64, len: u32, writable: bool) -> Segment {
     Segment {
         addr,
@@ -259,7 +260,7 @@ fn segment(addr: u64, len: u32, writable: bool) -> Segment {
     }
 }
 
-/// What became of a request that went well.
+/// Returns the result of a request that succeeded.
 fn done(kind: Kind, bytes: u64, used: u32) -> Done {
     Done {
         kind,
@@ -269,7 +270,7 @@ fn done(kind: Kind, bytes: u64, used: u32) -> Done {
     }
 }
 
-/// Sectors are read and written, whatever pieces header and data come in.
+/// Checks that sectors are read and written, for header and data in any pieces.
 fn data_moves(space: &mut [u8]) -> Outcome {
     for (piece, buffered) in [1, 100, 512, 4096]
         .into_iter()
@@ -322,7 +323,7 @@ fn data_moves(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// Sectors that do not exist, lengths that are none, and sectors where none belong.
+/// Checks sectors that do not exist, invalid lengths, and sectors in requests that have none.
 fn bad_ranges(space: &mut [u8]) -> Outcome {
     let mut bench = Bench::new(space, 512)?;
     for kind in [IN, OUT] {
@@ -336,7 +337,7 @@ fn bad_ranges(space: &mut [u8]) -> Outcome {
         bench.fails((kind, 0), data(1), Status::IoError)?;
         bench.fails((kind, 0), data(511), Status::IoError)?;
         bench.fails((kind, 0), data(513), Status::IoError)?;
-        // Nothing at all can be moved where there is a sector.
+        // No data can be moved at a sector that exists.
         bench.fails((kind, SECTORS - 1), data(0), Status::Ok)?;
     }
     bench.fails((FLUSH, 1), (0, false), Status::IoError)?;
@@ -371,7 +372,7 @@ fn bad_ranges(space: &mut [u8]) -> Outcome {
     bench.guest.range(0, 1, 1);
     bench.fails((DISCARD, 0), (16, false), Status::Unsupported)?;
 
-    // A huge disk: the limits of a request count.
+    // A huge disk, so that the limits of a request count.
     bench.store.size = u64::MAX;
     let most = MAX_SECTORS;
     bench.guest.range(0, most + 1, 0);
@@ -382,7 +383,7 @@ fn bad_ranges(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// The requests that are about no sectors, and those that nobody knows.
+/// Checks requests without sectors, and unknown requests.
 fn others(space: &mut [u8]) -> Outcome {
     let bench = Bench::new(space, 512)?;
     let guest = &bench.guest;
@@ -414,7 +415,7 @@ fn others(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// Zeroes are written where they belong; what is discarded stays.
+/// Checks that zeroes are written to the right sectors, and that discarded sectors do not change.
 fn zeroes(space: &mut [u8]) -> Outcome {
     for flags in [0, 1] {
         for piece in [1, 200, 512, 1 << 20] {
@@ -445,7 +446,7 @@ fn zeroes(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// What was not negotiated or not offered is not done.
+/// Checks that requests which were not negotiated or not offered are not executed.
 fn abilities(space: &mut [u8]) -> Outcome {
     let bench = Bench::new(space, 512)?;
     let guest = &bench.guest;
@@ -500,7 +501,7 @@ fn abilities(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// Requests without a header, without a place for the status, and without memory behind them.
+/// Checks requests without a header, without a place for the status, and without memory.
 fn cut_short(space: &mut [u8]) -> Outcome {
     let bench = Bench::new(space, 512)?;
     let guest = &bench.guest;
@@ -539,7 +540,7 @@ fn cut_short(space: &mut [u8]) -> Outcome {
         expect!(failed.bytes == 0 && failed.used == 0);
         expect!(guest.get(STATUS) == 1);
     }
-    // The second half of the data: the first one was written.
+    // The second half of the data is not mapped; the first one was written.
     let failed = bench.serve(&[
         segment(HEADER, 16, false),
         segment(DATA, 512, true),
@@ -554,7 +555,7 @@ fn cut_short(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// A request comes out of a ring into a table, which is used again.
+/// Checks that a request is read from a ring into a table, which is then reused.
 fn through_a_ring(space: &mut [u8]) -> Outcome {
     let bench = Bench::new(space, 512)?;
     let guest = &bench.guest;
@@ -605,7 +606,7 @@ fn through_a_ring(space: &mut [u8]) -> Outcome {
     Ok(())
 }
 
-/// All cases that do not depend on luck. They work in `space`, [`SPACE`] bytes.
+/// Runs all cases that do not depend on random numbers. `space` has [`SPACE`] bytes.
 pub(crate) fn all(space: &mut [u8]) -> Outcome {
     const { assert!(MAX_SEGMENTS >= 256 + 1024) };
     data_moves(space)?;
@@ -642,8 +643,8 @@ fn random_segment(random: &mut Random, writable: bool, wild: bool) -> Segment {
     segment(addr, len as u32, writable)
 }
 
-/// What an able disk should do with a request whose memory is all there, byte by byte, on copies
-/// of memory and store.
+/// Executes a request whose memory exists, byte by byte, on copies of memory and store. Returns the
+/// status that a correct disk writes.
 fn model(memory: &mut [u8], store: &mut [u8], segments: &[Segment], able: Abilities) -> u8 {
     let index = |addr: u64| (addr - BASE) as usize;
     let places = |writable: bool| {
@@ -716,9 +717,9 @@ fn model(memory: &mut [u8], store: &mut [u8], segments: &[Segment], able: Abilit
     status
 }
 
-/// Drivers that write whatever they like: `rounds` requests, which must have the effects that the
-/// model has, and those without memory behind them none where none are allowed. Returns how many
-/// went well.
+/// Runs drivers that write anything: `rounds` requests, which must have the same effects as in the
+/// model. Requests without memory must change nothing but what they may. Returns the number of
+/// requests that succeeded.
 pub(crate) fn hostile(
     space: &mut [u8],
     seed: u64,
@@ -823,7 +824,7 @@ pub(crate) fn hostile(
             expect!(guest.holds(BASE, MEMORY, |index| memory_model[index]));
             continue;
         }
-        // Only what the driver lent was written, and only the sectors that it named.
+        // Only memory that the driver lent was written, and no sector by a request of another kind.
         let lent = |addr: u64| {
             let mut those = segments.iter().filter(|segment| segment.writable);
             those.any(|segment| addr.wrapping_sub(segment.addr) < u64::from(segment.len))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Cases for [`crate::ring`], without a kernel: KUnit runs them in the module, and the fuzzer in
-//! userspace (`ring_fuzz.rs`) with as many seeds as there is time for.
+//! userspace (`ring_fuzz.rs`) with as many seeds as time allows.
 
 use super::ring_memory::{
     addr, ensure, layout, FakeMemory, Outcome, BASE, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE,
@@ -13,32 +13,32 @@ use crate::ring::{
     Violation, VirtQueue,
 };
 
-/// The size of most queues.
+/// Size of most queues.
 const NUM: u16 = 8;
 
-/// Split, and everything but event indices.
+/// Features of a split queue: everything but event indices.
 const SPLIT: RingFeatures = RingFeatures {
     little_endian: true,
     indirect: true,
     event_idx: false,
     packed: false,
 };
-/// As that, and packed.
+/// Features of a packed queue: everything but event indices.
 const PACKED: RingFeatures = RingFeatures {
     packed: true,
     ..SPLIT
 };
 
-/// Packed ring: flags of descriptors.
+/// Flags of descriptors in a packed ring.
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
-/// A queue, unless there can be none like that.
+/// Creates a queue of [`NUM`] descriptors. It is an error if that fails.
 fn queue(features: RingFeatures, start: Position) -> Outcome<VirtQueue> {
     VirtQueue::new(layout(NUM), features, start).map_err(|_| "there should be a queue")
 }
 
-/// Where a packed queue stands with nothing in flight.
+/// Returns the position of a packed queue with nothing in flight.
 fn packed_at(idx: u16, wrap: bool) -> Position {
     Position::Packed(PackedPosition {
         avail_idx: idx,
@@ -48,13 +48,13 @@ fn packed_at(idx: u16, wrap: bool) -> Position {
     })
 }
 
-/// Makes `head` available as entry `index` of a split queue, and moves the index behind it.
+/// Makes `head` available as entry `index` of a split queue, and sets the driver's index behind it.
 fn avail(mem: &FakeMemory, index: u16, head: u16) {
     mem.put_u16(DRIVER + 4 + 2 * u64::from(index % NUM), head);
     mem.put_u16(DRIVER + 2, index.wrapping_add(1));
 }
 
-/// Makes the first descriptor available, whatever the kind of queue.
+/// Makes the first descriptor available, in either kind of queue.
 fn first(mem: &FakeMemory, features: RingFeatures, what: (u64, u32), flags: u16, link: u16) {
     if features.packed {
         mem.desc(DESC, 0, what, link, flags | AVAIL);
@@ -64,7 +64,7 @@ fn first(mem: &FakeMemory, features: RingFeatures, what: (u64, u32), flags: u16,
     }
 }
 
-/// Writes a descriptor: flags and link are not in the same order everywhere.
+/// Writes a descriptor. Its last two fields have a different order in split and packed queues.
 fn desc(
     mem: &FakeMemory,
     features: RingFeatures,
@@ -80,10 +80,10 @@ fn desc(
     }
 }
 
-/// A chain, walked: its token, the first four segments, and their number.
+/// A walked chain: its token, its first four segments, and their number.
 type Walked = (Token, [Segment; 4], usize);
 
-/// Walks the next chain.
+/// Takes and walks the next chain.
 fn walk(queue: &mut VirtQueue, mem: &FakeMemory) -> RingResult<Option<Walked>> {
     let Some(mut chain) = queue.pop(mem)? else {
         return Ok(None);
@@ -103,7 +103,7 @@ fn walk(queue: &mut VirtQueue, mem: &FakeMemory) -> RingResult<Option<Walked>> {
     Ok(Some((chain.token(), found, count)))
 }
 
-/// Walks a chain that must be there.
+/// Takes and walks a chain that must be there.
 fn chain(queue: &mut VirtQueue, mem: &FakeMemory) -> Outcome<Walked> {
     match walk(queue, mem) {
         Ok(Some(walked)) => Ok(walked),
@@ -111,19 +111,19 @@ fn chain(queue: &mut VirtQueue, mem: &FakeMemory) -> Outcome<Walked> {
     }
 }
 
-/// Expects that the first chain breaks a new queue.
+/// Checks that the first chain breaks a new queue.
 fn broken(mem: &FakeMemory, features: RingFeatures, why: Violation) -> Outcome {
     refused(mem, features, RingError::Invalid(why))
 }
 
-/// Expects that the first chain of a new queue cannot be walked.
+/// Checks that the first chain of a new queue cannot be walked.
 fn refused(mem: &FakeMemory, features: RingFeatures, why: RingError) -> Outcome {
     let mut queue = queue(features, Position::initial(features.packed))?;
     ensure!(walk(&mut queue, mem).err() == Some(why));
     Ok(())
 }
 
-/// A request and its answer, three times around the ring and over the end of the indices.
+/// Checks requests and their answers, three times around the ring and beyond the largest index.
 fn goes_round_split(mem: &FakeMemory) -> Outcome {
     mem.clear(NUM, false);
     let start = u16::MAX - NUM;
@@ -151,14 +151,14 @@ fn goes_round_split(mem: &FakeMemory) -> Outcome {
         ensure!(mem.get(slot + 4, 4) == 7 + u64::from(step));
         ensure!(mem.get_u16(DEVICE + 2) == index.wrapping_add(1));
         ensure!(queue.position() == Position::Split(index.wrapping_add(1)));
-        // It was given back already.
+        // It was returned already.
         ensure!(step % 5 > 0 || queue.push(mem, token, 0).is_err());
     }
     ensure!(!mem.strayed.get());
     Ok(())
 }
 
-/// As that, with chains of three in a ring of eight.
+/// Checks requests of three descriptors and their answers, several times around a packed ring.
 fn goes_round_packed(mem: &FakeMemory) -> Outcome {
     mem.clear(NUM, true);
     let mut queue = queue(PACKED, Position::initial(true))?;
@@ -188,7 +188,7 @@ fn goes_round_packed(mem: &FakeMemory) -> Outcome {
         ensure!(mem.get_u16(slot + 14) == available(head_wrap) | NEXT);
         ensure!(queue.flush(mem).is_ok());
         ensure!(mem.get(slot + 8, 4) == u64::from(step));
-        // The id is the last one's.
+        // The ID is that of the last descriptor.
         ensure!(mem.get_u16(slot + 12) == 0xff00 + 3 * step + 2);
         let used = if head_wrap { AVAIL | USED } else { 0 };
         let wrote = if step > 0 { WRITE } else { 0 };
@@ -200,7 +200,7 @@ fn goes_round_packed(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// Used descriptors become visible together: the driver finds the first one last.
+/// Checks that used descriptors become visible together: the first one is written last.
 fn batches(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -230,7 +230,7 @@ fn batches(mem: &FakeMemory) -> Outcome {
             DEVICE + 2
         });
         ensure!(queue.flush(mem).is_ok());
-        // Two runs of entries, and what publishes them.
+        // Two runs of entries, and the field that publishes them.
         ensure!(mem.accesses.get() == 3 && mem.changed.get() == Some(3));
         ensure!(queue.flush(mem).is_ok() && mem.accesses.get() == 3);
         for step in 0..4 {
@@ -249,7 +249,7 @@ fn batches(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// Each access costs a translation, so there are few of them.
+/// Checks that there are few accesses, because each costs a translation.
 fn economy(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -269,7 +269,7 @@ fn economy(mem: &FakeMemory) -> Outcome {
         }
         ensure!(queue.needs_signal(mem) == Ok(true));
         // Split: index, entries, descriptors; packed: flags, descriptors. Then the used entries,
-        // what publishes them, and the driver's wish.
+        // the field that publishes them, and the driver's event structure.
         let wanted = if features.packed { 2 + 3 } else { 3 + 3 };
         ensure!(mem.accesses.get() == wanted);
         ensure!(mem.barriers.iter().all(|barrier| barrier.get() == 1));
@@ -277,7 +277,7 @@ fn economy(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// An indirect table, alone, and what is none.
+/// Checks valid and invalid indirect tables.
 fn indirect(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -285,7 +285,7 @@ fn indirect(mem: &FakeMemory) -> Outcome {
         let put = |index, what, flags, link| {
             desc(mem, features, (TABLE, index), what, flags, link);
         };
-        // A packed queue's table is in order.
+        // The table of a packed queue is in order.
         let (second, third) = if packed { (1, 2) } else { (2, 1) };
         put(0, (0x1000, 1), NEXT, 2);
         put(second, (0x2000, 0), NEXT, 1);
@@ -293,10 +293,10 @@ fn indirect(mem: &FakeMemory) -> Outcome {
         first(mem, features, (TABLE, 48), INDIRECT, 0);
         let mut queue = queue(features, Position::initial(packed))?;
         let (_, [one, two, ..], count) = chain(&mut queue, mem)?;
-        // The empty segment is left out.
+        // The empty segment is skipped.
         ensure!(count == 2 && one.len == 1 && two.len == 3 && two.writable);
 
-        // A table in a table: there are none, and in a packed queue nobody looks.
+        // A table in a table: invalid, but in a packed queue that flag is ignored.
         put(0, (TABLE, 16), INDIRECT, 0);
         if packed {
             first(mem, features, (TABLE, 16), INDIRECT, 0);
@@ -307,7 +307,7 @@ fn indirect(mem: &FakeMemory) -> Outcome {
         } else {
             broken(mem, features, Violation::Table)?;
         }
-        // One in the middle of a chain, and sizes that are none.
+        // A table in the middle of a chain, and invalid sizes.
         put(0, (0x1000, 1), 0, 0);
         for (len, flags) in [
             (48, INDIRECT | NEXT),
@@ -343,9 +343,9 @@ fn indirect(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// Chains that no driver makes.
+/// Checks chains that no correct driver makes.
 fn bad_chains(mem: &FakeMemory) -> Outcome {
-    // To itself, in a circle, out of the table.
+    // A chain to itself, in a circle, and out of the table.
     mem.clear(NUM, false);
     first(mem, SPLIT, (0x1000, 1), NEXT, 0);
     broken(mem, SPLIT, Violation::Length)?;
@@ -381,8 +381,8 @@ fn bad_chains(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// The same descriptor made available again and again: no more is in flight than there are
-/// descriptors, and each is given back as what it was taken for.
+/// Makes the same descriptor available repeatedly, and checks that no more chains are in flight
+/// than there are descriptors, and that each is returned with its own token.
 fn twice_in_flight(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -398,7 +398,7 @@ fn twice_in_flight(mem: &FakeMemory) -> Outcome {
             *token = chain(&mut queue, mem)?.0;
         }
         ensure!(queue.in_flight() == NUM.into());
-        // Once more, which no driver can.
+        // Once more, which no correct driver does.
         if features.packed {
             mem.desc(DESC, 0, (0x1000, 1), 3, USED);
         } else {
@@ -416,7 +416,7 @@ fn twice_in_flight(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// Indices that no driver writes, and layouts that none sets.
+/// Checks indices that no correct driver writes, and invalid layouts.
 fn bad_rings(mem: &FakeMemory) -> Outcome {
     mem.clear(NUM, false);
     avail(mem, 0, NUM);
@@ -451,10 +451,10 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
             let why = RingError::Invalid(Violation::Area);
             ensure!(VirtQueue::new(layout, features, start).err() == Some(why));
         }
-        // Any size is one of a packed queue.
+        // A packed queue can have any size.
         let odd = Layout { num: 7, ..good };
         ensure!(VirtQueue::new(odd, features, start).is_ok() == features.packed);
-        // An address like any other, until somebody looks.
+        // An invalid address is accepted until it is used.
         let nowhere = at(0x10, 0x10, 0x10);
         let Ok(mut queue) = VirtQueue::new(nowhere, features, start) else {
             return Err("there should be a queue");
@@ -467,7 +467,7 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
         let why = RingError::Invalid(Violation::Position);
         ensure!(VirtQueue::new(good, features, other).err() == Some(why));
     }
-    // Places that are not in the ring.
+    // Positions that are not in the ring.
     for (avail_idx, used_idx) in [(NUM, 0), (0, NUM), (0x7fff, 0x7fff)] {
         let start = Position::Packed(PackedPosition {
             avail_idx,
@@ -481,8 +481,8 @@ fn bad_rings(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// A ring that is unmapped while chains are in flight: nothing is lost, and a device that takes
-/// over before it is mapped again does again what the driver did not see.
+/// Unmaps a ring while chains are in flight, and checks that nothing is lost, and that a device
+/// which takes over before it is mapped again repeats what the driver did not see.
 fn unmapped_meanwhile(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -499,7 +499,7 @@ fn unmapped_meanwhile(mem: &FakeMemory) -> Outcome {
         let (first, ..) = chain(&mut queue, mem)?;
         let behind_first = queue.position();
         let (second, ..) = chain(&mut queue, mem)?;
-        // The second was not walked.
+        // The second chain was not walked.
         queue.put_back(second);
         ensure!(queue.position() == behind_first && queue.in_flight() == 1);
         let (again, ..) = chain(&mut queue, mem)?;
@@ -529,7 +529,7 @@ fn unmapped_meanwhile(mem: &FakeMemory) -> Outcome {
     Ok(())
 }
 
-/// Who wants to hear of what, by flags.
+/// Checks which side wants notifications, by flags.
 fn notification_flags(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         mem.clear(NUM, features.packed);
@@ -546,7 +546,7 @@ fn notification_flags(mem: &FakeMemory) -> Outcome {
         ensure!(q.enable_notify(mem) == Ok(false) && mem.get_u16(kicks) == 0);
         first(mem, features, (0x1000, 1), 0, 0);
         ensure!(q.enable_notify(mem) == Ok(true));
-        // Whoever asks shows what was pushed.
+        // `enable_notify` makes pushed chains visible.
         let (token, ..) = chain(&mut q, mem)?;
         ensure!(q.push(mem, token, 0).is_ok() && q.enable_notify(mem) == Ok(false));
         if features.packed {
@@ -554,14 +554,14 @@ fn notification_flags(mem: &FakeMemory) -> Outcome {
         } else {
             ensure!(mem.get_u16(DEVICE + 2) == 1);
         }
-        // A place that was not negotiated is no reason to be silent.
+        // An event index that was not negotiated does not suppress the signal.
         mem.put_u16(wish, 2);
         ensure!(q.needs_signal(mem) == Ok(true));
     }
     Ok(())
 }
 
-/// As that, by index, over the end of the indices.
+/// Checks which side wants notifications, by event index, beyond the largest index.
 fn notification_indices(mem: &FakeMemory) -> Outcome {
     for features in [SPLIT, PACKED] {
         let features = RingFeatures {
@@ -590,10 +590,10 @@ fn notification_indices(mem: &FakeMemory) -> Outcome {
         ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
         ensure!(q.disable_notify(mem).is_ok());
         ensure!(!packed || mem.get_u16(DEVICE + 2) == 2);
-        // The driver waits for the third one, behind the end.
+        // The driver waits for the third entry, behind the wrap-around.
         mem.put_u16(event, third);
         mem.put_u16(DRIVER + 2, if packed { 2 } else { start });
-        // A device that just came tells rather too much.
+        // A device that was just started rather signals too often.
         ensure!(q.needs_signal(mem) == Ok(true));
         for (step, wanted) in [(0u16, false), (1, false), (2, true), (3, false)] {
             let index = start.wrapping_add(step);
@@ -608,16 +608,16 @@ fn notification_indices(mem: &FakeMemory) -> Outcome {
             ensure!(q.push(mem, token, 0).is_ok());
             ensure!(q.needs_signal(mem) == Ok(wanted));
         }
-        // Nothing new, nothing to hear.
+        // Nothing was pushed, so there is no signal.
         ensure!(q.needs_signal(mem) == Ok(false));
-        // A place that is not in the ring.
+        // An event index that is not in the ring.
         mem.put_u16(event, 0x7fff);
         ensure!(!packed || q.needs_signal(mem) == Ok(true));
     }
     Ok(())
 }
 
-/// All cases that do not depend on luck.
+/// Runs all cases that do not depend on random numbers.
 pub(crate) fn all(mem: &FakeMemory) -> Outcome {
     goes_round_split(mem)?;
     goes_round_packed(mem)?;
@@ -632,18 +632,18 @@ pub(crate) fn all(mem: &FakeMemory) -> Outcome {
     notification_indices(mem)
 }
 
-/// A driver that does whatever it likes.
+/// Driver that does whatever it likes.
 struct Hostile<'a> {
     mem: &'a FakeMemory,
     random: &'a mut Random,
     features: RingFeatures,
     num: u16,
-    /// How seldom it does what is surely wrong.
+    /// It does something surely wrong about once in this many steps.
     wild: u64,
 }
 
 impl Hostile<'_> {
-    /// Writes a descriptor: one that makes sense, or a crazy one.
+    /// Writes a descriptor, which may be valid or not.
     fn desc(&mut self, table: u64, entries: u64, extra: u16) {
         let (mem, random, features) = (self.mem, &mut *self.random, self.features);
         let index = random.below(entries) as u16;
@@ -653,7 +653,7 @@ impl Hostile<'_> {
             let flags = random.next() as u16;
             return desc(mem, features, (table, index), what, flags, link);
         }
-        // Always forward and into the same table, so that there is an end.
+        // Always forward and into the same table, so that chains end.
         let next = index.saturating_add(1 + random.below(3) as u16);
         let last = u64::from(next) >= entries;
         let end = WRITE * random.below(2) as u16;
@@ -684,7 +684,7 @@ impl Hostile<'_> {
         );
     }
 
-    /// Makes something available.
+    /// Makes descriptors available.
     fn avail(&mut self, position: Position) {
         let num = u64::from(self.num);
         match position {
@@ -696,7 +696,7 @@ impl Hostile<'_> {
                 self.mem.put_u16(DRIVER + 2, index.wrapping_add(ahead));
             }
             Position::Packed(at) => {
-                // As many as it likes, from the place that the device looks at.
+                // Any number of them, from the position of the device on.
                 let count = 1 + self.random.below(num) as u16;
                 for index in (at.avail_idx..self.num).take(count.into()) {
                     let addr = DESC + 16 * u64::from(index) + 14;
@@ -708,7 +708,7 @@ impl Hostile<'_> {
         }
     }
 
-    /// Does something.
+    /// Makes one random step.
     fn step(&mut self, position: Position) {
         match self.random.below(8) {
             0 if self.random.once_in(self.wild) => {
@@ -728,7 +728,7 @@ impl Hostile<'_> {
             }
             3 => self.desc(TABLE, 32, 0),
             4 => {
-                // What it wants to hear.
+                // Request signals, or suppress them.
                 let (at, value) = (self.random.below(2) * 2, self.random.next() as u16);
                 if self.features.packed || at == 0 {
                     self.mem.put_u16(DRIVER + at, value);
@@ -739,7 +739,7 @@ impl Hostile<'_> {
     }
 }
 
-/// Walks a chain of a hostile driver as far as it goes.
+/// Walks a chain of a hostile driver as far as possible, and checks its segments.
 fn walk_hostile(mem: &FakeMemory, mut chain: Chain, num: u16) -> Outcome<RingResult> {
     let (mut segments, mut writable) = (0, false);
     let end = loop {
@@ -760,7 +760,7 @@ fn walk_hostile(mem: &FakeMemory, mut chain: Chain, num: u16) -> Outcome<RingRes
     Ok(end)
 }
 
-/// Returns which descriptor or entry the device looks at next.
+/// Returns the descriptor or entry that the device reads next.
 fn next_of(position: Position) -> (u16, bool) {
     match position {
         Position::Split(index) => (index, false),
@@ -768,9 +768,10 @@ fn next_of(position: Position) -> (u16, bool) {
     }
 }
 
-/// A driver that writes whatever it likes whenever it likes, also between two looks of the device:
-/// the device's side must stay within its bounds. `rounds` queues live through 200 steps each; one that breaks is started again where
-/// it was. Returns how many chains got through.
+/// Runs drivers that write anything at any time, also between two accesses of the device, and
+/// checks that the device's side stays within its bounds. Each of the `rounds` queues runs for 200
+/// steps; one that breaks is started again at its position. Returns the number of chains that were
+/// walked.
 pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
     let random = &mut Random::new(seed);
     let mut passed = 0;
@@ -837,7 +838,7 @@ pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> 
                 ensure!(queue.in_flight() as usize == held && held <= num.into());
                 while held > 0 && driver.random.once_in(2) {
                     held -= 1;
-                    // The queue itself is there, whatever the driver does.
+                    // The ring itself is mapped, whatever the driver does.
                     let Some(token) = tokens.get(held) else {
                         return Err("no token");
                     };
@@ -860,7 +861,7 @@ pub(crate) fn hostile(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> 
                 queue = start_queue(queue.position())?;
                 held = 0;
                 if !packed && driver.random.once_in(2) {
-                    // Or it would never go on.
+                    // Otherwise the queue would never continue.
                     let Position::Split(index) = queue.position() else {
                         return Err("another kind of position");
                     };

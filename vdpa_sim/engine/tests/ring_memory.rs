@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory and luck for the cases of `ring_cases.rs`.
+//! Memory and random numbers for the cases of `ring_cases.rs`.
 
 use crate::random::Random;
 use crate::ring::{Layout, Memory, RingError, RingResult};
 use core::cell::Cell;
 
-/// The size of the memory in bytes.
+/// Size of the memory in bytes.
 pub(crate) const SIZE: usize = 4096;
-/// Its first address.
+/// First address of the memory.
 pub(crate) const BASE: u64 = 0x4000_0000;
-/// Where the areas of the queue are.
+/// Addresses of the queue's areas.
 pub(crate) const DESC: u64 = BASE;
 pub(crate) const DRIVER: u64 = BASE + 0x200;
 pub(crate) const DEVICE: u64 = BASE + 0x300;
-/// Where there is room for indirect tables.
+/// Address of the room for indirect tables.
 pub(crate) const TABLE: u64 = BASE + 0x400;
 
 /// Flags of descriptors.
@@ -22,10 +22,10 @@ pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
-/// The outcome of a case: what went wrong.
+/// Outcome of a case. The error says what failed.
 pub(crate) type Outcome<T = ()> = core::result::Result<T, &'static str>;
 
-/// Fails a case unless something is so.
+/// Fails the case unless the expression is true.
 macro_rules! ensure {
     ($what:expr) => {
         if !$what {
@@ -35,7 +35,7 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// Where a queue of that size is.
+/// Returns the layout of a queue with `num` descriptors.
 pub(crate) fn layout(num: u16) -> Layout {
     Layout {
         desc: DESC,
@@ -45,35 +45,36 @@ pub(crate) fn layout(num: u16) -> Layout {
     }
 }
 
-/// Memory that counts and watches what is done to it.
+/// Memory that counts and checks the device's accesses.
 pub(crate) struct FakeMemory {
     bytes: [Cell<u8>; SIZE],
-    /// How often the device reached for it.
+    /// The number of the device's accesses.
     pub(crate) accesses: Cell<u32>,
-    /// The device wrote to something that is not its own.
+    /// True if the device wrote outside of its own areas.
     pub(crate) strayed: Cell<bool>,
-    /// How often the device ordered loads, stores, and both.
+    /// The numbers of the device's barriers for loads, for stores, and for both.
     pub(crate) barriers: [Cell<u32>; 3],
-    /// A field that lets the driver see things, and what it was.
+    /// The address of a field that makes things visible to the driver, and its old value.
     watched: Cell<(u64, u16)>,
-    /// The access that changed it, right behind a barrier.
+    /// The number of the access that changed this field; 0 if no barrier for stores was right
+    /// before it.
     pub(crate) changed: Cell<Option<u32>>,
-    /// The last thing was a barrier for stores.
+    /// True if the last operation was a barrier for stores.
     fenced: Cell<bool>,
-    /// What the memory changes by, all by itself, if it is not 0.
+    /// The seed of the changes that the memory makes by itself; 0 for none.
     turmoil: Cell<u64>,
-    /// What decides which accesses find nothing mapped, if it is not 0.
+    /// The seed that selects the accesses that find nothing mapped; 0 for none.
     flicker: Cell<u64>,
-    /// Whether nothing is mapped.
+    /// True if nothing is mapped.
     absent: Cell<bool>,
-    /// Where the descriptors end that the device may write.
+    /// The end of the descriptors that the device may write.
     ring_end: Cell<u64>,
-    /// Where the device's area ends.
+    /// The end of the device's area.
     device_end: Cell<u64>,
 }
 
 impl FakeMemory {
-    /// Zeroes.
+    /// Creates memory of zeroes.
     pub(crate) fn new() -> Self {
         Self {
             bytes: [const { Cell::new(0) }; SIZE],
@@ -91,7 +92,7 @@ impl FakeMemory {
         }
     }
 
-    /// Zeroes again, for a queue of `num` descriptors.
+    /// Clears the memory, for a queue of `num` descriptors.
     pub(crate) fn clear(&self, num: u16, packed: bool) {
         for byte in &self.bytes {
             byte.set(0);
@@ -111,12 +112,12 @@ impl FakeMemory {
         self.absent.set(false);
     }
 
-    /// From now on it changes while the device looks at it, as `seed` has it.
+    /// Makes the memory change while the device reads it, depending on `seed`.
     pub(crate) fn in_turmoil(&self, seed: u64) {
         self.turmoil.set(seed);
     }
 
-    /// From now on some accesses find nothing mapped, as `seed` has it; with 0, none.
+    /// Makes some accesses find nothing mapped, depending on `seed`; none with 0.
     pub(crate) fn flickers(&self, seed: u64) {
         self.flicker.set(seed);
     }
@@ -126,7 +127,7 @@ impl FakeMemory {
         self.absent.set(absent);
     }
 
-    /// Fails an access, if it is its turn.
+    /// Counts an access, and fails it if it must find nothing mapped.
     fn access(&self) -> RingResult {
         self.accesses.set(self.accesses.get().saturating_add(1));
         if self.absent.get() {
@@ -144,7 +145,7 @@ impl FakeMemory {
         Ok(())
     }
 
-    /// Counts from here on, and watches a field.
+    /// Resets the counters, and watches the field at `addr`.
     pub(crate) fn watch(&self, addr: u64) {
         self.watched.set((addr, self.get_u16(addr)));
         self.changed.set(None);
@@ -154,14 +155,14 @@ impl FakeMemory {
         }
     }
 
-    /// The device orders something.
+    /// Counts a barrier of the device.
     fn barrier(&self, kind: usize) {
         if let Some(barrier) = self.barriers.get(kind) {
             barrier.set(barrier.get().saturating_add(1));
         }
     }
 
-    /// The bytes at an address, if they are all there.
+    /// Returns the bytes at an address, if all of them exist.
     fn at(&self, addr: u64, len: usize) -> RingResult<&[Cell<u8>]> {
         let start = addr.checked_sub(BASE).ok_or(RingError::Unmapped)?;
         let start = usize::try_from(start).map_err(|_| RingError::Unmapped)?;
@@ -169,7 +170,7 @@ impl FakeMemory {
         self.bytes.get(start..end).ok_or(RingError::Unmapped)
     }
 
-    /// Writes as the driver does.
+    /// Writes bytes for the driver.
     pub(crate) fn put(&self, addr: u64, bytes: &[u8]) {
         if let Ok(cells) = self.at(addr, bytes.len()) {
             for (cell, byte) in cells.iter().zip(bytes) {
@@ -178,12 +179,12 @@ impl FakeMemory {
         }
     }
 
-    /// Writes a field as the driver does.
+    /// Writes a field for the driver.
     pub(crate) fn put_u16(&self, addr: u64, value: u16) {
         self.put(addr, &value.to_le_bytes());
     }
 
-    /// Writes a descriptor of the table at `table`: two fields of 16 bits come last.
+    /// Writes a descriptor to the table at `table`. `x` and `y` are its last two fields.
     pub(crate) fn desc(&self, table: u64, index: u16, segment: (u64, u32), x: u16, y: u16) {
         let at = table + 16 * u64::from(index);
         self.put(at, &segment.0.to_le_bytes());
@@ -192,7 +193,7 @@ impl FakeMemory {
         self.put_u16(at + 14, y);
     }
 
-    /// Reads a number as the driver does.
+    /// Reads a number for the driver.
     pub(crate) fn get(&self, addr: u64, len: usize) -> u64 {
         let mut value = 0;
         if let Ok(cells) = self.at(addr, len) {
@@ -203,7 +204,7 @@ impl FakeMemory {
         value
     }
 
-    /// Reads a field as the driver does.
+    /// Reads a field for the driver.
     pub(crate) fn get_u16(&self, addr: u64) -> u16 {
         self.get(addr, 2) as u16
     }
@@ -214,7 +215,7 @@ impl Memory for FakeMemory {
         if self.turmoil.get() != 0 {
             let mut random = Random(self.turmoil.get());
             if random.once_in(8) {
-                // Mostly where the rings are.
+                // Mostly in the area of the rings.
                 let end = 1 + random.below(SIZE as u64 / 2);
                 self.put_u16(BASE + 2 * random.below(end), random.next() as u16);
             }
@@ -240,7 +241,7 @@ impl Memory for FakeMemory {
         }
         let (watched, was) = self.watched.get();
         if self.changed.get().is_none() && self.get_u16(watched) != was {
-            // Without a barrier, it is too early whenever it was.
+            // Without a barrier, any change is too early.
             let when = if self.fenced.get() {
                 self.accesses.get()
             } else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver that does everything right, for the cases of `ring_cases.rs`: it offers buffers in
-//! every form, and expects each back exactly once, with the length that the device said.
+//! Correct driver for the cases of `ring_cases.rs`: it offers buffers in every form, and expects
+//! each back exactly once, with the length that the device wrote.
 
 use super::ring_memory::{
     ensure, layout, FakeMemory, Outcome, DESC, DEVICE, DRIVER, INDIRECT, NEXT, TABLE, WRITE,
@@ -9,41 +9,41 @@ use super::ring_memory::{
 use crate::random::Random;
 use crate::ring::{PackedPosition, Position, RingError, RingFeatures, Segment, Token, VirtQueue};
 
-/// The largest queue here.
+/// Largest size of a queue.
 const NUM_MAX: u16 = 16;
-/// The most segments of a buffer.
+/// Largest number of segments of a buffer.
 const SEGMENTS: u16 = 6;
-/// The most segments of a buffer in a table.
+/// Largest number of segments of a buffer in a table.
 const TABLE_SEGMENTS: u16 = 11;
-/// How many buffers are known at a time.
+/// Number of buffers that can be offered at a time.
 const SLOTS: usize = NUM_MAX as usize;
 /// Room for a table, in bytes.
 const TABLE_SIZE: u64 = 16 * TABLE_SEGMENTS as u64;
 
-/// Packed ring: flags of descriptors.
+/// Flags of descriptors in a packed ring.
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
-/// A buffer that was offered.
+/// Buffer that was offered.
 #[derive(Clone, Copy, Default)]
 struct Buffer {
-    /// What its addresses are made of.
+    /// The number of the buffer, which its addresses contain.
     serial: u32,
-    /// The number of its segments.
+    /// The number of segments.
     segments: u16,
-    /// The descriptors of the ring that it has, as a set.
+    /// The descriptors of the ring that it uses, one bit each.
     descs: u32,
-    /// Whether it is offered.
+    /// True while the buffer is offered.
     offered: bool,
 }
 
-/// Segment `at` of the buffer `serial` with `of` segments.
+/// Returns segment `at` of the buffer `serial`, which has `of` segments.
 fn segment(serial: u32, at: u16, of: u16) -> Segment {
     let mix = (u64::from(serial) << 8 | u64::from(at)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let readable = serial as u16 % (of + 1);
     Segment {
         addr: 0x10_0000 + (u64::from(serial) << 8) + u64::from(at),
-        // Some are empty, and the device leaves them out.
+        // Some are empty, which the device skips.
         len: if at > 0 && mix % 7 == 0 {
             0
         } else {
@@ -53,26 +53,26 @@ fn segment(serial: u32, at: u16, of: u16) -> Segment {
     }
 }
 
-/// The buffer that an address belongs to.
+/// Returns the number of the buffer that an address belongs to.
 fn serial_of(addr: u64) -> u32 {
     ((addr - 0x10_0000) >> 8) as u32
 }
 
-/// What the device says that it wrote to a buffer.
+/// Returns the length that the device reports for a buffer.
 fn written(serial: u32) -> u32 {
     serial.wrapping_mul(0x85eb_ca6b)
 }
 
-/// What the driver wants to hear.
+/// Signals that the driver wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wish {
-    /// Nobody can tell.
+    /// Unknown.
     Unknown,
-    /// Nothing.
+    /// No signals.
     Nothing,
-    /// Everything.
+    /// A signal for every used buffer.
     All,
-    /// When so many more entries, or descriptors of a packed ring, were used.
+    /// A signal when this many more entries, or descriptors of a packed ring, were used.
     After(u32),
 }
 
@@ -82,26 +82,27 @@ struct Driver {
     features: RingFeatures,
     /// The next entry, or descriptor, to make available; with the wrap counter in a packed ring.
     avail: (u16, bool),
-    /// As that, for what is used.
+    /// The next entry, or descriptor, that the device uses; with the wrap counter in a packed ring.
     used: (u16, bool),
-    /// What the device can see of `avail`.
+    /// The part of `avail` that the device can see.
     published: (u16, bool),
-    /// Flags of a packed chain that are held back, and where they belong.
+    /// The flags of a packed chain that are held back, and their address.
     held: Option<(u64, u16)>,
-    /// Descriptors that belong to no buffer, as a set; in a packed ring only their number counts.
+    /// Descriptors that belong to no buffer, one bit each; in a packed ring only their number
+    /// counts.
     free: u32,
     slots: [Buffer; SLOTS],
     /// The number of the next buffer.
     serial: u32,
-    /// How many buffers are offered.
+    /// The number of buffers that are offered.
     offered: u32,
-    /// How many came back.
+    /// The number of buffers that came back.
     returned: u64,
     wish: Wish,
 }
 
 impl Driver {
-    /// A driver that begins at `start`.
+    /// Creates a driver that begins at `start`.
     fn new(mem: &FakeMemory, num: u16, features: RingFeatures, start: Position) -> Self {
         mem.clear(num, features.packed);
         let at = match start {
@@ -111,7 +112,7 @@ impl Driver {
                 (index, false)
             }
             Position::Packed(at) => {
-                // As the ring looks after all before that place was used.
+                // The ring looks as if everything before this position was used.
                 for index in 0..num {
                     let wrap = at.used_wrap == (index < at.used_idx);
                     let flags = if wrap { AVAIL | USED } else { 0 };
@@ -140,7 +141,7 @@ impl Driver {
         }
     }
 
-    /// A place in a packed ring, `count` descriptors on.
+    /// Returns the place in a packed ring that is `count` descriptors further on.
     fn plus(&self, (index, wrap): (u16, bool), count: u16) -> (u16, bool) {
         let next = index + count;
         if next >= self.num {
@@ -150,13 +151,13 @@ impl Driver {
         }
     }
 
-    /// The number of segments of a buffer, as it was offered.
+    /// Returns the number of segments of a buffer that is offered.
     fn segments(&self, serial: u32) -> Option<u16> {
         let known = |slot: &&Buffer| slot.offered && slot.serial == serial;
         self.slots.iter().find(known).map(|slot| slot.segments)
     }
 
-    /// Takes a free descriptor.
+    /// Allocates a free descriptor.
     fn take(&mut self, random: &mut Random) -> u16 {
         let mut index = random.below(self.num.into()) as u16;
         while self.free & 1 << index == 0 {
@@ -200,7 +201,7 @@ impl Driver {
             let write = if writable { WRITE } else { 0 };
             let (index, next) = (at - direct, at - direct + 1);
             if self.features.packed {
-                // Only the direction counts.
+                // Only the direction flag counts.
                 let noise = random.next() as u16 & !WRITE;
                 mem.desc(table, index, (addr, len), noise, write | noise);
             } else {
@@ -227,7 +228,7 @@ impl Driver {
         self.offered += 1;
     }
 
-    /// Descriptor `at` of `ring` in a ring: what it says, and its flags.
+    /// Returns address, length and flags of descriptor `at` of the `ring` ones in the ring.
     fn part(buffer: Buffer, at: u16, ring: u16, table: Option<(u64, u32)>) -> ((u64, u32), u16) {
         let more = if at + 1 < ring { NEXT } else { 0 };
         match table {
@@ -240,7 +241,7 @@ impl Driver {
         }
     }
 
-    /// Writes a chain of `ring` descriptors to a split queue, and returns which.
+    /// Writes a chain of `ring` descriptors to a split queue. Returns these, one bit each.
     fn offer_split(
         &mut self,
         mem: &FakeMemory,
@@ -271,7 +272,7 @@ impl Driver {
         descs
     }
 
-    /// Writes a chain of `ring` descriptors to a packed queue, and returns how many as a set.
+    /// Writes a chain of `ring` descriptors to a packed queue. Returns that many bits of `free`.
     fn offer_packed(
         &mut self,
         mem: &FakeMemory,
@@ -286,7 +287,7 @@ impl Driver {
             let (index, wrap) = self.avail;
             let (what, flags) = Self::part(buffer, at, ring, table);
             let flags = flags | if wrap { AVAIL } else { USED };
-            // The id is that of the last one, and may be any number.
+            // The ID of the last descriptor counts, and may be any number.
             let id = if at + 1 == ring {
                 Self::id(slot)
             } else {
@@ -305,7 +306,7 @@ impl Driver {
         if self.held.is_none() {
             self.held = Some((addr, head_flags));
         } else {
-            // It is behind one that the device cannot see yet.
+            // The chain is behind one that the device cannot see yet.
             mem.put_u16(addr, head_flags);
         }
         let mut descs = 0;
@@ -317,13 +318,13 @@ impl Driver {
         descs
     }
 
-    /// The id of a buffer in a packed queue.
+    /// Returns the ID of a buffer in a packed queue.
     fn id(slot: usize) -> u16 {
         slot as u16 * 4099 + 17
     }
 
-    /// Lets the device see what was offered, and returns whether there was something, and whether
-    /// it wants a kick for it.
+    /// Makes the offered buffers visible to the device. Returns whether there were any, and whether
+    /// the device wants a kick for them.
     fn publish(&mut self, mem: &FakeMemory) -> (bool, bool) {
         let (old, new) = (self.published, self.avail);
         self.published = new;
@@ -346,7 +347,7 @@ impl Driver {
             2 => {
                 let event = mem.get_u16(DEVICE);
                 let event = (event & 0x7fff, event >> 15 != 0);
-                // Walk over what was published.
+                // Walk over the published descriptors.
                 let mut at = old;
                 let mut met = false;
                 loop {
@@ -362,7 +363,7 @@ impl Driver {
         (true, kick)
     }
 
-    /// Takes back one buffer, and returns whether there was one.
+    /// Takes back one buffer. Returns false if there was none.
     fn collect(&mut self, mem: &FakeMemory) -> Outcome<bool> {
         let (found, len) = if self.features.packed {
             let at = DESC + 16 * u64::from(self.used.0);
@@ -411,7 +412,7 @@ impl Driver {
         Ok(true)
     }
 
-    /// Says what the driver wants to hear from now on. Everything was collected.
+    /// Sets the signals that the driver wants from now on. All used buffers must be collected.
     fn arm(&mut self, mem: &FakeMemory, random: &mut Random) {
         let num = u64::from(self.num);
         let flags = if self.features.packed {
@@ -438,14 +439,15 @@ impl Driver {
         };
     }
 
-    /// Whether the device must signal when `count` more were used, if that is certain.
+    /// Returns true if the device must signal when `count` more were used, false if it must not,
+    /// and `None` if either is allowed.
     fn hears(&mut self, count: u32) -> Option<bool> {
         match self.wish {
             Wish::Unknown => None,
             Wish::Nothing => Some(false),
             Wish::All => Some(true),
             Wish::After(more) if more <= count => {
-                // What it wants next, it has not said.
+                // The driver has not set what it wants next.
                 self.wish = Wish::Unknown;
                 Some(true)
             }
@@ -456,7 +458,7 @@ impl Driver {
         }
     }
 
-    /// The place up to which the device lets the driver see what was used, as a number.
+    /// Returns the place up to which used buffers are visible to the driver, as a number.
     fn visible(&self, mem: &FakeMemory, queue: &VirtQueue) -> u32 {
         match queue.position() {
             Position::Split(_) => mem.get_u16(DEVICE + 2).into(),
@@ -466,7 +468,8 @@ impl Driver {
         }
     }
 
-    /// How many entries, or descriptors, were used since the place `mark`, which is then moved.
+    /// Returns the number of entries, or descriptors, that were used since the place `mark`, and
+    /// moves `mark`.
     fn since(&self, mem: &FakeMemory, queue: &VirtQueue, mark: &mut u32) -> u32 {
         let round = if self.features.packed {
             2 * u32::from(self.num)
@@ -479,7 +482,7 @@ impl Driver {
     }
 }
 
-/// What the device holds.
+/// Chains that the device holds.
 #[derive(Default)]
 struct Held {
     chains: [(Token, u32); SLOTS],
@@ -487,8 +490,8 @@ struct Held {
 }
 
 impl Held {
-    /// Takes a chain from the queue, compares it with what was offered, and keeps it. Returns
-    /// whether there was one; `None` when it could not be read, and nothing changed.
+    /// Takes a chain from the queue, compares it with the offered buffer, and keeps it. Returns
+    /// false if there was none, and `None` if it could not be read and nothing changed.
     fn pop(
         &mut self,
         mem: &FakeMemory,
@@ -539,7 +542,7 @@ impl Held {
         Ok(Some(true))
     }
 
-    /// Gives any of them back.
+    /// Returns a random chain to the driver.
     fn push(&mut self, mem: &FakeMemory, queue: &mut VirtQueue, random: &mut Random) -> Outcome {
         let Some(last) = self.len.checked_sub(1) else {
             return Ok(());
@@ -553,10 +556,10 @@ impl Held {
     }
 }
 
-/// One queue of any kind, from any position, for `steps` steps of driver and device in any order.
-/// In between the device is replaced by another one that goes on where it was. If the memory is
-/// `flaky`, it is not mapped now and then, and the device tries again later. Returns how many
-/// buffers came back.
+/// Runs one queue of any kind, from any position, for `steps` steps of driver and device in any
+/// order. At times the device is replaced by another one that continues at its position. With
+/// `flaky`, the memory is not mapped at times, and the device tries again later. Returns the number
+/// of buffers that came back.
 fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> Outcome<u64> {
     let packed = random.once_in(2);
     let features = RingFeatures {
@@ -576,7 +579,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
         };
         (num, Position::Packed(start))
     } else {
-        // Not far from where the index is zero again.
+        // Near the wrap-around of the index.
         let start = 0u16.wrapping_sub(random.below(64) as u16);
         (1 << random.below(5), Position::Split(start))
     };
@@ -585,14 +588,15 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
         return Err("a queue that there can be");
     };
     let mut held = Held::default();
-    // Offered and not visible; visible and not popped.
+    // Numbers of buffers that are offered and not visible, and visible and not popped.
     let (mut pending, mut visible) = (0, 0);
-    // What the driver has to do when it makes something available, if that is certain.
+    // The kick that the driver must make or not make for its next buffer, if that is certain.
     let mut kick = None;
-    // A device that never asked tells rather too much.
+    // A device that has not read the driver's event structure yet rather signals too often.
     let mut fresh = true;
     let mut mark = driver.visible(mem, &queue);
-    // What was used since the driver said what it wants, and since the device asked for it.
+    // Number of entries used since the driver set what it wants, and since the device last read
+    // that.
     let (mut heard, mut asked) = (0, 0);
     if flaky {
         mem.flickers(random.next() | 1);
@@ -630,7 +634,8 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
                 ensure!(signal.is_ok() || (flaky && signal == Err(RingError::Unmapped)));
                 if let Ok(signal) = signal {
                     let wanted = driver.hears(heard);
-                    // After a whole round without asking, the places are no longer told apart.
+                    // After a whole round without reading it, places of two rounds cannot be told
+                    // apart.
                     let round = packed && asked >= num.into();
                     let vague = features.event_idx && (fresh || round);
                     ensure!(wanted.is_none_or(|wanted| wanted == signal || (vague && signal)));
@@ -649,7 +654,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
             _ if random.once_in(2) => {
                 let done = queue.disable_notify(mem);
                 ensure!(done.is_ok() || (flaky && done == Err(RingError::Unmapped)));
-                // With event indices it is the place of the last one that says so.
+                // With event indices, the last event index decides.
                 kick = (!features.event_idx && done.is_ok()).then_some(false);
             }
             _ => {
@@ -663,7 +668,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
             mem.flickers(0);
         }
         if end || random.once_in(64) {
-            // Save and restore.
+            // Save the position and restore it on another device.
             while held.len > 0 {
                 held.push(mem, &mut queue, random)?;
             }
@@ -679,7 +684,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
         let count = driver.since(mem, &queue, &mut mark);
         (heard, asked) = (heard + count, asked + count);
     }
-    // All that was offered comes back.
+    // All offered buffers come back.
     driver.publish(mem);
     while driver.offered > 0 {
         let before = driver.offered;
@@ -696,7 +701,7 @@ fn one_queue(mem: &FakeMemory, random: &mut Random, steps: u32, flaky: bool) -> 
     Ok(driver.returned)
 }
 
-/// `rounds` queues with drivers that do everything right. Returns how many buffers came back.
+/// Runs `rounds` queues with correct drivers. Returns the number of buffers that came back.
 pub(crate) fn honest(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
     let mut random = Random::new(seed);
     let mut returned = 0;
@@ -706,8 +711,8 @@ pub(crate) fn honest(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
     Ok(returned)
 }
 
-/// As `honest`, with memory that is not mapped now and then: no buffer is lost, none comes back
-/// twice, and the driver hears of each.
+/// Runs `rounds` queues like [`honest`], with memory that is not mapped at times: no buffer is lost
+/// or comes back twice, and the driver is signalled for each.
 pub(crate) fn flaky(mem: &FakeMemory, seed: u64, rounds: u32) -> Outcome<u64> {
     let mut random = Random::new(seed);
     let mut returned = 0;

@@ -67,7 +67,7 @@ mod tests {
         let with = filter(&Filter::new(), &command).unwrap();
         assert!(accepts(&with, OTHER, None) && accepts(&with, GROUP, None));
         assert!(!accepts(&with, [2, 0, 0, 0, 0, 3], None));
-        // Cut, and too long, and a length that lies.
+        // Too short, too long, and with a wrong length.
         assert!(filter(&with, &command[..21]).is_none());
         command[12] = 0;
         assert!(filter(&with, &command).is_none());

@@ -9,7 +9,7 @@ use kernel::{prelude::*, sync::Arc};
 mod tests {
     use super::*;
 
-    /// A frame that differs from those before it.
+    /// Returns a frame that differs from those before it.
     fn frame(number: usize) -> Result<KVVec<u8>> {
         let len = 1 + number * 613 % 9000;
         Ok(KVVec::from_elem(number as u8, len, GFP_KERNEL)?)
@@ -21,7 +21,7 @@ mod tests {
         let mut into = KVVec::from_elem(0u8, 9000, GFP_KERNEL)?;
         rx_queue.prepare()?;
         rx_queue.set_open(true);
-        // So many that the ring goes round several times, with up to three frames in it.
+        // Enough frames for the ring to wrap around several times, with up to three frames in it.
         for number in 0..1000 {
             rx_queue.send(&frame(number)?);
             if number < 2 {
@@ -43,7 +43,7 @@ mod tests {
         let rx_queue = RxQueue::new()?;
         let mut into = KVVec::from_elem(0u8, 1020, GFP_KERNEL)?;
         let sent = KVVec::from_elem(7u8, 1020, GFP_KERNEL)?;
-        // Without a link nothing has room, and closed it takes nothing.
+        // Without a link there is no room, and a closed queue accepts nothing.
         rx_queue.set_open(true);
         rx_queue.send(&sent);
         assert_eq!(rx_queue.overruns(), 1);
@@ -76,7 +76,7 @@ mod tests {
             rx_queue.send(&long);
         }
         assert_eq!((rx_queue.peek(&mut into), rx_queue.oversized()), (None, 3));
-        // So many that the ring goes round.
+        // Enough frames for the ring to wrap around.
         for _ in 0..RX_QUEUE_SIZE / 100 {
             rx_queue.send(&long);
             rx_queue.send(&short);
