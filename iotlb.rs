@@ -9,7 +9,7 @@
 //! Parents walk the interval tree of the kernel's `struct vhost_iotlb` in `set_map`; its ranges own
 //! the mappings (`abstractions/bus_driver/memory/mapping.rs`).
 //!
-//! # When a parent's `set_map` fails
+//! # Failures of `set_map`
 //!
 //! The parent may then have the old table or an empty one, and there is no way to find out. A
 //! failed insert removes its ranges and pushes the table without them. A failed removal keeps

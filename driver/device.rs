@@ -19,7 +19,7 @@
 //! `mmap_lock` is taken while pinning, outside of `state`. Kicks, and page faults in doorbells,
 //! access the device and take none of our locks.
 //!
-//! # Who ends what a file set up
+//! # End of a file
 //!
 //! [`VhostVdpa::stop`] undoes it, once; [`State::active`] is true as long as there is something to
 //! undo. `close()` calls it if it gets access to the device. If access was revoked, removal has

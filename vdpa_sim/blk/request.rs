@@ -56,7 +56,7 @@ pub(crate) enum Status {
 /// Storage of the sectors. Concurrent users see each piece before or after a change, never in
 /// between.
 pub(crate) trait Store {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
 
     /// Calls `f` with the first piece, at least one byte, of the `len` bytes (not 0) at `offset`.

@@ -76,8 +76,7 @@ impl Written for UserSliceReader {
 /// Published nodes by minor number.
 ///
 /// An inode keeps the cdev that it was first opened with as long as a file is open on it. So `open`
-/// looks up the minor number and not the cdev, whose device may be gone or have another number by
-/// now.
+/// looks up the minor number and not the cdev: the number may be another device's by now, or free.
 #[pin_data]
 struct Published<N: Send + Sync> {
     #[pin]

@@ -236,7 +236,7 @@ impl Table {
         let done = loop {
             match taking.next_if(&mut f) {
                 Ok(Some(map)) => {
-                    // SAFETY: The range was just taken out.
+                    // SAFETY: `next_if` took the range out of `iotlb`, so the table has it no more.
                     unsafe { release(&mut self.pinned, map) };
                     n = n.wrapping_add(1);
                 }
@@ -289,7 +289,7 @@ impl Table {
             let Some(range) = self.held.pop() else {
                 break;
             };
-            // SAFETY: The range was just taken out.
+            // SAFETY: `pop` took the range out of `held`, so the table has it no more.
             unsafe { release(&mut self.pinned, range.map()) };
             if self.held.len() % RESCHED == 0 {
                 // SAFETY: Callers may sleep: releasing a range unpins pages, which takes folio
@@ -330,7 +330,7 @@ impl Table {
         let map = range.map();
         let pages = pages_of(&map);
         if !map.opaque().is_null() {
-            // SAFETY: The range was just taken out.
+            // SAFETY: The callers took the range out of `iotlb` or `held`.
             unsafe { release(&mut self.pinned, map) };
             return 0;
         }
