@@ -754,27 +754,27 @@ impl<C: Class, T: Table> Engine<C, T> {
         self.class().desc_group(idx, self.get_driver_features())
     }
 
-    /// As [`VdpaConfigOps::get_vq_align`]: a page.
+    /// Implements [`VdpaConfigOps::get_vq_align`]. Returns the page size.
     pub fn get_vq_align(&self) -> u32 {
         PAGE_SIZE as u32
     }
 
-    /// As [`VdpaConfigOps::get_device_id`].
+    /// Implements [`VdpaConfigOps::get_device_id`].
     pub fn get_device_id(&self) -> u32 {
         C::DEVICE_ID
     }
 
-    /// As [`VdpaConfigOps::get_vendor_id`]: none.
+    /// Implements [`VdpaConfigOps::get_vendor_id`]. There is none.
     pub fn get_vendor_id(&self) -> u32 {
         0
     }
 
-    /// As [`VdpaConfigOps::get_backend_features`]: a queue may be enabled after DRIVER_OK.
+    /// Implements [`VdpaConfigOps::get_backend_features`]. A queue may be enabled after DRIVER_OK.
     pub fn get_backend_features(&self) -> u64 {
         ids::BACKEND_F_ENABLE_AFTER_DRIVER_OK
     }
 
-    /// As [`VdpaConfigOps::get_device_features`].
+    /// Implements [`VdpaConfigOps::get_device_features`].
     pub fn get_device_features(&self) -> u64 {
         self.offered
     }
