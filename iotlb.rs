@@ -14,8 +14,8 @@
 //! The parent may then have the old table or an empty one, and there is no way to find out. A
 //! failed insert removes its ranges and pushes the table without them. A failed removal keeps
 //! ranges and pins. A failed push at the end of a batch keeps the new ranges and the pins of the
-//! removed ones. In each case the space is *stale*: its table is pushed again with the next
-//! message. C ignores such failures.
+//! removed ones. Unless that second push succeeds, the space is *stale*: its table is pushed
+//! again with the next message outside of a batch. C ignores such failures.
 //!
 //! # Bounds
 //!

@@ -3,7 +3,7 @@
 //! Ops of a vDPA parent: `struct vdpa_config_ops` as a safe trait.
 //!
 //! The C op table is generated from the implementation
-//! (`abstractions/parent/ops/parent_ops_raw.rs`), so a parent works with every driver of the vDPA
+//! (`abstractions/parent/ops/op_table.rs`), so a parent works with every driver of the vDPA
 //! bus. Combinations of ops that the bus or its drivers would misunderstand do not compile.
 
 use crate::iotlb::Iotlb;
@@ -33,8 +33,9 @@ pub enum Maps {
 
 /// The ops of a vDPA device. Every method is the op of the same name in C.
 ///
-/// `self` is the device's private data. Ops may run concurrently, in process context, unless their
-/// description says otherwise; the parent has to lock. `idx` is less than the number of queues with
+/// `self` is the device's private data. Ops run in process context unless their description says
+/// otherwise. This driver calls one op at a time, but for kicks and doorbells; `virtio_vdpa` and vdpa
+/// core do not promise that, so the parent has to lock. `idx` is less than the number of queues with
 /// which the device was registered.
 ///
 /// A parent whose op table depends on a parameter has one type for each table: it implements all

@@ -137,7 +137,7 @@ impl Driver for Published {
     fn remove(self: Pin<&Self>, dev: &Device) {
         let chardev = self.chardev.lock().take();
         drop(chardev);
-        self.node.revoke(dev);
+        self.node.end_for_removal(dev);
         // The slots may be freed with the node; an interrupt handler of the parent may still use
         // one.
         self.node.calls.wait_for_callbacks();

@@ -115,7 +115,7 @@ pub(crate) struct State {
     /// For each group: true if it may be in another address space than 0.
     pub(super) moved: KVVec<bool>,
     /// The maps of the open file, which are zapped on removal.
-    mapping: Option<Arc<DoorbellMaps>>,
+    doorbells: Option<Arc<DoorbellMaps>>,
 }
 
 impl State {
@@ -147,7 +147,7 @@ impl State {
             identity_mapped: false,
             foreign,
             moved,
-            mapping: None,
+            doorbells: None,
         })
     }
 
@@ -232,17 +232,17 @@ impl VhostVdpa {
     }
 
     /// Prepares the device for the file that is being opened.
-    pub(super) fn start(&self, mapping: Arc<DoorbellMaps>) -> Result {
+    pub(super) fn start(&self, doorbells: Arc<DoorbellMaps>) -> Result {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
-        // Nothing is acked yet, so maps are not to be cleaned either.
+        // As in C, no map is cleaned here. `prepare_device` empties the address spaces.
         self.reset_device(&dev, false)?;
         state.active = true;
         let prepared = self.prepare_device(state, &dev);
         if prepared.is_err() {
             self.stop(state, &dev);
         } else {
-            state.mapping = Some(mapping);
+            state.doorbells = Some(doorbells);
         }
         prepared
     }
@@ -415,12 +415,12 @@ impl VhostVdpa {
     /// Access was revoked, so no call on the file reaches the device any more. Undoes what the file
     /// set up, unless the file was closed before. Runs under vdpa core's lock and waits for nothing
     /// but the parent.
-    pub(crate) fn revoke(&self, dev: &Device) {
+    pub(crate) fn end_for_removal(&self, dev: &Device) {
         let mut state = self.state.lock();
-        trace::remove(self.minor, state.mapping.is_some());
-        if let Some(mapping) = &state.mapping {
+        trace::remove(self.minor, state.doorbells.is_some());
+        if let Some(doorbells) = &state.doorbells {
             // The file drops the maps, so that the last reference to an inode is not put here.
-            mapping.zap();
+            doorbells.zap();
         }
         // One last signal, so that a process that polls finds the device gone.
         for error in state.errors.iter().flatten() {
@@ -434,7 +434,7 @@ impl VhostVdpa {
         match State::new(0, 0, 0) {
             Ok(rest) => {
                 let mut ended = core::mem::replace(&mut *state, rest);
-                state.mapping = ended.mapping.take();
+                state.doorbells = ended.doorbells.take();
                 state.counts = core::mem::take(&mut ended.counts);
                 drop(state);
                 self.stop(&mut ended, dev);
@@ -446,11 +446,11 @@ impl VhostVdpa {
     /// Undoes what the file set up when it is closed, unless removal does so.
     pub(super) fn close(&self) {
         let mut locked = self.state.lock();
-        let mapping = locked.mapping.take();
+        let doorbells = locked.doorbells.take();
         if let Ok((state, dev)) = locked.try_access() {
             self.stop(state, &dev);
         }
         drop(locked);
-        drop(mapping);
+        drop(doorbells);
     }
 }

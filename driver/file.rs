@@ -223,7 +223,7 @@ impl FileIoctls for OpenFile {
             VHOST_VDPA_GET_VRING_DESC_GROUP => node.get_vring_desc_group(idx, user),
             VHOST_VDPA_SET_GROUP_ASID => node.set_group_asid(idx, user),
             VHOST_VDPA_GET_VRING_SIZE => node.get_vring_size(idx, user),
-            // Kick eventfds, and ioctls without effect on a vDPA device.
+            // VHOST_SET_VRING_KICK, and ioctls that have no effect on a vDPA device.
             _ => self.vring_ioctl(cmd, arg),
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! The order of checks is part of the ABI and is that of C. Arguments are copied from userspace
 //! before [`VhostVdpa::state`] is taken, and results after it was dropped. Each argument is copied
-//! once. No check comes after a change.
+//! once, but for the index of a queue, of which only the first copy is used. No check comes after a change.
 //!
 //! C: `vhost_vdpa_unlocked_ioctl()`, `vhost_vdpa_vring_ioctl()`.
 

@@ -3,7 +3,9 @@
 //! IOTLB messages, by which userspace maps its memory for the device.
 //!
 //! An `UPDATE` pins (or looks up) all of its memory without [`VhostVdpa::state`], and then adds all
-//! of it or nothing. A parent that takes whole tables gets one table per message, or one per batch.
+//! of it or nothing. A parent that takes whole tables
+//! gets one table per message, or one per batch; in a batch also when the pins of removed ranges reach
+//! their bound, and an empty one before the first message of an address space that may not be empty.
 //! Like in C, userspace gets `EFAULT` for every error of a message that could be read.
 //!
 //! C: `vhost_chr_write_iter()`, `vhost_vdpa_process_iotlb_msg()`.
@@ -95,9 +97,10 @@ impl State {
 
     /// Makes the checks that every message begins with: the owner, the address space, the batch.
     ///
-    /// Creates address space `asid` if it does not exist and `asid < create`.
+    /// Creates address space `asid` if it does not exist and `asid < create`; then the device's maps of
+    /// it are emptied first, unless they are known to be.
     #[inline]
-    fn check<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
+    fn enter_space<'a>(&'a mut self, dev: &'a Device, asid: u32, create: u32) -> Result<Work<'a>> {
         self.check_owner()?;
         if asid < create && self.spaces.get(&asid).is_none() {
             self.empty_space(dev, asid)?;
@@ -189,7 +192,7 @@ impl VhostVdpa {
             }
             self.clear_identity_map(state, &dev)?;
         }
-        f(state.check(&dev, asid, create)?)
+        f(state.enter_space(&dev, asid, create)?)
     }
 
     fn invalidate(&self, asid: u32, msg: &Message) -> Result {
@@ -257,7 +260,7 @@ impl VhostVdpa {
             Ok(update)
         });
 
-        // Like in C, an update creates its address space even if it fails.
+        // Like in C, an update creates its address space even if it fails: an error is returned below.
         self.with_space(asid, self.nas, |work| {
             let Update { iova, last, .. } = update?;
             let n = maps.len() as u64;
@@ -306,12 +309,12 @@ impl VhostVdpa {
         })
     }
 
-    /// Checks an update before its memory is pinned. Returns the owner's address space, and how
+    /// Checks an update before its memory is pinned, and makes its address space. Returns the owner's address space, and how
     /// many ranges there is room for.
     fn prepare(&self, asid: u32, update: &Update) -> Result<(ARef<Mm>, usize)> {
         let mut locked = self.state.lock();
         let (state, dev) = locked.try_access()?;
-        let Work { space, target, .. } = state.check(&dev, asid, self.nas)?;
+        let Work { space, target, .. } = state.enter_space(&dev, asid, self.nas)?;
         space.check_range(&target, (update.iova, update.last))?;
         // `check` found that the caller is the owner.
         Ok((gup::current_mm().ok_or(EPERM)?, space.room()))

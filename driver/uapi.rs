@@ -3,7 +3,7 @@
 //! ABI of the device files: ioctl numbers, message types and their structures.
 //!
 //! C: `include/uapi/linux/vhost.h`, `include/uapi/linux/vhost_types.h`. Structures are read and
-//! written field by field, so there is no padding to leak and every field is fetched once.
+//! written field by field, so there is no padding to leak.
 
 use kernel::{
     ioctl::{_IO, _IOR, _IOW, _IOWR},

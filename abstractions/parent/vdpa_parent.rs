@@ -13,8 +13,8 @@ pub mod parent_ops;
 
 /// C's op table, made from the trait of the ops, and the types of the ops' arguments.
 mod ops {
-    mod op_tables;
-    pub mod parent_ops_raw;
+    pub mod op_table;
+    mod op_table_checks;
     pub mod parent_types;
 }
 
@@ -48,7 +48,7 @@ pub mod worker;
 // Users of the library name the modules without their folders.
 pub use device::{mgmtdev, parent_config, parent_device, root_device};
 pub use memory::{guest_mem, mm};
-pub use ops::{parent_ops_raw, parent_types};
+pub use ops::{op_table, parent_types};
 pub use params::{blk_params, sim_params};
 
 use vdpa_common::{bindings, compat};

@@ -690,7 +690,7 @@ pub async fn remove(cx: &Cx) {
         lock(cx, at, Lock::Vhost(0)).await;
         unlock(cx, Lock::Vhost(0));
     }
-    let at = "driver/device.rs: VhostVdpa::revoke";
+    let at = "driver/device.rs: VhostVdpa::end_for_removal";
     lock(cx, at, Lock::State).await;
     let nothing_left = cx.now(|w| w.mutant == Mutant::CloseTrustsRemoval && !w.state.mapping);
     if !nothing_left {

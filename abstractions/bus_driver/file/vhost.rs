@@ -96,7 +96,9 @@ impl<T: Backend> Dev<T> {
                     // long as it does.
                     unsafe {
                         bindings::vhost_dev_init(
-                            slot, table, nvqs as c_int, 0, 0, 0, false, None,
+                            slot, table, nvqs as c_int, 0, 0, 0,
+                            // Kicks are handled in the wake-up, not by a worker.
+                            false, None,
                         )
                     }
                 }),

@@ -7,8 +7,8 @@
 use crate::{
     bindings,
     compat,
+    op_table::OpTable, //
     parent_ops::{Maps, VdpaConfigOps},
-    parent_ops_raw::OpTable, //
 };
 use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::{

@@ -102,11 +102,11 @@ mod case {
     use vdpa_parent::{
         iotlb::Iotlb,
         mgmtdev::{Management, ManagementDevice},
+        op_table::OpTable,
         parent_device::{NewDevice, Registered, Shape},
         parent_ops::{
             Callback, IovaRange, Maps, Mm, Notification, Provision, Stats, VdpaConfigOps, VqState,
         },
-        parent_ops_raw::OpTable,
     };
 
     include!(env!("CASE"));

@@ -7,8 +7,8 @@
 
 use crate::{
     iotlb::Iotlb,
+    op_table::OpTable,
     parent_ops::{Maps, VdpaConfigOps},
-    parent_ops_raw::OpTable,
     parent_types::{Callback, Mm, QueueMap, VqState}, //
 };
 use core::marker::PhantomData;
