@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "virtio.h"
 
 FIXTURE(datapath) {

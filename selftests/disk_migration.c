@@ -14,6 +14,7 @@
 #include <linux/virtio_blk.h>
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "pair.h"
 #include "queue.h"
 
@@ -73,12 +74,12 @@ struct guest {
 
 static bool can_make_disks(void)
 {
-	return mgmtdev(0) && strstr(mgmtdev(0), "sim_blk") && strstr(mgmtdev(1), "sim_blk");
+	return pair_mgmtdev(0) && strstr(pair_mgmtdev(0), "sim_blk") && strstr(pair_mgmtdev(1), "sim_blk");
 }
 
 static bool is_ours(int i)
 {
-	return !strcmp(mgmtdev(i), "rust_vdpasim_blk");
+	return !strcmp(pair_mgmtdev(i), "rust_vdpasim_blk");
 }
 
 FIXTURE(provisioned_disks) {
@@ -92,13 +93,13 @@ FIXTURE_SETUP(provisioned_disks)
 	self->fd[1] = -1;
 	if (!can_make_disks())
 		SKIP(return, "no MGMTDEV that makes simulator disks");
-	if (strcmp(mgmtdev(0), mgmtdev(1)))
+	if (strcmp(pair_mgmtdev(0), pair_mgmtdev(1)))
 		SKIP(return, "the devices are of different kinds");
 }
 
 FIXTURE_TEARDOWN(provisioned_disks)
 {
-	remove_both(self->fd);
+	pair_remove(self->fd);
 }
 
 TEST_F_TIMEOUT(provisioned_disks, same_attributes_same_device, TEST_S)
@@ -122,14 +123,14 @@ TEST_F_TIMEOUT(provisioned_disks, same_attributes_same_device, TEST_S)
 		for (i = 0; i < 2; i++) {
 			if (k && !is_ours(i))
 				SKIP(return, "C's disks cannot be asked for features");
-			ASSERT_OK(add(i, kinds[k].attributes, self->node[i]));
+			ASSERT_OK(pair_add(i, kinds[k].attributes, self->node[i]));
 			self->fd[i] = open_owned(self->node[i]);
 			ASSERT_LE(0, self->fd[i]);
 			/* Of a legacy driver, and of a modern one after the handshake. */
 			ASSERT_OK(take_image(self->fd[i], &image[i][0]));
 			ASSERT_OK(negotiate(self->fd[i]));
 			ASSERT_OK(take_image(self->fd[i], &image[i][1]));
-			ASSERT_OK(told(i, text[i], sizeof(text[i])));
+			ASSERT_OK(pair_told(i, text[i], sizeof(text[i])));
 			if (kinds[k].features)
 				EXPECT_EQ(kinds[k].features, image[i][1].caps.features);
 		}
@@ -146,7 +147,7 @@ TEST_F_TIMEOUT(provisioned_disks, same_attributes_same_device, TEST_S)
 		for (i = 0; i < 2; i++) {
 			close(self->fd[i]);
 			self->fd[i] = -1;
-			ASSERT_EQ(0, mgmt_del(names[i]));
+			ASSERT_EQ(0, mgmt_del(pair_names[i]));
 		}
 	}
 }
@@ -445,7 +446,7 @@ static long counted(int i, int queue, const char *what)
 {
 	char path[128], key[64];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vdpa_sim_blk/%s/counters", names[i]);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vdpa_sim_blk/%s/counters", pair_names[i]);
 	snprintf(key, sizeof(key), "q%d_%s ", queue, what);
 	return read_key(path, key);
 }
@@ -495,7 +496,7 @@ FIXTURE_SETUP(disk_migration)
 
 FIXTURE_TEARDOWN(disk_migration)
 {
-	remove_both(self->fd);
+	pair_remove(self->fd);
 }
 
 TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
@@ -518,9 +519,9 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 			uint64_t capacity;
 		} __attribute__((packed)) config = { .head.len = 8 };
 
-		if (variant->features && !has_packed(i))
+		if (variant->features && !pair_has_packed(i))
 			SKIP(return, "the parent has no packed rings");
-		ASSERT_OK(add(i, *variant->attributes, self->node[i]));
+		ASSERT_OK(pair_add(i, *variant->attributes, self->node[i]));
 		self->fd[i] = open_owned(self->node[i]);
 		ASSERT_LE(0, self->fd[i]);
 		ASSERT_OK(vdpa_get_caps(self->fd[i], &caps));
@@ -535,7 +536,7 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 	if (g->n > 1)
 		features |= FEATURE(VIRTIO_BLK_F_MQ);
 	ASSERT_EQ(features, features & caps.features);
-	g->shared = !strcmp(mgmtdev(0), mgmtdev(1)) && shares(0);
+	g->shared = !strcmp(pair_mgmtdev(0), pair_mgmtdev(1)) && shares(0);
 	ASSERT_OK(boot_guest(g, variant->features, capacity));
 	for (k = 0; k < g->n; k++)
 		base[k] = vq_initial_base(variant->features);
@@ -571,7 +572,7 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 		self->fd[now] = -1;
 		now = !now;
 		ASSERT_OK(incoming(g, self->fd[now], features, base)) {
-			TH_LOG("move %d to %s", i, names[now]);
+			TH_LOG("move %d to %s", i, pair_names[now]);
 		}
 		self->fd[!now] = open_owned(self->node[!now]);
 		ASSERT_LE(0, self->fd[!now]);

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/statfs.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 #include "vduse.h"
 

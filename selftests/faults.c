@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 
 #define NAME	"selftest_f"

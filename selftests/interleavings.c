@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sys/sysmacros.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 
 #define NAME		"selftest_i"

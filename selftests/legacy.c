@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
 
+#include "vdpa_test.h"
 #include "queue.h"
 
 #define RX		0

@@ -21,6 +21,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 
 #define VQ_NUM		16

@@ -9,6 +9,7 @@
 #include <linux/virtio_net.h>
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "pair.h"
 #include "queue.h"
 
@@ -43,7 +44,7 @@ FIXTURE(provisioned) {
 
 static bool can_make_nics(void)
 {
-	return mgmtdev(0) && strstr(mgmtdev(0), "sim_net") && strstr(mgmtdev(1), "sim_net");
+	return pair_mgmtdev(0) && strstr(pair_mgmtdev(0), "sim_net") && strstr(pair_mgmtdev(1), "sim_net");
 }
 
 FIXTURE_SETUP(provisioned)
@@ -52,13 +53,13 @@ FIXTURE_SETUP(provisioned)
 	self->fd[1] = -1;
 	if (!can_make_nics())
 		SKIP(return, "no MGMTDEV that makes simulator NICs");
-	if (strcmp(mgmtdev(0), mgmtdev(1)))
+	if (strcmp(pair_mgmtdev(0), pair_mgmtdev(1)))
 		SKIP(return, "the devices are of different kinds");
 }
 
 FIXTURE_TEARDOWN(provisioned)
 {
-	remove_both(self->fd);
+	pair_remove(self->fd);
 }
 
 TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
@@ -75,14 +76,14 @@ TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
 
 	for (k = 0; k < ARRAY_SIZE(attributes); k++) {
 		for (i = 0; i < 2; i++) {
-			ASSERT_OK(add(i, attributes[k], self->node[i]));
+			ASSERT_OK(pair_add(i, attributes[k], self->node[i]));
 			self->fd[i] = open_owned(self->node[i]);
 			ASSERT_LE(0, self->fd[i]);
 			/* Of a legacy driver, and of a modern one after the handshake. */
 			ASSERT_OK(take_image(self->fd[i], &image[i][0]));
 			ASSERT_OK(negotiate(self->fd[i]));
 			ASSERT_OK(take_image(self->fd[i], &image[i][1]));
-			ASSERT_OK(told(i, text[i], sizeof(text[i])));
+			ASSERT_OK(pair_told(i, text[i], sizeof(text[i])));
 		}
 		for (j = 0; j < 2; j++) {
 			EXPECT_LE(6, image[0][j].config_len);
@@ -95,7 +96,7 @@ TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
 		for (i = 0; i < 2; i++) {
 			close(self->fd[i]);
 			self->fd[i] = -1;
-			ASSERT_EQ(0, mgmt_del(names[i]));
+			ASSERT_EQ(0, mgmt_del(pair_names[i]));
 		}
 	}
 }
@@ -271,7 +272,7 @@ FIXTURE_SETUP(migration)
 
 FIXTURE_TEARDOWN(migration)
 {
-	remove_both(self->fd);
+	pair_remove(self->fd);
 }
 
 TEST_F_TIMEOUT(migration, under_load, TEST_S)
@@ -283,9 +284,9 @@ TEST_F_TIMEOUT(migration, under_load, TEST_S)
 	int i, now = 0;
 
 	for (i = 0; i < 2; i++) {
-		if (variant->features && !has_packed(i))
+		if (variant->features && !pair_has_packed(i))
 			SKIP(return, "the parent has no packed rings");
-		ASSERT_OK(add(i, variant->attributes, self->node[i]));
+		ASSERT_OK(pair_add(i, variant->attributes, self->node[i]));
 		self->fd[i] = open_owned(self->node[i]);
 		ASSERT_LE(0, self->fd[i]);
 		ASSERT_OK(vdpa_get_caps(self->fd[i], &caps));
@@ -320,7 +321,7 @@ TEST_F_TIMEOUT(migration, under_load, TEST_S)
 		self->fd[now] = -1;
 		now = !now;
 		ASSERT_OK(incoming(g, self->fd[now], features, base)) {
-			TH_LOG("move %d to %s", i, names[now]);
+			TH_LOG("move %d to %s", i, pair_names[now]);
 		}
 		self->fd[!now] = open_owned(self->node[!now]);
 		ASSERT_LE(0, self->fd[!now]);

@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 #include "virtio.h"
 

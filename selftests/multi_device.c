@@ -2,6 +2,7 @@
 /* Two devices in the hands of one process. */
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 
 #define PAGES	64

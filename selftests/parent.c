@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 
 #define NAME	"selftest_p"

@@ -9,6 +9,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 #include "virtio.h"
 #include "workers.h"

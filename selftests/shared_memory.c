@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 
 #ifndef MADV_GUARD_INSTALL

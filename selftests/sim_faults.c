@@ -11,6 +11,7 @@
 #include <linux/virtio_net.h>
 #include <time.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 #include "queue.h"
 

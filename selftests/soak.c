@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "vdpa_test.h"
 #include "test_parent.h"
 #include "virtio.h"
 

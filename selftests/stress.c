@@ -6,6 +6,7 @@
  */
 #include <time.h>
 
+#include "vdpa_test.h"
 #include "virtio.h"
 #include "workers.h"
 
@@ -42,7 +43,7 @@ TEST_F(stress, all_at_once)
 
 	ASSERT_EQ(0, workers_start(w, self->fd, &self->caps, self->mem, false));
 	sleep(SECONDS);
-	/* The line of workers.h at which one failed. */
+	/* The line of workers.c at which one failed. */
 	EXPECT_EQ(0, workers_stop(w));
 	for (i = 0; i < WORKERS; i++)
 		EXPECT_LT(0, w[i].turns);

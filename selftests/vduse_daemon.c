@@ -8,6 +8,8 @@
  */
 #include <pthread.h>
 
+#include "vdpa_test.h"
+#include "job.h"
 #include "vduse.h"
 
 #define NAME		"selftest_vduse"

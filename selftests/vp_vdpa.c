@@ -14,6 +14,7 @@
 #include <linux/virtio_blk.h>
 #include <pthread.h>
 
+#include "vdpa_test.h"
 #include "mgmt.h"
 #include "modules/irqbypass_test.h"
 #include "virtio.h"

@@ -6,7 +6,7 @@
  *
  * PIDFILE has the number of the daemon that serves, and is written anew for each.
  */
-#include "../vduse.h"
+#include "vduse.h"
 
 int main(int argc, char **argv)
 {

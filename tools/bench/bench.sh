@@ -18,8 +18,8 @@ mkdir -p "$CACHE/bench"
 step "building the benchmarks" in_root sh -c '
 	cd /src/tools/bench
 	gcc -O2 -Wall -o /cache/bench/mapbench mapbench.c &&
-	gcc -O2 -Wall -std=gnu11 -D_GNU_SOURCE= -Wno-unused-function -static -I /src/selftests \
-		-isystem /cache/tree/tools/testing/selftests -o /cache/bench/kickbench kickbench.c'
+	gcc -O2 -Wall -std=gnu11 -D_GNU_SOURCE= -static -I /src/selftests/lib/include \
+		-isystem /cache/tree/tools/testing/selftests -o /cache/bench/kickbench kickbench.c /src/selftests/lib/*.c'
 say "Rounds appear as they end; each takes some minutes under emulation."
 out=$CACHE/bench/last
 [ -z "${COUNT:-}" ] || count_instructions

@@ -43,8 +43,9 @@ if [ -z "${PREPARED:-}" ]; then
 fi
 mkdir -p "$CACHE/fuzz"
 step "building the fuzzer" in_root gcc -O2 -Wall -static -pthread -o /cache/fuzz/fuzz /src/selftests/fuzz/fuzz.c
-step "building the daemon" in_root gcc -O2 -Wall -D_GNU_SOURCE= -isystem /cache/tree/tools/testing/selftests \
-	-static -o /cache/fuzz/vdused /src/selftests/fuzz/vdused.c
+step "building the daemon" in_root sh -c '
+	gcc -O2 -Wall -D_GNU_SOURCE= -I /src/selftests/lib/include -isystem /cache/tree/tools/testing/selftests \
+		-static -o /cache/fuzz/vdused /src/selftests/fuzz/vdused.c /src/selftests/lib/*.c'
 out=$CACHE/fuzz/last-$name
 set +e
 "$PROJECT/tools/vm.sh" -n $name -t $((limit + 900)) "${vars[@]}" "$PROJECT/tools/suites/fuzz/fuzz-vm.sh" |

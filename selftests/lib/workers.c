@@ -1,32 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* Threads that use one file all at once, each in a way of its own. */
-#ifndef VDPA_TEST_WORKERS_H
-#define VDPA_TEST_WORKERS_H
-
-#include <pthread.h>
-
-#include "vdpa_test.h"
-
-/* The memory that workers map. */
-#define SLOTS		8
-#define SLOT_PAGES	16
-#define WORKER_MEM	(SLOTS * SLOT_PAGES * PAGE)
-
-struct worker {
-	int (*turn)(struct worker *w);	/* one call: 0 or a line number */
-	int fd;
-	const struct vdpa_caps *caps;
-	char *mem;
-	unsigned int seed;
-	bool may_vanish;	/* the device may be removed meanwhile */
-	int line;
-	long turns;
-	pthread_t thread;
-};
+// SPDX-License-Identifier: GPL-2.0
+#include "workers.h"
 
 static bool stop_workers;
 
-static inline void *worker_thread(void *arg)
+static void *worker_thread(void *arg)
 {
 	struct worker *w = arg;
 
@@ -44,7 +21,7 @@ static inline void *worker_thread(void *arg)
 /* In a turn: what has to be so. */
 #define CHECK(cond) do { if (!(cond)) return __LINE__; } while (0)
 
-static inline int turn_map(struct worker *w)
+static int turn_map(struct worker *w)
 {
 	int slot = rand_r(&w->seed) % SLOTS, pages = 1 + rand_r(&w->seed) % SLOT_PAGES;
 	uint64_t iova = w->caps->iova + slot * 2 * SLOT_PAGES * PAGE;
@@ -72,7 +49,7 @@ static inline int turn_map(struct worker *w)
 	return 0;
 }
 
-static inline int turn_status(struct worker *w)
+static int turn_status(struct worker *w)
 {
 	int r;
 
@@ -94,7 +71,7 @@ static inline int turn_status(struct worker *w)
 	return 0;
 }
 
-static inline int turn_eventfds(struct worker *w)
+static int turn_eventfds(struct worker *w)
 {
 	static const unsigned long cmds[] = {
 		VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
@@ -111,7 +88,7 @@ static inline int turn_eventfds(struct worker *w)
 	return 0;
 }
 
-static inline int turn_queries(struct worker *w)
+static int turn_queries(struct worker *w)
 {
 	struct vdpa_caps caps;
 	struct {
@@ -131,11 +108,8 @@ static int (*const worker_turns[])(struct worker *) = {
 	turn_map, turn_map, turn_status, turn_eventfds, turn_queries,
 };
 
-#define WORKERS	5
-
-static inline int workers_start(struct worker *w, int fd,
-				const struct vdpa_caps *caps, char *mem,
-				bool may_vanish)
+int workers_start(struct worker *w, int fd, const struct vdpa_caps *caps, char *mem,
+		  bool may_vanish)
 {
 	int i, r = 0;
 
@@ -154,8 +128,7 @@ static inline int workers_start(struct worker *w, int fd,
 	return r;
 }
 
-/* The line at which one of them failed, or 0. */
-static inline int workers_stop(struct worker *w)
+int workers_stop(struct worker *w)
 {
 	int i, line = 0;
 
@@ -166,5 +139,3 @@ static inline int workers_stop(struct worker *w)
 	}
 	return line;
 }
-
-#endif

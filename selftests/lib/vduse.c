@@ -1,127 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * A VDUSE daemon of our own on the raw uapi, and the device that it serves.
- *
- * The daemon is a process, so that a test can stop it or kill it. It answers each
- * request as its plan for that type says: answer, refuse, be late, hold the request
- * back until vduse_release(), stop itself, or die, from a chosen request on. Tests and
- * daemon share one struct: plans one way, what the daemon saw the other.
- *
- * Queues are those of a device that inverts bytes: a buffer is a readable part and a
- * writable one of the same length. The daemon serves them in order, in the address
- * space of their group, and goes on where another daemon stopped.
- */
-#ifndef VDPA_TEST_VDUSE_H
-#define VDPA_TEST_VDUSE_H
+// SPDX-License-Identifier: GPL-2.0
+#include "files.h"
+#include "vduse.h"
 
-#include <linux/vduse.h>
-#include <sys/sysmacros.h>
-#include <time.h>
-
-#include "netlink.h"
-#include "queue.h"
-
-/* New in 7.3. */
-#ifndef VDUSE_F_QUEUE_READY
-#define VDUSE_F_QUEUE_READY	0
-#define VDUSE_F_SUSPEND		1
-#define VDUSE_GET_FEATURES	_IOR(VDUSE_BASE, 0x04, __u64)
-#define VDUSE_SET_FEATURES	_IOW(VDUSE_BASE, 0x05, __u64)
-#define VDUSE_SET_VQ_READY	(VDUSE_SET_VQ_GROUP_ASID + 1)
-#define VDUSE_SUSPEND		(VDUSE_SET_VQ_GROUP_ASID + 2)
-#endif
-
-#define VDUSE_CONTROL	"/dev/vduse/control"
-#define VDUSE_MGMTDEV	"vduse"
-
-#define VDUSE_TYPES	6	/* of requests */
-#define VDUSE_QUEUES	4
-#define VDUSE_GROUPS	4
 #define VDUSE_REGIONS	32
 #define VDUSE_HELD	64
-
-/* What the daemon does with a request. */
-enum vduse_act {
-	VDUSE_ANSWER,
-	VDUSE_REFUSE,
-	VDUSE_HOLD,	/* answer when released */
-	VDUSE_DELAY,	/* answer after ms */
-	VDUSE_STOP,	/* SIGSTOP itself, and answer when continued */
-	VDUSE_DIE,	/* SIGKILL itself */
-};
-
-struct vduse_plan {
-	enum vduse_act act;
-	int after;		/* so many are answered first */
-	int times;		/* so many are treated so, 0 for all of them */
-	int ms;
-	int status;		/* SET_STATUS: only with these bits, 0 for any */
-};
-
-/* What test and daemon tell each other. */
-struct vduse_shared {
-	struct vduse_plan plan[VDUSE_TYPES];
-	int release;		/* 1: answer what is held, 2: refuse it */
-	struct {
-		int state;	/* 1: asked, 2: answered */
-		uint32_t asid;
-		uint64_t iova;
-		int result;	/* 1: mapped, 0: not, or -errno */
-	} query;
-
-	int ready;		/* 1, or -errno */
-	pid_t pid;
-	int held;
-	int seen[VDUSE_TYPES];	/* requests, however they were treated */
-	uint8_t status;		/* the last one that was answered */
-	bool suspended;
-	bool vq_ready[VDUSE_QUEUES];	/* by SET_VQ_READY */
-	uint32_t asid[VDUSE_GROUPS];
-	int served[VDUSE_QUEUES];	/* buffers */
-	bool started[VDUSE_QUEUES];
-	int faults;		/* addresses that are not mapped */
-
-	int client;		/* 1: a client is ready for its call, 2: it may make it */
-};
-
-struct vduse {
-	const char *name;
-	/* To be set before vduse_create(). */
-	int version;
-	uint64_t vduse_features;
-	uint32_t nvqs, ngroups, nas;
-
-	int control;
-	int wake;		/* eventfd that the daemon polls */
-	pid_t pid;
-	struct vduse_shared *s;
-	char node[NODE_LEN];
-};
-
-static inline long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* Wait for what another process or thread does: true once it is so. */
-#define WAIT_FOR(cond, ms) ({						\
-	long wait_end = now_ms() + (ms);				\
-	bool wait_done;							\
-									\
-	while (!(wait_done = (cond)) && now_ms() < wait_end)		\
-		usleep(2000);						\
-	wait_done;							\
-})
-
-#define LOAD(x)		__atomic_load_n(&(x), __ATOMIC_ACQUIRE)
-#define STORE(x, v)	__atomic_store_n(&(x), v, __ATOMIC_RELEASE)
-
-/*
- * The daemon
- */
 
 struct vduse_region {
 	uint32_t asid;
@@ -143,8 +25,7 @@ struct vduse_daemon {
 	struct vduse_dev_request held[VDUSE_HELD];
 };
 
-static inline void vduse_answer(struct vduse_daemon *d, const struct vduse_dev_request *req,
-				int result)
+static void vduse_answer(struct vduse_daemon *d, const struct vduse_dev_request *req, int result)
 {
 	struct vduse_dev_response resp = { .request_id = req->request_id, .result = result };
 
@@ -158,7 +39,7 @@ static inline void vduse_answer(struct vduse_daemon *d, const struct vduse_dev_r
 		_exit(3);
 }
 
-static inline void vduse_forget_maps(struct vduse_daemon *d, uint32_t asid)
+static void vduse_forget_maps(struct vduse_daemon *d, uint32_t asid)
 {
 	int i;
 
@@ -173,8 +54,8 @@ static inline void vduse_forget_maps(struct vduse_daemon *d, uint32_t asid)
 }
 
 /* The file behind an address: a descriptor, with e filled in, or -errno. */
-static inline int vduse_lookup(struct vduse_daemon *d, uint32_t asid, uint64_t iova,
-			       struct vduse_iotlb_entry_v2 *e)
+static int vduse_lookup(struct vduse_daemon *d, uint32_t asid, uint64_t iova,
+			struct vduse_iotlb_entry_v2 *e)
 {
 	int fd;
 
@@ -187,8 +68,7 @@ static inline int vduse_lookup(struct vduse_daemon *d, uint32_t asid, uint64_t i
 	return fd < 0 ? -errno : fd;
 }
 
-static inline void *vduse_translate(struct vduse_daemon *d, uint32_t asid, uint64_t iova,
-				    uint64_t len)
+static void *vduse_translate(struct vduse_daemon *d, uint32_t asid, uint64_t iova, uint64_t len)
 {
 	struct vduse_iotlb_entry_v2 e;
 	struct vduse_region *r, *room = NULL;
@@ -220,7 +100,7 @@ static inline void *vduse_translate(struct vduse_daemon *d, uint32_t asid, uint6
 	return room->mem + (iova - room->start);
 }
 
-static inline void vduse_stop_queue(struct vduse_daemon *d, int i)
+static void vduse_stop_queue(struct vduse_daemon *d, int i)
 {
 	if (d->q[i].kick >= 0)
 		close(d->q[i].kick);
@@ -229,7 +109,7 @@ static inline void vduse_stop_queue(struct vduse_daemon *d, int i)
 }
 
 /* Serve a queue from now on, if the driver has set it up and enabled it. */
-static inline void vduse_start_queue(struct vduse_daemon *d, int i)
+static void vduse_start_queue(struct vduse_daemon *d, int i)
 {
 	struct vduse_vq_info info = { .index = i };
 	struct vduse_vq_eventfd kick = { .index = i };
@@ -254,7 +134,7 @@ static inline void vduse_start_queue(struct vduse_daemon *d, int i)
 	STORE(d->s->started[i], true);
 }
 
-static inline void vduse_serve_queue(struct vduse_daemon *d, int i)
+static void vduse_serve_queue(struct vduse_daemon *d, int i)
 {
 	uint32_t asid = d->s->asid[i % d->v->ngroups], index = i;
 	uint32_t num = d->q[i].num, done = 0;
@@ -286,7 +166,7 @@ static inline void vduse_serve_queue(struct vduse_daemon *d, int i)
 }
 
 /* What an answered request changes. */
-static inline void vduse_effect(struct vduse_daemon *d, const struct vduse_dev_request *req)
+static void vduse_effect(struct vduse_daemon *d, const struct vduse_dev_request *req)
 {
 	int i;
 
@@ -319,7 +199,7 @@ static inline void vduse_effect(struct vduse_daemon *d, const struct vduse_dev_r
 	}
 }
 
-static inline void vduse_request(struct vduse_daemon *d)
+static void vduse_request(struct vduse_daemon *d)
 {
 	struct vduse_dev_request req;
 	struct vduse_plan plan = {};
@@ -372,7 +252,7 @@ static inline void vduse_request(struct vduse_daemon *d)
 	vduse_answer(d, &req, VDUSE_REQ_RESULT_OK);
 }
 
-static inline void vduse_do_release(struct vduse_daemon *d)
+static void vduse_do_release(struct vduse_daemon *d)
 {
 	int how = LOAD(d->s->release), i;
 
@@ -391,7 +271,7 @@ static inline void vduse_do_release(struct vduse_daemon *d)
 	STORE(d->s->held, 0);
 }
 
-static inline void vduse_do_query(struct vduse_daemon *d)
+static void vduse_do_query(struct vduse_daemon *d)
 {
 	struct vduse_iotlb_entry_v2 e;
 	int fd;
@@ -406,7 +286,7 @@ static inline void vduse_do_query(struct vduse_daemon *d)
 }
 
 /* The process. A device that others served before is adopted. */
-static inline void vduse_daemon_main(struct vduse *v, bool adopt)
+static void vduse_daemon_main(struct vduse *v, bool adopt)
 {
 	struct vduse_daemon d = { .v = v, .s = v->s };
 	char path[300];
@@ -475,8 +355,7 @@ static inline void vduse_daemon_main(struct vduse *v, bool adopt)
  * For tests
  */
 
-/* Start a daemon: 0 once it serves, or -errno. */
-static inline int vduse_start(struct vduse *v, bool adopt)
+int vduse_start(struct vduse *v, bool adopt)
 {
 	int status;
 
@@ -496,7 +375,7 @@ static inline int vduse_start(struct vduse *v, bool adopt)
 	return LOAD(v->s->ready) ?: -ETIMEDOUT;
 }
 
-static inline void vduse_kill(struct vduse *v)
+void vduse_kill(struct vduse *v)
 {
 	int status;
 
@@ -507,8 +386,7 @@ static inline void vduse_kill(struct vduse *v)
 	v->pid = 0;
 }
 
-/* SIGSTOP: true once it took effect. */
-static inline bool vduse_stop(struct vduse *v)
+bool vduse_stop(struct vduse *v)
 {
 	int status;
 
@@ -516,19 +394,13 @@ static inline bool vduse_stop(struct vduse *v)
 	return waitpid(v->pid, &status, WUNTRACED) == v->pid && WIFSTOPPED(status);
 }
 
-static inline void vduse_continue(struct vduse *v)
-{
-	kill(v->pid, SIGCONT);
-}
-
-static inline void vduse_plan(struct vduse *v, int type, struct vduse_plan plan)
+void vduse_plan(struct vduse *v, int type, struct vduse_plan plan)
 {
 	v->s->plan[type] = plan;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* The same plan for all requests. */
-static inline void vduse_plan_all(struct vduse *v, enum vduse_act act)
+void vduse_plan_all(struct vduse *v, enum vduse_act act)
 {
 	int i;
 
@@ -536,14 +408,13 @@ static inline void vduse_plan_all(struct vduse *v, enum vduse_act act)
 		vduse_plan(v, i, (struct vduse_plan){ .act = act });
 }
 
-static inline void vduse_release(struct vduse *v, bool ok)
+void vduse_release(struct vduse *v, bool ok)
 {
 	STORE(v->s->release, ok ? 1 : 2);
 	signal_eventfd(v->wake);
 }
 
-/* Whether an address is mapped: 1 or 0, or -errno. The daemon has to be alive. */
-static inline int vduse_mapped(struct vduse *v, uint32_t asid, uint64_t iova)
+int vduse_mapped(struct vduse *v, uint32_t asid, uint64_t iova)
 {
 	v->s->query.asid = asid;
 	v->s->query.iova = iova;
@@ -554,12 +425,7 @@ static inline int vduse_mapped(struct vduse *v, uint32_t asid, uint64_t iova)
 	return v->s->query.result;
 }
 
-static inline int vduse_seen(struct vduse *v, int type)
-{
-	return LOAD(v->s->seen[type]);
-}
-
-static inline int vduse_seen_all(struct vduse *v)
+int vduse_seen_all(struct vduse *v)
 {
 	int i, n = 0;
 
@@ -568,7 +434,7 @@ static inline int vduse_seen_all(struct vduse *v)
 	return n;
 }
 
-static inline int vduse_set_timeout(struct vduse *v, int seconds)
+int vduse_set_timeout(struct vduse *v, int seconds)
 {
 	char path[300], text[16];
 	int fd, n, r = 0;
@@ -583,16 +449,14 @@ static inline int vduse_set_timeout(struct vduse *v, int seconds)
 	return r;
 }
 
-/* Whether this kernel has VDUSE at all. */
-static inline bool vduse_there(void)
+bool vduse_there(void)
 {
 	if (access(VDUSE_CONTROL, R_OK | W_OK))
 		mgmt_run("modprobe vduse 2>/dev/null");
 	return !access(VDUSE_CONTROL, R_OK | W_OK);
 }
 
-/* The features that VDUSE itself offers: none before 7.3. */
-static inline uint64_t vduse_offered(void)
+uint64_t vduse_offered(void)
 {
 	int fd = open(VDUSE_CONTROL, O_RDWR | O_CLOEXEC);
 	uint64_t features = 0;
@@ -604,7 +468,7 @@ static inline uint64_t vduse_offered(void)
 	return features;
 }
 
-static inline int vduse_destroy(struct vduse *v)
+int vduse_destroy(struct vduse *v)
 {
 	char name[VDUSE_NAME_MAX] = {};
 	int r = 0;
@@ -620,8 +484,7 @@ static inline int vduse_destroy(struct vduse *v)
 	return r;
 }
 
-/* The device, its daemon and its node: 0 or -errno. */
-static inline int vduse_create(struct vduse *v)
+int vduse_create(struct vduse *v)
 {
 	struct vduse_dev_config config = {
 		.device_id = VIRTIO_ID_BLOCK,
@@ -655,92 +518,3 @@ static inline int vduse_create(struct vduse *v)
 	r = vduse_start(v, false);
 	return r ?: nl_add(v->name, VDUSE_MGMTDEV, v->node);
 }
-
-/*
- * Calls that may wait for the daemon are made by a process of their own: the test goes
- * on beside them, sees whether they end, and can kill them.
- */
-struct job {
-	pid_t pid;
-	int pidfd;
-	int *result;
-};
-
-#define JOB_RUNS	(-ETIMEDOUT)
-#define JOB_KILLED	(-EOWNERDEAD)
-
-static inline int job_start(struct job *j, int (*fn)(void *arg), void *arg)
-{
-	*j = (struct job){};
-	j->result = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (j->result == MAP_FAILED)
-		return -errno;
-	*j->result = 0;
-	j->pid = fork();
-	if (j->pid < 0)
-		return -errno;
-	if (!j->pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		/* Above all not the device under test. */
-		close_range(3, ~0U, 0);
-		*j->result = fn(arg);
-		_exit(0);
-	}
-	j->pidfd = syscall(SYS_pidfd_open, j->pid, 0);
-	return j->pidfd < 0 ? -errno : 0;
-}
-
-/* What fn returned, JOB_RUNS after ms, or JOB_KILLED. */
-static inline int job_wait(struct job *j, int ms)
-{
-	struct pollfd p = { .fd = j->pidfd, .events = POLLIN };
-	int status, r;
-
-	if (!j->pid)
-		return -ESRCH;
-	if (poll(&p, 1, ms) != 1)
-		return JOB_RUNS;
-	waitpid(j->pid, &status, 0);
-	close(j->pidfd);
-	j->pid = 0;
-	r = *j->result;
-	munmap(j->result, PAGE);
-	return WIFEXITED(status) ? r : JOB_KILLED;
-}
-
-/* kill -9, which has to free it whatever it waits for: JOB_KILLED, what it returned, or JOB_RUNS. */
-static inline int job_kill(struct job *j, int ms)
-{
-	if (!j->pid)
-		return -ESRCH;
-	kill(j->pid, SIGKILL);
-	return job_wait(j, ms);
-}
-
-static inline int job_del(void *name)
-{
-	return nl_del(name);
-}
-
-static inline int job_show(void *name)
-{
-	return nl_dev(VDPA_CMD_DEV_GET, name, NULL);
-}
-
-static inline int job_open(void *node)
-{
-	int fd = open(node, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
-}
-
-/* Shared memory in use in the whole system, in KiB. */
-static inline long shmem_kib(void)
-{
-	return read_key("/proc/meminfo", "Shmem:");
-}
-
-#endif

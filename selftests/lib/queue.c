@@ -1,65 +1,7 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * The driver's side of one virtqueue, split or packed, without indirect
- * descriptors, for devices that use buffers in order.
- */
-#ifndef VDPA_TEST_QUEUE_H
-#define VDPA_TEST_QUEUE_H
+// SPDX-License-Identifier: GPL-2.0
+#include "queue.h"
 
-#include <linux/virtio_ring.h>
-
-#include "vdpa_test.h"
-
-#define VQ_AREA		(3 * PAGE)	/* of the largest queue here */
-#define VQ_MAX		64
-
-struct vq {
-	bool packed;
-	uint16_t num;
-	char *mem;
-	uint64_t iova;
-	int kick;
-	int call;
-	uint16_t avail;		/* packed: a slot; split: a counter */
-	uint16_t used;
-	bool avail_wrap;
-	bool used_wrap;
-	uint32_t posted;	/* buffers, ever */
-	uint32_t taken;
-	uint32_t descs_posted;	/* the descriptors that they were made of */
-	uint32_t descs_taken;
-	uint16_t chain[VQ_MAX];	/* how many the buffer has that begins in a slot */
-};
-
-/* A part of a buffer. */
-struct vq_seg {
-	uint64_t addr;
-	uint32_t len;
-	bool write;		/* for the device */
-};
-
-static inline struct vring_desc *vq_split_desc(struct vq *q)
-{
-	return (void *)q->mem;
-}
-
-static inline struct vring_packed_desc *vq_packed_desc(struct vq *q)
-{
-	return (void *)q->mem;
-}
-
-static inline struct vring_avail *vq_avail(struct vq *q)
-{
-	return (void *)(q->mem + PAGE);
-}
-
-static inline struct vring_used *vq_used(struct vq *q)
-{
-	return (void *)(q->mem + 2 * PAGE);
-}
-
-/* An empty queue in VQ_AREA bytes of mem, which the device sees at iova. */
-static inline void vq_init(struct vq *q, bool packed, uint16_t num, char *mem, uint64_t iova)
+void vq_init(struct vq *q, bool packed, uint16_t num, char *mem, uint64_t iova)
 {
 	int kick = q->kick, call = q->call;
 
@@ -70,30 +12,12 @@ static inline void vq_init(struct vq *q, bool packed, uint16_t num, char *mem, u
 	};
 }
 
-static inline uint32_t vq_in_flight(struct vq *q)
-{
-	return q->posted - q->taken;
-}
-
-/* How many more descriptors there is room for. */
-static inline uint32_t vq_room(struct vq *q)
-{
-	return q->num - (q->descs_posted - q->descs_taken);
-}
-
-/* The slot that the next buffer begins in. */
-static inline uint16_t vq_next_slot(struct vq *q)
-{
-	return q->descs_posted % q->num;
-}
-
-static inline uint16_t vq_packed_flags(uint16_t flags, bool wrap)
+static uint16_t vq_packed_flags(uint16_t flags, bool wrap)
 {
 	return flags | wrap << VRING_PACKED_DESC_F_AVAIL | !wrap << VRING_PACKED_DESC_F_USED;
 }
 
-/* Make a buffer of several parts available; its number is that of its first slot. */
-static inline uint16_t vq_post_chain(struct vq *q, const struct vq_seg *segs, int n)
+uint16_t vq_post_chain(struct vq *q, const struct vq_seg *segs, int n)
 {
 	uint16_t head = vq_next_slot(q), slot, flags, head_flags = 0;
 	int k;
@@ -136,16 +60,14 @@ static inline uint16_t vq_post_chain(struct vq *q, const struct vq_seg *segs, in
 	return head;
 }
 
-/* The same for a buffer in one part. */
-static inline void vq_post(struct vq *q, uint64_t addr, uint32_t len, bool write)
+void vq_post(struct vq *q, uint64_t addr, uint32_t len, bool write)
 {
 	struct vq_seg seg = { addr, len, write };
 
 	vq_post_chain(q, &seg, 1);
 }
 
-/* The next buffer that the device has used: its slot, -EAGAIN or what is wrong. */
-static inline int vq_take(struct vq *q, uint32_t *len)
+int vq_take(struct vq *q, uint32_t *len)
 {
 	uint16_t head = q->descs_taken % q->num, flags;
 	uint32_t id;
@@ -179,14 +101,7 @@ static inline int vq_take(struct vq *q, uint32_t *len)
 	return head;
 }
 
-/* Where an empty queue begins, as VHOST_SET_VRING_BASE has it. */
-static inline uint32_t vq_initial_base(bool packed)
-{
-	return packed ? 0x80008000 : 0;
-}
-
-/* How many buffers a device that was saved at base has not looked at. */
-static inline uint32_t vq_left(struct vq *q, uint32_t base)
+uint32_t vq_left(struct vq *q, uint32_t base)
 {
 	uint16_t at = base & 0x7fff;
 
@@ -196,8 +111,7 @@ static inline uint32_t vq_left(struct vq *q, uint32_t base)
 	       (q->avail + q->num - at - 1) % q->num + 1;
 }
 
-/* All that the device is to know of it. */
-static inline int vq_set_up(struct vq *q, int fd, int index, uint32_t base)
+int vq_set_up(struct vq *q, int fd, int index, uint32_t base)
 {
 	int r = vring_state(fd, VHOST_SET_VRING_NUM, index, q->num);
 
@@ -208,12 +122,10 @@ static inline int vq_set_up(struct vq *q, int fd, int index, uint32_t base)
 	return r ?: vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, index, 1);
 }
 
-static inline void signal_eventfd(int fd)
+void signal_eventfd(int fd)
 {
 	uint64_t one = 1;
 
 	if (write(fd, &one, sizeof(one)) != sizeof(one) && errno != EAGAIN)
 		abort();
 }
-
-#endif

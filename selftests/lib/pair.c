@@ -1,54 +1,38 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Two devices of a test's own, between which a guest can move. MGMTDEV makes the
- * first, MGMTDEV_B (default: the same) the second.
- */
-#ifndef VDPA_TEST_PAIR_H
-#define VDPA_TEST_PAIR_H
+// SPDX-License-Identifier: GPL-2.0
+#include "pair.h"
 
-#include "mgmt.h"
+const char *const pair_names[2] = { "selftest_from", "selftest_to" };
 
-static const char *const names[] = { "selftest_from", "selftest_to" };
-
-static inline const char *mgmtdev(int i)
+const char *pair_mgmtdev(int i)
 {
 	const char *b = getenv("MGMTDEV_B");
 
 	return i && b ? b : getenv("MGMTDEV");
 }
 
-static inline int add(int i, const char *attributes, char *node)
+int pair_add(int i, const char *attributes, char *node)
 {
 	char cmd[256];
 	int r;
 
-	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", names[i],
-		 mgmtdev(i), attributes);
+	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", pair_names[i],
+		 pair_mgmtdev(i), attributes);
 	r = mgmt_run(cmd);
-	return r ?: mgmt_find_node(names[i], node);
+	return r ?: mgmt_find_node(pair_names[i], node);
 }
 
-static inline void remove_both(int fd[2])
+void pair_remove(int fd[2])
 {
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		if (fd[i] >= 0)
 			close(fd[i]);
-		mgmt_del_if_there(names[i]);
+		mgmt_del_if_there(pair_names[i]);
 	}
 }
 
-/* Everything that a guest can see of a device at rest. */
-struct image {
-	struct vdpa_caps caps;
-	uint32_t config_len;
-	unsigned char config[512];
-	uint32_t groups[16];
-	uint32_t sizes[16];
-};
-
-static inline int take_image(int fd, struct image *image)
+int take_image(int fd, struct image *image)
 {
 	struct {
 		struct vhost_vdpa_config head;
@@ -81,14 +65,13 @@ static inline int take_image(int fd, struct image *image)
 	return r;
 }
 
-/* What "vdpa dev config show" says, without the name. */
-static inline int told(int i, char *text, size_t len)
+int pair_told(int i, char *text, size_t len)
 {
 	char cmd[128];
 	size_t n;
 	FILE *f;
 
-	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", names[i], names[i]);
+	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", pair_names[i], pair_names[i]);
 	f = popen(cmd, "r");
 	if (!f)
 		return -errno;
@@ -98,7 +81,7 @@ static inline int told(int i, char *text, size_t len)
 	return n ? 0 : -ENODATA;
 }
 
-static inline int open_owned(const char *node)
+int open_owned(const char *node)
 {
 	int r, fd = open(node, O_RDWR | O_CLOEXEC);
 
@@ -108,17 +91,15 @@ static inline int open_owned(const char *node)
 	return r ?: fd;
 }
 
-/* Whether a device with packed rings can be made. */
-static inline bool has_packed(int i)
+bool pair_has_packed(int i)
 {
 	char cmd[256];
 
-	snprintf(cmd, sizeof(cmd), "vdpa mgmtdev show %s | grep -q RING_PACKED", mgmtdev(i));
+	snprintf(cmd, sizeof(cmd), "vdpa mgmtdev show %s | grep -q RING_PACKED", pair_mgmtdev(i));
 	return !mgmt_run(cmd);
 }
 
-/* Suspend a device, and say where its n queues are. */
-static inline int stop_at(int fd, uint32_t *base, int n)
+int stop_at(int fd, uint32_t *base, int n)
 {
 	struct vhost_vring_state s;
 	int i, r = vioctl(fd, VHOST_VDPA_SUSPEND, NULL);
@@ -130,5 +111,3 @@ static inline int stop_at(int fd, uint32_t *base, int n)
 	}
 	return r;
 }
-
-#endif

@@ -1,17 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* The parent of selftests/modules/vdpa_test_parent.c: its knobs and what it says. */
-#ifndef VDPA_TEST_PARENT_H
-#define VDPA_TEST_PARENT_H
+// SPDX-License-Identifier: GPL-2.0
+#include "files.h"
+#include "test_parent.h"
 
-#include "netlink.h"
-
-#define TEST_MGMTDEV	"vdpa_test"
-#define TEST_STATE	"/sys/kernel/debug/vdpa_test/"
-
-enum { STYLE_SET_MAP, STYLE_DMA_MAP, STYLE_NEITHER, STYLE_VA };
-enum { CALL_NONE, CALL_HARDIRQ, CALL_TRIGGER, CALL_WORKER };
-
-static inline int knob(const char *name, int value)
+int knob(const char *name, int value)
 {
 	char path[128], text[16];
 
@@ -20,7 +11,7 @@ static inline int knob(const char *name, int value)
 	return write_file(path, text);
 }
 
-static inline int knobs_reset(void)
+int knobs_reset(void)
 {
 	static const char *const names[] = {
 		"style", "call_mode", "lose_table",
@@ -37,8 +28,7 @@ static inline int knobs_reset(void)
 	return r ?: knob("spaces", 2);
 }
 
-/* A counter of device NAME, or -1. */
-static inline long told(const char *name, const char *key)
+long told(const char *name, const char *key)
 {
 	char path[128], word[64];
 
@@ -47,11 +37,7 @@ static inline long told(const char *name, const char *key)
 	return read_key(path, word);
 }
 
-/*
- * The control file of the latches of device NAME's ops, or -errno. Close it, or end, and all that
- * waits goes on.
- */
-static inline int ops_open(const char *name)
+int ops_open(const char *name)
 {
 	char path[128];
 	int fd;
@@ -61,8 +47,7 @@ static inline int ops_open(const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Give the control file an order, as vdpa_test_parent.c lists them: 0 or -errno. */
-static inline int ops_order(int ops, const char *what, const char *op, int n)
+int ops_order(int ops, const char *what, const char *op, int n)
 {
 	char text[64];
 	int len = snprintf(text, sizeof(text), "%s %s %d", what, op, n);
@@ -70,8 +55,7 @@ static inline int ops_order(int ops, const char *what, const char *op, int n)
 	return write(ops, text, len) == len ? 0 : -errno;
 }
 
-/* The number behind KEY and a space, in text of such lines; or -1. */
-static inline long told_in(const char *text, const char *key)
+long told_in(const char *text, const char *key)
 {
 	size_t n = strlen(key);
 	const char *at;
@@ -84,8 +68,7 @@ static inline long told_in(const char *text, const char *key)
 	return -1;
 }
 
-/* What the control file tells under KEY, with OP behind it if that is not empty; or -1. */
-static inline long ops_told(int ops, const char *key, const char *op)
+long ops_told(int ops, const char *key, const char *op)
 {
 	char text[8192], word[64];
 	ssize_t n = pread(ops, text, sizeof(text) - 1, 0);
@@ -97,8 +80,7 @@ static inline long ops_told(int ops, const char *key, const char *op)
 	return told_in(text, word);
 }
 
-/* Wait until n calls of an op wait at a latch: 0 or -ETIMEDOUT. */
-static inline int ops_wait(int ops, const char *op, int n)
+int ops_wait(int ops, const char *op, int n)
 {
 	int i;
 
@@ -110,8 +92,7 @@ static inline int ops_wait(int ops, const char *op, int n)
 	return -ETIMEDOUT;
 }
 
-/* Everything that device NAME can reach, one line a range. */
-static inline int told_maps(const char *name, char *buf, size_t len)
+int told_maps(const char *name, char *buf, size_t len)
 {
 	char path[128], line[256];
 	size_t at = 0;
@@ -128,5 +109,3 @@ static inline int told_maps(const char *name, char *buf, size_t len)
 	fclose(f);
 	return 0;
 }
-
-#endif

@@ -1,51 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * A virtio-net driver in userspace, as small as it can be: two split rings in
- * one shared mapping, frames that are sent and come back from a simulator that
- * loops them.
- */
-#ifndef VDPA_TEST_VIRTIO_H
-#define VDPA_TEST_VIRTIO_H
+// SPDX-License-Identifier: GPL-2.0
+#include "pages.h"
+#include "virtio.h"
 
-#include <linux/if_ether.h>
-#include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
-
-#include "vdpa_test.h"
-
-#define RX		0
-#define TX		1
-#define RING_SIZE	64	/* descriptors a queue */
-#define BUF_SIZE	2048UL
-#define RING_AREA	0x10000UL
-#define BUF_AREA	(RING_SIZE * BUF_SIZE)
-#define NIC_MEM		(2 * RING_AREA + 2 * BUF_AREA)
-#define WAIT_MS		10000
-
-struct nic_queue {
-	struct vring vr;
-	char *bufs;
-	uint64_t bufs_iova;
-	uint64_t ring_iova;
-	int kick;
-	int call;
-	uint16_t avail;		/* the next available index */
-	uint16_t used;		/* the next used index to look at */
-};
-
-struct nic {
-	int fd;
-	struct vdpa_caps caps;
-	uint64_t iova;
-	char *mem;
-	uint32_t num;
-	struct nic_queue q[2];
-	uint32_t next_tx;	/* sequence numbers of frames */
-	uint32_t next_rx;
-};
-
-/* The rings, empty, their counters at base. */
-static inline void nic_lay_out(struct nic *nic, uint16_t base)
+void nic_lay_out(struct nic *nic, uint16_t base)
 {
 	int i;
 
@@ -64,8 +21,7 @@ static inline void nic_lay_out(struct nic *nic, uint16_t base)
 	}
 }
 
-/* Memory, eventfds and rings; the device hears nothing of it yet. */
-static inline int nic_init(struct nic *nic, int fd)
+int nic_init(struct nic *nic, int fd)
 {
 	int i, r;
 
@@ -87,13 +43,7 @@ static inline int nic_init(struct nic *nic, int fd)
 	return 0;
 }
 
-static inline int nic_map(struct nic *nic)
-{
-	return iotlb_map(nic->fd, nic->iova, NIC_MEM, nic->mem);
-}
-
-/* All that the device is to know of a queue, in the order that QEMU says it. */
-static inline int nic_set_up_queue(struct nic *nic, int i, uint16_t base)
+int nic_set_up_queue(struct nic *nic, int i, uint16_t base)
 {
 	struct nic_queue *q = &nic->q[i];
 	int fd = nic->fd, r;
@@ -107,15 +57,14 @@ static inline int nic_set_up_queue(struct nic *nic, int i, uint16_t base)
 	return r ?: vring_file(fd, VHOST_SET_VRING_CALL, i, q->call);
 }
 
-static inline int nic_enable(struct nic *nic)
+int nic_enable(struct nic *nic)
 {
 	int r = vring_state(nic->fd, VHOST_VDPA_SET_VRING_ENABLE, RX, 1);
 
 	return r ?: vring_state(nic->fd, VHOST_VDPA_SET_VRING_ENABLE, TX, 1);
 }
 
-/* From reset to DRIVER_OK. The memory is mapped already. */
-static inline int nic_start(struct nic *nic, uint16_t base)
+int nic_start(struct nic *nic, uint16_t base)
 {
 	int r = negotiate(nic->fd);
 
@@ -125,7 +74,7 @@ static inline int nic_start(struct nic *nic, uint16_t base)
 	return r ?: set_status(nic->fd, STATUS_RUNNING);
 }
 
-static inline void nic_post(struct nic_queue *q, uint32_t len, uint16_t flags)
+void nic_post(struct nic_queue *q, uint32_t len, uint16_t flags)
 {
 	uint16_t slot = q->avail & (q->vr.num - 1);
 
@@ -137,7 +86,7 @@ static inline void nic_post(struct nic_queue *q, uint32_t len, uint16_t flags)
 	__atomic_store_n(&q->vr.avail->idx, q->avail, __ATOMIC_RELEASE);
 }
 
-static inline void nic_kick(struct nic_queue *q)
+void nic_kick(struct nic_queue *q)
 {
 	uint64_t one = 1;
 
@@ -145,7 +94,7 @@ static inline void nic_kick(struct nic_queue *q)
 		abort();
 }
 
-static inline void nic_post_rx(struct nic *nic)
+void nic_post_rx(struct nic *nic)
 {
 	struct nic_queue *q = &nic->q[RX];
 
@@ -153,11 +102,7 @@ static inline void nic_post_rx(struct nic *nic)
 	nic_post(q, BUF_SIZE, VRING_DESC_F_WRITE);
 }
 
-#define HDR		sizeof(struct virtio_net_hdr_v1)
-#define MIN_LEN		(HDR + ETH_HLEN + sizeof(uint32_t))
-
-/* What frame number seq looks like; its length differs from its neighbours'. */
-static inline uint32_t nic_frame(char *buf, uint32_t seq)
+uint32_t nic_frame(char *buf, uint32_t seq)
 {
 	uint32_t len = MIN_LEN + 46 + seq % 1400, i;
 	struct ethhdr *eth = (void *)(buf + HDR);
@@ -172,7 +117,7 @@ static inline uint32_t nic_frame(char *buf, uint32_t seq)
 	return len;
 }
 
-static inline void nic_post_tx(struct nic *nic)
+void nic_post_tx(struct nic *nic)
 {
 	struct nic_queue *q = &nic->q[TX];
 	char *buf = q->bufs + (q->avail & (q->vr.num - 1)) * BUF_SIZE;
@@ -180,21 +125,14 @@ static inline void nic_post_tx(struct nic *nic)
 	nic_post(q, nic_frame(buf, nic->next_tx++), 0);
 }
 
-static inline uint16_t nic_used(struct nic_queue *q)
-{
-	return __atomic_load_n(&q->vr.used->idx, __ATOMIC_ACQUIRE);
-}
-
-/* Clear an eventfd and say how often it was signalled. */
-static inline uint64_t drain(int fd)
+uint64_t drain(int fd)
 {
 	uint64_t v;
 
 	return read(fd, &v, sizeof(v)) == sizeof(v) ? v : 0;
 }
 
-/* Wait for the call eventfd until the used index is want: 0 or -ETIMEDOUT. */
-static inline int nic_wait(struct nic_queue *q, uint16_t want)
+int nic_wait(struct nic_queue *q, uint16_t want)
 {
 	struct pollfd p = { .fd = q->call, .events = POLLIN };
 
@@ -206,8 +144,7 @@ static inline int nic_wait(struct nic_queue *q, uint16_t want)
 	return 0;
 }
 
-/* The same without an eventfd to wait for. */
-static inline int nic_wait_polling(struct nic_queue *q, uint16_t want)
+int nic_wait_polling(struct nic_queue *q, uint16_t want)
 {
 	int i;
 
@@ -219,8 +156,7 @@ static inline int nic_wait_polling(struct nic_queue *q, uint16_t want)
 	return 0;
 }
 
-/* Take the frames that came in and hold them against what was sent. */
-static inline int nic_check_rx(struct nic *nic)
+int nic_check_rx(struct nic *nic)
 {
 	struct nic_queue *q = &nic->q[RX];
 	char want[BUF_SIZE];
@@ -248,8 +184,7 @@ static inline int nic_check_rx(struct nic *nic)
 	return 0;
 }
 
-/* Send n frames and get each of them back: 0 or what went wrong. */
-static inline int nic_echo(struct nic *nic, int n)
+int nic_echo(struct nic *nic, int n)
 {
 	int i, r;
 
@@ -267,5 +202,3 @@ static inline int nic_echo(struct nic *nic, int n)
 		r = -ENODATA;
 	return r;
 }
-
-#endif

@@ -1,17 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * What `vdpa dev add` and `vdpa dev del` do, without a process for each: for
- * tests that make devices by the hundred, or want an error number.
- */
-#ifndef VDPA_TEST_NETLINK_H
-#define VDPA_TEST_NETLINK_H
-
+// SPDX-License-Identifier: GPL-2.0
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
-#include <linux/vdpa.h>
 #include <sys/socket.h>
 
-#include "mgmt.h"
+#include "netlink.h"
 
 struct nl_request {
 	struct nlmsghdr head;
@@ -19,7 +11,7 @@ struct nl_request {
 	char attrs[256];
 };
 
-static inline void nl_put(struct nl_request *q, int type, const char *value)
+static void nl_put(struct nl_request *q, int type, const char *value)
 {
 	struct nlattr *a = (void *)((char *)q + NLMSG_ALIGN(q->head.nlmsg_len));
 
@@ -29,7 +21,7 @@ static inline void nl_put(struct nl_request *q, int type, const char *value)
 	q->head.nlmsg_len = NLMSG_ALIGN(q->head.nlmsg_len) + NLA_ALIGN(a->nla_len);
 }
 
-static inline void nl_start(struct nl_request *q, int family, int cmd)
+static void nl_start(struct nl_request *q, int family, int cmd)
 {
 	memset(q, 0, sizeof(*q));
 	q->head.nlmsg_len = NLMSG_LENGTH(GENL_HDRLEN);
@@ -40,7 +32,7 @@ static inline void nl_start(struct nl_request *q, int family, int cmd)
 }
 
 /* Send, and read up to the acknowledgement: 0 or -errno; what came before is in buf. */
-static inline int nl_talk(int sock, struct nl_request *q, char *buf, size_t len)
+static int nl_talk(int sock, struct nl_request *q, char *buf, size_t len)
 {
 	ssize_t n;
 
@@ -61,7 +53,7 @@ static inline int nl_talk(int sock, struct nl_request *q, char *buf, size_t len)
 }
 
 /* A socket for the calls below, and the number of vdpa's family. */
-static inline int nl_open(int *family)
+static int nl_open(int *family)
 {
 	int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
 	char buf[8192] = {};
@@ -86,7 +78,7 @@ static inline int nl_open(int *family)
 	return -ENOENT;
 }
 
-static inline int nl_dev(int cmd, const char *name, const char *mgmtdev)
+int nl_dev(int cmd, const char *name, const char *mgmtdev)
 {
 	struct nl_request q;
 	int family, sock, r;
@@ -103,31 +95,17 @@ static inline int nl_dev(int cmd, const char *name, const char *mgmtdev)
 	return r;
 }
 
-/* Make a device on mgmtdev: 0 or -errno. Its node is there when this returns. */
-static inline int nl_add(const char *name, const char *mgmtdev, char *node)
+int nl_add(const char *name, const char *mgmtdev, char *node)
 {
 	int r = nl_dev(VDPA_CMD_DEV_NEW, name, mgmtdev);
 
 	return r ?: node ? mgmt_find_node(name, node) : 0;
 }
 
-static inline int nl_del(const char *name)
-{
-	return nl_dev(VDPA_CMD_DEV_DEL, name, NULL);
-}
-
-/* For cleaning up: the device may be gone already. */
-static inline void nl_del_if_there(const char *name)
-{
-	nl_dev(VDPA_CMD_DEV_DEL, name, NULL);
-}
-
-static inline bool nl_has_mgmtdev(const char *name)
+bool nl_has_mgmtdev(const char *name)
 {
 	char path[128];
 
 	snprintf(path, sizeof(path), "/sys/devices/%s", name);
 	return !access(path, F_OK);
 }
-
-#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "vdpa.h"
+
+bool on_c_driver(void)
+{
+	const char *driver = getenv("DRIVER");
+
+	if (driver)
+		return !strcmp(driver, "c");
+	return access("/sys/module/rust_vhost_vdpa", F_OK) != 0;
+}
+
+int vioctl(int fd, unsigned long cmd, void *arg)
+{
+	int r = ioctl(fd, cmd, arg);
+
+	return r < 0 ? -errno : r;
+}
+
+const char *vdpa_path(void)
+{
+	static char path[64];
+	const char *env = getenv("VHOST_VDPA_DEV");
+	glob_t g;
+
+	if (env)
+		return env;
+	if (!path[0] && !glob("/dev/vhost-vdpa-*", 0, NULL, &g)) {
+		snprintf(path, sizeof(path), "%s", g.gl_pathv[0]);
+		globfree(&g);
+	}
+	return path[0] ? path : NULL;
+}
+
+int vdpa_open_flags(int flags)
+{
+	int fd = open(vdpa_path(), flags | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int vdpa_get_caps(int fd, struct vdpa_caps *c)
+{
+	int r = 0;
+
+	memset(c, 0, sizeof(*c));
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_DEVICE_ID, &c->device_id);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_VQS_COUNT, &c->nvqs);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_GROUP_NUM, &c->ngroups);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_AS_NUM, &c->nas);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_CONFIG_SIZE, &c->config_size);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_VRING_NUM, &c->num_max);
+	r = r ?: vioctl(fd, VHOST_GET_FEATURES, &c->features);
+	r = r ?: vioctl(fd, VHOST_GET_BACKEND_FEATURES, &c->backend);
+	r = r ?: vioctl(fd, VHOST_VDPA_GET_IOVA_RANGE, &c->range);
+	c->iova = 0x10000000;
+	if (c->iova < c->range.first)
+		c->iova = (c->range.first + PAGE - 1) & ~(PAGE - 1);
+	return r;
+}
+
+int get_status(int fd)
+{
+	uint8_t status;
+	int r = vioctl(fd, VHOST_VDPA_GET_STATUS, &status);
+
+	return r ?: status;
+}
+
+int negotiate(int fd)
+{
+	int r = set_status(fd, STATUS_ACK);
+
+	r = r ?: set_status(fd, STATUS_DRIVER);
+	r = r ?: set_features(fd, FEATURES_MODERN);
+	return r ?: set_status(fd, STATUS_FEATURES);
+}
+
+int vring_state(int fd, unsigned long cmd, unsigned int index, unsigned int num)
+{
+	struct vhost_vring_state s = { .index = index, .num = num };
+
+	return vioctl(fd, cmd, &s);
+}
+
+int vring_get(int fd, unsigned long cmd, unsigned int index)
+{
+	struct vhost_vring_state s = { .index = index, .num = 0xdeadbeef };
+	int r = vioctl(fd, cmd, &s);
+
+	if (r)
+		return r;
+	return s.index == index ? (int)s.num : -EBADMSG;
+}
+
+int vring_file(int fd, unsigned long cmd, unsigned int index, int file)
+{
+	struct vhost_vring_file f = { .index = index, .fd = file };
+
+	return vioctl(fd, cmd, &f);
+}
+
+int vring_addr(int fd, unsigned int index, uint64_t desc, uint64_t avail, uint64_t used)
+{
+	struct vhost_vring_addr a = {
+		.index = index,
+		.desc_user_addr = desc,
+		.avail_user_addr = avail,
+		.used_user_addr = used,
+	};
+
+	return vioctl(fd, VHOST_SET_VRING_ADDR, &a);
+}
+
+int iotlb_write(int fd, const void *msg, size_t len)
+{
+	ssize_t r = write(fd, msg, len);
+
+	if (r < 0)
+		return -errno;
+	return r == (ssize_t)len ? 0 : -EIO;
+}
+
+int iotlb_v1(int fd, int type, uint64_t iova, uint64_t size, const void *uaddr, int perm)
+{
+	struct msg_v1 m = {
+		.type = VHOST_IOTLB_MSG,
+		.iotlb = {
+			.iova = iova,
+			.size = size,
+			.uaddr = (uintptr_t)uaddr,
+			.perm = perm,
+			.type = type,
+		},
+	};
+
+	return iotlb_write(fd, &m, sizeof(m));
+}
+
+int iotlb_v2(int fd, uint32_t asid, int type, uint64_t iova, uint64_t size, const void *uaddr,
+	     int perm)
+{
+	struct vhost_msg_v2 m = {
+		.type = VHOST_IOTLB_MSG_V2,
+		.asid = asid,
+		.iotlb = {
+			.iova = iova,
+			.size = size,
+			.uaddr = (uintptr_t)uaddr,
+			.perm = perm,
+			.type = type,
+		},
+	};
+
+	return iotlb_write(fd, &m, sizeof(m));
+}
