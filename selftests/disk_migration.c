@@ -454,15 +454,7 @@ static long counted(int i, int queue, const char *what)
 /* Whether all disks of the management device have the same sectors. */
 static bool shares(int i)
 {
-	const char *path = is_ours(i) ? "/sys/module/rust_vdpa_sim_blk/parameters/shared_backend" :
-					"/sys/module/vdpa_sim_blk/parameters/shared_backend";
-	int fd = open(path, O_RDONLY);
-	char c = 'N';
-
-	if (fd >= 0 && read(fd, &c, 1) < 0)
-		c = 'N';
-	close(fd);
-	return c == 'Y';
+	return module_flag(is_ours(i) ? "rust_vdpa_sim_blk" : "vdpa_sim_blk", "shared_backend");
 }
 
 FIXTURE(disk_migration) {

@@ -898,25 +898,12 @@ static const char *left_in_log(int kmsg, int fail)
 	return NULL;
 }
 
-/* Lines of the log that say that pages are leaked. */
-static int warnings(int kmsg)
-{
-	char line[1024];
-	int found = 0;
-	ssize_t n;
-
-	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
-		if (n < 0)
-			continue;
-		line[n] = 0;
-		found += !!strstr(line, "pages stay pinned");
-	}
-	return found;
-}
-
 /*
  * Cells
  */
+
+/* What the log says of pages that are leaked. */
+#define LEAK	"pages stay pinned"
 
 static int kmsg = -1;
 static long pins, charge;	/* what there was before, and what was leaked on purpose */
@@ -1054,7 +1041,7 @@ static void check_end(struct world *w, const struct op *o, const struct ending *
 	if (both && w->flavour != VA && !is_vduse(w->flavour)) {
 		/* Pinned pages and their charge may be lost, with one warning. */
 		leaked = pinned_self() - charge;
-		warned = warnings(kmsg);
+		warned = kmsg_count(kmsg, LEAK);
 		if (leaked < 0 || leaked > most_pages(o))
 			FAIL("%ld pages are pinned for good", leaked);
 		if (warned != (leaked > 0))
@@ -1062,7 +1049,7 @@ static void check_end(struct world *w, const struct op *o, const struct ending *
 		if (o->before >= READY && !leaked && !strstr(o->name, "INVALIDATE"))
 			FAIL("nothing was leaked, though the device kept its maps");
 	} else {
-		warned = warnings(kmsg);
+		warned = kmsg_count(kmsg, LEAK);
 		if (warned)
 			FAIL("%d warnings of leaked pages", warned);
 	}
@@ -1401,7 +1388,7 @@ int main(int argc, char **argv)
 	if (!mkdtemp(dir) || mount("endings", dir, "tmpfs", 0, NULL))
 		bail("no tmpfs of its own");
 	tmpfs_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	kmsg = kmsg_open();
 	victim = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (i = 0; i < ARRAY_SIZE(workers); i++) {
 		workers[i].wake = eventfd(0, EFD_CLOEXEC);

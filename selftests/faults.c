@@ -50,15 +50,12 @@ static void set_up_faults(void)
 		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
 		{ "fail_page_alloc/min-order", "0" }, { "fail_usercopy/verbose", "0" },
 	};
-	char path[128];
-	int i, fd;
+	int i, r;
 
 	for (i = 0; i < ARRAY_SIZE(values); i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", values[i][0]);
-		fd = open(path, O_WRONLY);
-		if (fd < 0 || write(fd, values[i][1], 1) != 1)
-			fprintf(stderr, "# %s: %s\n", path, strerror(errno));
-		close(fd);
+		r = write_path(values[i][1], "/sys/kernel/debug/%s", values[i][0]);
+		if (r)
+			fprintf(stderr, "# %s: %s\n", values[i][0], strerror(-r));
 	}
 }
 
@@ -370,11 +367,10 @@ struct holder {
  */
 static void set_modprobe(const char *path)
 {
-	int fd = open("/proc/sys/kernel/modprobe", O_WRONLY | O_CLOEXEC);
+	int r = write_file("/proc/sys/kernel/modprobe", path);
 
-	if (fd < 0 || write(fd, path, strlen(path)) != (ssize_t)strlen(path))
-		fprintf(stderr, "# modprobe: %s\n", strerror(errno));
-	close(fd);
+	if (r)
+		fprintf(stderr, "# modprobe: %s\n", strerror(-r));
 }
 
 /* Take the device the moment that it can be had, give it callbacks, and keep it. */

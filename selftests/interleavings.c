@@ -688,22 +688,7 @@ TEST_F(table, refused_reset_changes_nothing)
 }
 
 /* Struct files in the system. */
-static long open_files(void)
-{
-	FILE *f = fopen("/proc/sys/fs/file-nr", "r");
-	long n = -1;
-
-	if (f && fscanf(f, "%ld", &n) != 1)
-		n = -1;
-	if (f)
-		fclose(f);
-	return n;
-}
-
-static long iotlb_limit(void)
-{
-	return read_key("/sys/module/rust_vhost_vdpa/parameters/max_iotlb_entries", "") ;
-}
+#define OPEN_FILES() read_key("/proc/sys/fs/file-nr", "")
 
 /* Map and unmap one page of a file of its own: what holds the range holds the file. */
 static int map_and_unmap(int fd, int expect)
@@ -729,13 +714,13 @@ TEST_F_TIMEOUT(table, open_batch_holds_no_more_than_a_table, 300)
 
 	ASSERT_LT(0, limit);
 	OWN();
-	files = open_files();
+	files = OPEN_FILES();
 	rounds = 3 * limit;
 	ASSERT_OK(iotlb_batch(self->fd, 0, true));
 	for (i = 0; i < rounds; i++)
 		ASSERT_OK(map_and_unmap(self->fd, 0));
 	EXPECT_GE(2 * limit, pinned_self());
-	EXPECT_GE(files + 2 * limit + 64, open_files());
+	EXPECT_GE(files + 2 * limit + 64, OPEN_FILES());
 	ASSERT_OK(iotlb_batch(self->fd, 0, false));
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_EQ(0, TOLD("unpinned"));
@@ -751,12 +736,12 @@ TEST_F_TIMEOUT(table, refused_tables_hold_no_more_than_a_table, 300)
 	limit = iotlb_limit();
 	ASSERT_LT(0, limit);
 	OWN();
-	files = open_files();
+	files = OPEN_FILES();
 	ORDER("fail", "set_map", -1);
 	for (i = 0; i < 3 * limit; i++)
 		ASSERT_OK(map_and_unmap(self->fd, -EFAULT));
 	EXPECT_GE(2 * limit, pinned_self());
-	EXPECT_GE(files + 2 * limit + 64, open_files());
+	EXPECT_GE(files + 2 * limit + 64, OPEN_FILES());
 	ORDER("fail", "set_map", 0);
 	EXPECT_OK(iotlb_unmap(self->fd, 0, 0));
 	EXPECT_EQ(0, pinned_self());
@@ -766,7 +751,7 @@ TEST_F_TIMEOUT(table, refused_tables_hold_no_more_than_a_table, 300)
 TEST_F(va, dead_parent_keeps_no_files)
 {
 	const size_t len = 32UL << 20;
-	long before = read_key("/proc/meminfo", "Shmem:"), after = 0;
+	long before = shmem_kib(), after = 0;
 	char *p = shared_pages(len);
 	int i;
 
@@ -779,10 +764,10 @@ TEST_F(va, dead_parent_keeps_no_files)
 	ORDER("fail", "reset", -1);
 	EXPECT_ERRNO(EFAULT, iotlb_unmap(self->fd, 0, 0));
 	munmap(p, len);
-	EXPECT_LE(before + (long)(len >> 10) * 9 / 10, read_key("/proc/meminfo", "Shmem:"));
+	EXPECT_LE(before + (long)(len >> 10) * 9 / 10, shmem_kib());
 	CLOSE_NODE();
 	for (i = 0; i < 50; i++) {
-		after = read_key("/proc/meminfo", "Shmem:");
+		after = shmem_kib();
 		if (after < before + (long)(len >> 10) / 10)
 			break;
 		usleep(100000);
@@ -936,20 +921,6 @@ out:
 	rmdir(path);
 }
 
-/* Count the new lines of the kernel's log that have a word. */
-static int logged(int kmsg, const char *word)
-{
-	char line[1024];
-	int found = 0;
-	ssize_t n;
-
-	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0) {
-		line[n] = 0;
-		found += !!strstr(line, word);
-	}
-	return found;
-}
-
 /* The log says once why something was refused that an operator can change. */
 TEST_F(one_parent, refusals_are_explained_once)
 {
@@ -960,7 +931,7 @@ TEST_F(one_parent, refusals_are_explained_once)
 	if (on_c_driver())
 		SKIP(return, "C says nothing");
 	limit = iotlb_limit();
-	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	kmsg = kmsg_open();
 	ASSERT_LE(0, kmsg);
 	OWN();
 	p = private_pages(PAGE);
@@ -970,7 +941,7 @@ TEST_F(one_parent, refusals_are_explained_once)
 	ASSERT_LE(0, lseek(kmsg, 0, SEEK_END));
 	for (i = 0; i < 3; i++)
 		EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, 0x1000, PAGE, p));
-	EXPECT_EQ(1, logged(kmsg, "max_iotlb_entries="));
+	EXPECT_EQ(1, kmsg_count(kmsg, "max_iotlb_entries="));
 	ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
 	ASSERT_OK(iotlb_batch(self->fd, 0, false));
 
@@ -980,18 +951,18 @@ TEST_F(one_parent, refusals_are_explained_once)
 	ASSERT_OK(iotlb_batch(self->fd, 0, true));
 	ORDER("full", "set_map", 1);
 	EXPECT_ERRNO(EFAULT, iotlb_batch(self->fd, 0, false));
-	EXPECT_EQ(1, logged(kmsg, "the parent's table"));
+	EXPECT_EQ(1, kmsg_count(kmsg, "the parent's table"));
 
 	ORDER("fail", "set_driver_features", 2);
 	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));
 	EXPECT_ERRNO(EINVAL, set_features(self->fd, FEATURES_MODERN));
-	EXPECT_EQ(1, logged(kmsg, "refused features"));
+	EXPECT_EQ(1, kmsg_count(kmsg, "refused features"));
 
 	ASSERT_OK(limit_memlock(1));
 	ASSERT_OK(drop_capabilities());
 	for (i = 0; i < 3; i++)
 		EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, 0x10000000, 2 * PAGE, self->mem));
-	EXPECT_EQ(1, logged(kmsg, "RLIMIT_MEMLOCK"));
+	EXPECT_EQ(1, kmsg_count(kmsg, "RLIMIT_MEMLOCK"));
 	close(kmsg);
 }
 

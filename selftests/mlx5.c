@@ -13,6 +13,7 @@
 #define GROUP_CVQ	1
 #define GROUP_DESC	2
 #define CVQ		2	/* with one pair of queues */
+#define DEBUGFS		"/sys/kernel/debug/rust_mlx5_compat/"
 #define FAR		0x100000000ULL	/* far behind what the NIC has */
 
 #define BACKEND_ASIDS	(BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID) | \
@@ -798,7 +799,7 @@ static int read_key_file(const char *name, struct key *k)
 	char path[128], line[128];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_mlx5_compat/%s/keys", name);
+	snprintf(path, sizeof(path), DEBUGFS "%s/keys", name);
 	f = fopen(path, "r");
 	if (!f)
 		return -errno;
@@ -916,20 +917,6 @@ TEST_F(own, statistics_are_those_of_mlx5)
 	EXPECT_EQ(0, vstats(own_names[0], TX, &received, &completed));
 }
 
-static int own_knob(const char *name, const char *knob, const char *value)
-{
-	char path[128];
-	int fd, r;
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_mlx5_compat/%s/%s", name, knob);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	r = write(fd, value, strlen(value)) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
 /* Queues that cannot be set up with the new key: the map change is rolled back. */
 TEST_F(own, failed_set_up_rolls_the_map_back)
 {
@@ -950,7 +937,7 @@ TEST_F(own, failed_set_up_rolls_the_map_back)
 	ASSERT_OK(nic_init(&nic, fd));
 	ASSERT_OK(nic_map(&nic));
 	/* Nothing runs: there is nothing to set up. */
-	ASSERT_OK(own_knob(own_names[0], "fail_set_up", "1"));
+	ASSERT_OK(write_path("1", DEBUGFS "%s/fail_set_up", own_names[0]));
 	ASSERT_OK(iotlb_map(fd, nic.iova + FAR, PAGE, other));
 	ASSERT_OK(iotlb_unmap(fd, nic.iova + FAR, PAGE));
 	ASSERT_OK(nic_start(&nic, 0));

@@ -145,15 +145,6 @@ static void chosen(const char *path, char *word, size_t len)
 	close(fd);
 }
 
-/* How many ranges an address space can have. */
-static long table_size(void)
-{
-	const char *path = on_c_driver() ? "/sys/module/vhost_vdpa/parameters/max_iotlb_entries" :
-		"/sys/module/rust_vhost_vdpa/parameters/max_iotlb_entries";
-
-	return read_key(path, "");
-}
-
 /* Gives huge pages back, and what was chosen of those of shmem. */
 static void restore(long huge, const char *thp)
 {
@@ -182,7 +173,7 @@ FIXTURE_SETUP(shared_memory)
 	self->huge = -1;
 	if (!nl_has_mgmtdev(TEST_MGMTDEV))
 		SKIP(return, "vdpa_test_parent is not loaded");
-	if (variant->kind == SMALL && table_size() < (long)PAGES)
+	if (variant->kind == SMALL && iotlb_limit() < (long)PAGES)
 		SKIP(return, "a table has no room for so many scattered pages");
 	if (variant->kind == HUGETLB && read_key("/proc/meminfo", "HugePages_Free:") < 4 * (long)(LEN / HUGE)) {
 		self->huge = read_key("/proc/meminfo", "HugePages_Total:");

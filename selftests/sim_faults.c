@@ -40,31 +40,9 @@ FIXTURE(sim_faults) {
 	long system;
 };
 
-static bool parameter(const char *module, const char *name)
-{
-	char path[128], c = 0;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", module, name);
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || read(fd, &c, 1) != 1)
-		c = 0;
-	close(fd);
-	return c == 'Y' || c == '1';
-}
-
 static int set_knob(const char *dir, const char *name, const char *value)
 {
-	char path[160];
-	int fd, r;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	r = write(fd, value, strlen(value)) < 0 ? -errno : 0;
-	close(fd);
-	return r;
+	return write_path(value, "%s/%s", dir, name);
 }
 
 static long get_knob(const char *dir, const char *name)
@@ -142,8 +120,8 @@ FIXTURE_SETUP(sim_faults)
 	self->disk = strstr(parent, "blk");
 	module = self->disk ? "rust_vdpa_sim_blk" : "rust_vdpa_sim_net";
 	snprintf(self->dir, sizeof(self->dir), "/sys/kernel/debug/%s/%s", module, NAME);
-	self->whole_tables = parameter(module, "batch_mapping");
-	self->use_va = parameter(module, "use_va");
+	self->whole_tables = module_flag(module, "batch_mapping");
+	self->use_va = module_flag(module, "use_va");
 	mgmt_del_if_there(NAME);
 	ASSERT_OK(mgmt_add(NAME, self->node));
 	if (access(self->dir, F_OK))

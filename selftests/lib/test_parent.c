@@ -4,11 +4,10 @@
 
 int knob(const char *name, int value)
 {
-	char path[128], text[16];
+	char text[16];
 
-	snprintf(path, sizeof(path), "/sys/module/vdpa_test_parent/parameters/%s", name);
 	snprintf(text, sizeof(text), "%d", value);
-	return write_file(path, text);
+	return write_path(text, "/sys/module/vdpa_test_parent/parameters/%s", name);
 }
 
 int knobs_reset(void)

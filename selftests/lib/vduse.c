@@ -436,17 +436,10 @@ int vduse_seen_all(struct vduse *v)
 
 int vduse_set_timeout(struct vduse *v, int seconds)
 {
-	char path[300], text[16];
-	int fd, n, r = 0;
+	char text[16];
 
-	snprintf(path, sizeof(path), "/sys/class/vduse/%s/msg_timeout", v->name);
-	n = snprintf(text, sizeof(text), "%d", seconds);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, n) != n)
-		r = -errno;
-	if (fd >= 0)
-		close(fd);
-	return r;
+	snprintf(text, sizeof(text), "%d", seconds);
+	return write_path(text, "/sys/class/vduse/%s/msg_timeout", v->name);
 }
 
 bool vduse_there(void)
