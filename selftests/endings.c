@@ -25,6 +25,7 @@
 #include <sys/statfs.h>
 
 #include "vdpa_test.h"
+#include "bus.h"
 #include "test_parent.h"
 #include "vduse.h"
 
@@ -34,7 +35,6 @@
 #define PAGES		4
 #define NO_DRIVER	63	/* a virtio device ID that nobody drives */
 
-#define VDPA_BUS	"/sys/bus/vdpa/"
 #define ORDER_PARAM	"/sys/module/vdpa_test_parent/parameters/order"
 
 enum flavour { SET_MAP, DMA_MAP, VA, PLATFORM, VDUSE0, VDUSE1, FLAVOURS };
@@ -166,20 +166,20 @@ static int do_kick(struct world *w) { return eventfd_write(w->kick, 1) ? -errno 
 
 static int do_open(struct world *w)
 {
-	int fd = open(w->node, O_RDWR | O_CLOEXEC);
+	int fd = node_open(w->node);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	w->fd = fd;
 	return 0;
 }
 
 static int do_second_open(struct world *w)
 {
-	int fd = open(w->node, O_RDWR | O_CLOEXEC);
+	int fd = node_open(w->node);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	close(fd);
 	return 0;
 }
@@ -492,11 +492,9 @@ static int run_ending(struct world *w, enum how how)
 	case DEL:
 		return nl_del(NAME);
 	case UNBIND:
-		return write_file(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
+		return bus_unbind(NAME);
 	case OVERRIDE:
-		r = write_file(VDPA_BUS "devices/" NAME "/driver_override", "virtio_vdpa");
-		r = r ?: write_file(VDPA_BUS "drivers/vhost_vdpa/unbind", NAME);
-		return r ?: write_file(VDPA_BUS "drivers_probe", NAME);
+		return bus_override(NAME);
 	case RMMOD:
 		return syscall(SYS_delete_module, "vdpa_test_parent", O_NONBLOCK) ? -errno : 0;
 	default:
@@ -974,13 +972,9 @@ static int bring_back(struct world *w, enum how how)
 		device_gone(w);
 		return device_make(w);
 	case UNBIND:
-		r = write_file(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
-		return r ?: mgmt_find_node(NAME, w->node);
+		return bus_bind(NAME, w->node);
 	case OVERRIDE:
-		r = write_file(VDPA_BUS "devices/" NAME "/driver_override", "\n");
-		r = r ?: write_file(VDPA_BUS "drivers/virtio_vdpa/unbind", NAME);
-		r = r ?: write_file(VDPA_BUS "drivers/vhost_vdpa/bind", NAME);
-		return r ?: mgmt_find_node(NAME, w->node);
+		return bus_override_back(NAME, w->node);
 	case RMMOD:
 		w->by_param = false;
 		r = load_parent();

@@ -163,8 +163,8 @@ static int ring(struct context *c)
 
 static int open_node(struct context *c)
 {
-	c->fd = open(c->node, O_RDWR | O_CLOEXEC);
-	return c->fd < 0 ? -errno : 0;
+	c->fd = node_open(c->node);
+	return c->fd < 0 ? c->fd : 0;
 }
 
 static int close_node(struct context *c)

@@ -11,15 +11,13 @@
 #include <sys/sysmacros.h>
 
 #include "vdpa_test.h"
+#include "bus.h"
 #include "test_parent.h"
 
 #define NAME		"selftest_i"
 #define PAGES		4
 #define SETTLE_US	200000	/* for a thread to come to where it waits */
 #define MANY		2048	/* address spaces */
-
-#define UNBIND	"/sys/bus/vdpa/drivers/vhost_vdpa/unbind"
-#define BIND	"/sys/bus/vdpa/drivers/vhost_vdpa/bind"
 
 /* A call that is made beside us. */
 struct call {
@@ -54,7 +52,7 @@ static void *run_call(void *arg)
 		c->result = c->fd < 0 ? -errno : 0;
 		break;
 	case CALL_UNBIND:
-		c->result = write_file(UNBIND, NAME);
+		c->result = bus_unbind(NAME);
 		break;
 	}
 	__atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
@@ -243,8 +241,7 @@ static int check_at_rest(void)
 
 /* Bind again, open, map, close. */
 #define EXPECT_SUCCESSOR() do {						\
-	ASSERT_OK(write_file(BIND, NAME));					\
-	ASSERT_OK(mgmt_find_node(NAME, self->node));			\
+	ASSERT_OK(bus_bind(NAME, self->node));			\
 	OPEN_NODE();							\
 	EXPECT_OK(set_up_all(self->fd, self->event, self->mem));	\
 	CLOSE_NODE();							\
@@ -409,9 +406,8 @@ TEST_F(interleave, open_beside_the_removal)
 		fails = i % 2;
 		CLOSE_NODE();
 		/* The first open of a driver trusts nothing that it finds. */
-		ASSERT_OK(write_file(UNBIND, NAME));
-		ASSERT_OK(write_file(BIND, NAME));
-		ASSERT_OK(mgmt_find_node(NAME, self->node));
+		ASSERT_OK(bus_unbind(NAME));
+		ASSERT_OK(bus_bind(NAME, self->node));
 		HOLD(op);
 		if (fails)
 			ORDER("fail", op, 1);
@@ -819,12 +815,11 @@ TEST_F(va, groups_are_not_moved_on_removal)
 	OWN();
 	ASSERT_OK(MOVE(1, 1));
 	moves = CALLS("set_group_asid");
-	ASSERT_OK(write_file(UNBIND, NAME));
+	ASSERT_OK(bus_unbind(NAME));
 	EXPECT_EQ(moves, CALLS("set_group_asid"));
 	EXPECT_EQ(1, TOLD("group1"));
 	CLOSE_NODE();
-	ASSERT_OK(write_file(BIND, NAME));
-	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	ASSERT_OK(bus_bind(NAME, self->node));
 	OPEN_NODE();
 	EXPECT_EQ(0, TOLD("group1"));
 }
@@ -904,12 +899,11 @@ TEST_F(one_parent, node_of_a_device_that_is_gone)
 	if (self->fd < 0 && errno == EACCES)
 		SKIP(goto out, "no device nodes here");
 	ASSERT_LE(0, self->fd);
-	ASSERT_OK(write_file(UNBIND, NAME));
+	ASSERT_OK(bus_unbind(NAME));
 	EXPECT_EQ(-1, open(path, O_RDWR | O_CLOEXEC));
 	EXPECT_EQ(ENODEV, errno);
 	/* The number is another device's now, and so is the node. */
-	ASSERT_OK(write_file(BIND, NAME));
-	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	ASSERT_OK(bus_bind(NAME, self->node));
 	EXPECT_EQ(-ENODEV, get_status(self->fd));
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	EXPECT_LE(0, fd);

@@ -22,7 +22,7 @@
 #include <linux/virtio_ring.h>
 
 #include "vdpa_test.h"
-#include "mgmt.h"
+#include "bus.h"
 
 #define VQ_NUM		16
 #define QUEUE_AREA	(2 * PAGE)	/* the used ring begins at a page */
@@ -242,24 +242,8 @@ static int open_device(struct probe *p)
 
 	if (r)
 		return r;
-	p->fd = open(node, O_RDWR | O_CLOEXEC);
-	if (p->fd < 0)
-		return -errno;
-	return vioctl(p->fd, VHOST_SET_OWNER, NULL);
-}
-
-static int bus_write(const char *file, const char *what)
-{
-	char path[64];
-	int fd, r;
-
-	snprintf(path, sizeof(path), "/sys/bus/vdpa/drivers/vhost_vdpa/%s", file);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	r = write(fd, what, strlen(what)) < 0 ? -errno : 0;
-	close(fd);
-	return r;
+	p->fd = open_owned(node);
+	return p->fd < 0 ? p->fd : 0;
 }
 
 FIXTURE_SETUP(matrix)
@@ -348,6 +332,7 @@ static int own_and_die(struct probe *p, bool ack)
 static int happen(struct probe *p, enum event event, bool ack, int *old)
 {
 	const char *dev = getenv("MATRIX_DEV");
+	char node[NODE_LEN];
 	int r;
 
 	if (event == KILL)
@@ -366,8 +351,8 @@ static int happen(struct probe *p, enum event event, bool ack, int *old)
 		return open_device(p);
 	case REMOVAL:
 		*old = p->fd;
-		r = bus_write("unbind", dev);
-		r = r ?: bus_write("bind", dev);
+		r = bus_unbind(dev);
+		r = r ?: bus_bind(dev, node);
 		return r ?: open_device(p);
 	default:
 		return -EINVAL;

@@ -753,18 +753,11 @@ static const char *const own_names[] = { "mlx5_a", "mlx5_b" };
 /* Add a device with options and open it: its file or -errno. */
 static int own_open(const char *name, const char *options)
 {
-	char cmd[256], node[NODE_LEN];
-	int fd, r;
+	char node[NODE_LEN];
 
-	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", name,
-		 getenv("MGMTDEV"), options);
-	r = mgmt_run(cmd);
-	if (r || mgmt_find_node(name, node))
+	if (mgmt_add_on(name, getenv("MGMTDEV"), options, node))
 		return -ENODEV;
-	fd = open(node, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return vioctl(fd, VHOST_SET_OWNER, NULL) ?: fd;
+	return open_owned(node);
 }
 
 FIXTURE_SETUP(own)
@@ -858,27 +851,12 @@ TEST_F(own, key_is_made_of_the_ranges)
 /* The numbers of a queue that "vdpa dev vstats show" knows: 0, or what it exits with. */
 static int vstats(const char *name, int idx, long *received, long *completed)
 {
-	char cmd[128], line[256];
-	FILE *f;
-	int r;
+	char text[2048];
+	int r = mgmt_vstats(name, idx, text, sizeof(text));
 
-	snprintf(cmd, sizeof(cmd), "vdpa dev vstats show %s qidx %d 2>&1", name, idx);
-	f = popen(cmd, "r");
-	if (!f)
-		return -errno;
-	*received = -1;
-	*completed = -1;
-	while (fgets(line, sizeof(line), f)) {
-		char *at = strstr(line, "received_desc");
-
-		if (at)
-			sscanf(at, "received_desc %ld", received);
-		at = strstr(line, "completed_desc");
-		if (at)
-			sscanf(at, "completed_desc %ld", completed);
-	}
-	r = pclose(f);
-	return WIFEXITED(r) ? WEXITSTATUS(r) : -1;
+	*received = number_after(text, "received_desc");
+	*completed = number_after(text, "completed_desc");
+	return r;
 }
 
 TEST_F(own, statistics_are_those_of_mlx5)

@@ -31,9 +31,8 @@ FIXTURE_SETUP(two_devices)
 		char node[NODE_LEN];
 
 		ASSERT_EQ(0, mgmt_add(names[i], node));
-		self->fd[i] = open(node, O_RDWR | O_CLOEXEC);
+		self->fd[i] = open_owned(node);
 		ASSERT_LE(0, self->fd[i]);
-		ASSERT_OK(vioctl(self->fd[i], VHOST_SET_OWNER, NULL));
 	}
 	ASSERT_OK(vdpa_get_caps(self->fd[0], &self->caps));
 }

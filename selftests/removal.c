@@ -289,10 +289,9 @@ TEST_F(removal, successor_is_another_device)
 
 TEST_F(removal, unbind_and_bind)
 {
-	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
+	EXPECT_EQ(0, mgmt_unbind(NAME));
 	EXPECT_NE(0, access(self->node, F_OK));
-	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
-	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	ASSERT_OK(mgmt_bind(NAME, self->node));
 	OPEN_NODE();
 	EXPECT_EQ(0, get_status(self->fd));
 }
@@ -306,11 +305,10 @@ TEST_F(removal, unbind_while_open)
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(nic_init(&self->nic, self->fd));
 	ASSERT_OK(nic_map(&self->nic));
-	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind"));
+	EXPECT_EQ(0, mgmt_unbind(NAME));
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_OK(check_gone(self->fd));
-	EXPECT_EQ(0, mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind"));
-	ASSERT_OK(mgmt_find_node(NAME, self->node));
+	ASSERT_OK(mgmt_bind(NAME, self->node));
 	/* The old file does not hold the device busy. */
 	second = open(self->node, O_RDWR | O_CLOEXEC);
 	EXPECT_LE(0, second);

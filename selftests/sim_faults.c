@@ -96,16 +96,6 @@ static int maps_of(const char *dir, uint64_t iova, bool *found)
 	found_;								\
 })
 
-static int owned(const char *node)
-{
-	int fd = open(node, O_RDWR | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return -errno;
-	r = vioctl(fd, VHOST_SET_OWNER, NULL);
-	return r ?: fd;
-}
-
 FIXTURE_SETUP(sim_faults)
 {
 	const char *parent = getenv("MGMTDEV");
@@ -136,7 +126,7 @@ FIXTURE_SETUP(sim_faults)
 	self->page = shared_pages(PAGE);
 	ASSERT_NE(NULL, self->mem);
 	ASSERT_NE(NULL, self->page);
-	self->fd = owned(self->node);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
 	ASSERT_OK(vdpa_get_caps(self->fd, &self->caps));
 }
@@ -247,10 +237,10 @@ TEST_F(sim_faults, reset_on_open)
 {
 	ASSERT_OK(close(self->fd));
 	ASSERT_OK(FAIL("reset", "1"));
-	self->fd = owned(self->node);
+	self->fd = open_owned(self->node);
 	EXPECT_EQ(-EIO, self->fd);
 	EXPECT_EQ(0, LEFT("reset"));
-	self->fd = owned(self->node);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
 	ASSERT_OK(MAP_ALL());
 	ASSERT_OK(START());
@@ -263,10 +253,10 @@ TEST_F(sim_faults, maps_on_open)
 {
 	ASSERT_OK(close(self->fd));
 	ASSERT_OK(set_knob(self->dir, UNMAP_OP, "1"));
-	self->fd = owned(self->node);
+	self->fd = open_owned(self->node);
 	EXPECT_EQ(-EIO, self->fd);
 	EXPECT_EQ(0, get_knob(self->dir, UNMAP_OP));
-	self->fd = owned(self->node);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
 	EXPECT_FALSE(IS_MAPPED(0));
 }
@@ -378,7 +368,7 @@ TEST_F(sim_faults, close)
 		EXPECT_FALSE(IS_MAPPED(self->caps.iova));
 		EXPECT_FALSE(IS_MAPPED(0));
 		EXPECT_EQ(0, pinned_self());
-		self->fd = owned(self->node);
+		self->fd = open_owned(self->node);
 		ASSERT_LE(0, self->fd);
 		EXPECT_EQ(0, get_status(self->fd));
 		EXPECT_FALSE(IS_MAPPED(0));
@@ -661,7 +651,7 @@ FIXTURE_VARIANT_ADD(link, packed) { .packed = true };
 FIXTURE_SETUP(link)
 {
 	const char *parent = getenv("MGMTDEV");
-	char dir[96], cmd[256];
+	char dir[96];
 	struct vdpa_caps caps;
 	int i, k;
 
@@ -675,11 +665,8 @@ FIXTURE_SETUP(link)
 		snprintf(e->name, sizeof(e->name), "selftest_%c", 'a' + i);
 		mgmt_del_if_there(e->name);
 		/* All features, packed rings among them, of a NIC with one pair. */
-		snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s device_features 0x7389f0028",
-			 e->name, parent);
-		ASSERT_EQ(0, mgmt_run(cmd));
-		ASSERT_OK(mgmt_find_node(e->name, e->node));
-		e->fd = owned(e->node);
+		ASSERT_OK(mgmt_add_on(e->name, parent, "device_features 0x7389f0028", e->node));
+		e->fd = open_owned(e->node);
 		ASSERT_LE(0, e->fd);
 		ASSERT_OK(vdpa_get_caps(e->fd, &caps));
 		e->iova = caps.iova;
@@ -783,21 +770,9 @@ static int link_up(struct end *a, size_t header, struct end *b)
 /* A number of "vdpa dev vstats show". */
 static long vstat(const char *name, int idx, const char *key)
 {
-	char cmd[160], line[256], *at;
-	long value = -1;
-	FILE *f;
+	char text[2048];
 
-	snprintf(cmd, sizeof(cmd), "vdpa dev vstats show %s qidx %d", name, idx);
-	f = popen(cmd, "r");
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f)) {
-		at = strstr(line, key);
-		if (at)
-			sscanf(at + strlen(key), "%*[^0-9]%ld", &value);
-	}
-	pclose(f);
-	return value;
+	return mgmt_vstats(name, idx, text, sizeof(text)) ? -1 : number_after(text, key);
 }
 
 TEST_F(link, long_frames_do_not_silence_the_peer)

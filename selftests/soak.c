@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "vdpa_test.h"
+#include "bus.h"
 #include "test_parent.h"
 #include "virtio.h"
 
@@ -338,11 +339,9 @@ TEST_F_TIMEOUT(soak, removed_under_load, 7200)
 	       rounds, now() - began, longest, calls);
 }
 
-#define DRIVERS "/sys/bus/vdpa/drivers/"
-
 static int remove_by_unbind(void)
 {
-	return write_file(DRIVERS "vhost_vdpa/unbind", NAME);
+	return bus_unbind(NAME);
 }
 
 TEST_F_TIMEOUT(soak, unbound_under_load, 7200)
@@ -359,8 +358,7 @@ TEST_F_TIMEOUT(soak, unbound_under_load, 7200)
 			TH_LOG("round %d", i);
 		}
 		/* It comes back, and belongs to nobody. */
-		ASSERT_OK(write_file(DRIVERS "vhost_vdpa/bind", NAME));
-		ASSERT_OK(mgmt_find_node(NAME, node));
+		ASSERT_OK(bus_bind(NAME, node));
 		fd = open(node, O_RDWR | O_CLOEXEC);
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(0, get_status(fd));
@@ -374,10 +372,7 @@ TEST_F_TIMEOUT(soak, unbound_under_load, 7200)
 /* To virtio_vdpa, whose own driver takes the device; the file's calls fail from there on. */
 static int remove_by_override(void)
 {
-	int r = write_file("/sys/bus/vdpa/devices/" NAME "/driver_override", "virtio_vdpa");
-
-	r = r ?: remove_by_unbind();
-	return r ?: write_file("/sys/bus/vdpa/drivers_probe", NAME);
+	return bus_override(NAME);
 }
 
 TEST_F_TIMEOUT(soak, overridden_under_load, 7200)
@@ -388,7 +383,7 @@ TEST_F_TIMEOUT(soak, overridden_under_load, 7200)
 	long calls = 0;
 	ssize_t n;
 
-	if (access(DRIVERS "virtio_vdpa", F_OK))
+	if (access(VDPA_BUS "drivers/virtio_vdpa", F_OK))
 		SKIP(return, "virtio_vdpa is not loaded");
 	if (strcmp(self->parents[0], "rust_vdpasim_net"))
 		SKIP(return, "no simulator that virtio_vdpa can drive");
@@ -403,10 +398,7 @@ TEST_F_TIMEOUT(soak, overridden_under_load, 7200)
 		target[n] = 0;
 		EXPECT_STREQ("virtio_vdpa", strrchr(target, '/') + 1);
 		/* And back. */
-		ASSERT_OK(write_file("/sys/bus/vdpa/devices/" NAME "/driver_override", "\n"));
-		ASSERT_OK(write_file(DRIVERS "virtio_vdpa/unbind", NAME));
-		ASSERT_OK(write_file(DRIVERS "vhost_vdpa/bind", NAME));
-		ASSERT_OK(mgmt_find_node(NAME, node));
+		ASSERT_OK(bus_override_back(NAME, node));
 		fd = open(node, O_RDWR | O_CLOEXEC);
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(0, get_status(fd));

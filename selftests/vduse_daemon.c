@@ -681,10 +681,9 @@ TEST_F(memory, comes_back_at_removal)
 
 static int client_with_memory(void *node)
 {
-	int fd = open(node, O_RDWR);
-	int r = fd < 0 ? -errno : vioctl(fd, VHOST_SET_OWNER, NULL);
+	int fd = open_owned(node);
+	int r = fd < 0 ? fd : give_memory(fd);
 
-	r = r ?: give_memory(fd);
 	if (r)
 		return r;
 	pause();
@@ -781,11 +780,10 @@ FIXTURE_TEARDOWN(silent)
 /* Own the device, and wait until the daemon's plans are made: the descriptor or -errno. */
 static int client_opens(struct vduse *v)
 {
-	int fd = open(v->node, O_RDWR | O_CLOEXEC);
-	int r = fd < 0 ? -errno : vioctl(fd, VHOST_SET_OWNER, NULL);
+	int fd = open_owned(v->node);
 
-	if (r)
-		return r;
+	if (fd < 0)
+		return fd;
 	STORE(v->s->client, 1);
 	return WAIT_FOR(LOAD(v->s->client) == 2, 60000) ? fd : -ETIMEDOUT;
 }
@@ -1041,8 +1039,8 @@ static int set_group_asid(int fd, uint32_t group, uint32_t asid)
 static int first_owner(const char *node)
 {
 	char *p = own_pages(PAGE);
-	int fd = open(node, O_RDWR | O_CLOEXEC);
-	int r = fd < 0 ? -errno : vioctl(fd, VHOST_SET_OWNER, NULL);
+	int fd = open_owned(node);
+	int r = fd < 0 ? fd : 0;
 
 	r = r ?: set_backend_features(fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID));
 	r = r ?: set_group_asid(fd, 1, 1);

@@ -270,15 +270,17 @@ static long vector_count(const char *suffix)
 	return sum;
 }
 
+static int add_pci(const char *name, const char *pci, char *node)
+{
+	char mgmtdev[128];
+
+	snprintf(mgmtdev, sizeof(mgmtdev), "pci/%s", pci);
+	return mgmt_add_on(name, mgmtdev, "", node);
+}
+
 static int add_device(char *node)
 {
-	char cmd[128];
-	int r;
-
-	snprintf(cmd, sizeof(cmd), "vdpa dev add name " NAME " mgmtdev pci/%s",
-		 getenv("VP_BLK"));
-	r = mgmt_run(cmd);
-	return r ?: mgmt_find_node(NAME, node);
+	return add_pci(NAME, getenv("VP_BLK"), node);
 }
 
 static int pci_driver(const char *verb)
@@ -304,9 +306,8 @@ FIXTURE_SETUP(vp)
 		SKIP(return, "no VP_BLK: run by tools/suites/vp-vdpa/vp-vdpa.sh");
 	self->system = pinned_system();
 	ASSERT_OK(add_device(self->node));
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
-	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(blk_init(&self->b, self->fd));
 	ASSERT_OK(blk_map(&self->b));
 }
@@ -701,9 +702,8 @@ FIXTURE_SETUP(bypass)
 	if (access(IRQBYPASS_TEST_NODE, F_OK))
 		SKIP(return, "irqbypass_test.ko is not loaded");
 	ASSERT_OK(add_device(self->node));
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
-	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(blk_init(&self->b, self->fd));
 	ASSERT_OK(blk_map(&self->b));
 	self->watch[0] = watch(self->b.q[0].call);
@@ -923,7 +923,7 @@ static int take_away(int way)
 	case DEL:
 		return mgmt_del(NAME);
 	case UNBIND:
-		return mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/unbind");
+		return mgmt_unbind(NAME);
 	case PCI_UNBIND:
 		return pci_driver("unbind");
 	case PCI_REMOVE:
@@ -944,8 +944,7 @@ static int bring_back(int way, char *node)
 
 	switch (way) {
 	case UNBIND:
-		r = mgmt_run("echo " NAME " >/sys/bus/vdpa/drivers/vhost_vdpa/bind");
-		return r ?: mgmt_find_node(NAME, node);
+		return mgmt_bind(NAME, node);
 	case PCI_UNBIND:
 		r = pci_driver("bind");
 		break;
@@ -977,9 +976,8 @@ FIXTURE_SETUP(gone)
 		SKIP(return, "no VP_VDPA_KO to load again");
 	self->system = pinned_system();
 	ASSERT_OK(add_device(self->node));
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+	self->fd = open_owned(self->node);
 	ASSERT_LE(0, self->fd);
-	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(blk_init(&self->b, self->fd));
 	ASSERT_OK(blk_map(&self->b));
 	self->err = eventfd(0, EFD_NONBLOCK);
@@ -1032,9 +1030,8 @@ TEST_F(gone, doorbells_become_a_dummy)
 
 	/* A successor works, and the old doorbell does not ring it. */
 	ASSERT_OK(bring_back(variant->way, node));
-	fd = open(node, O_RDWR | O_CLOEXEC);
+	fd = open_owned(node);
 	ASSERT_LE(0, fd);
-	ASSERT_OK(vioctl(fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(blk_init(&second, fd));
 	ASSERT_OK(blk_map(&second));
 	ASSERT_OK(blk_start(&second, WITH_BOTH, WITH_BOTH));
@@ -1096,27 +1093,6 @@ TEST_F(gone, while_the_doorbell_is_rung)
 }
 
 /* To virtio_vdpa and back, with the file closed or, not on C, open. */
-static int find_virtio_disk(char *path, size_t len)
-{
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		glob_t g;
-
-		/* Without an IOMMU of its own the device is a child of the PCI device. */
-		snprintf(path, len, "/sys/bus/pci/devices/%s/virtio*/block/*",
-			 getenv("VP_BLK"));
-		if (!glob(path, 0, NULL, &g)) {
-			snprintf(path, len, "/dev/%s", strrchr(g.gl_pathv[0], '/') + 1);
-			globfree(&g);
-			if (!access(path, F_OK))
-				return 0;
-		}
-		usleep(100000);
-	}
-	return -ENOENT;
-}
-
 static int rebind(const char *driver)
 {
 	char cmd[256];
@@ -1131,9 +1107,13 @@ static int rebind(const char *driver)
 static int check_virtio_disk(void)
 {
 	uint32_t sector[SECTOR / 4];
-	char path[128];
-	int fd, r = find_virtio_disk(path, sizeof(path));
+	char pattern[128], path[NODE_LEN];
+	int fd, r;
 
+	/* Without an IOMMU of its own the device is a child of the PCI device. */
+	snprintf(pattern, sizeof(pattern), "/sys/bus/pci/devices/%s/virtio*/block/*",
+		 getenv("VP_BLK"));
+	r = wait_node(pattern, path, sizeof(path));
 	if (r)
 		return r;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -1199,7 +1179,7 @@ TEST_F(vp, to_virtio_vdpa_while_open)
 /* Two NICs on one hub: what one sends the other receives. */
 TEST(nics_talk)
 {
-	char *names = getenv("VP_NETS"), pci[2][32], node[NODE_LEN], cmd[128];
+	char *names = getenv("VP_NETS"), pci[2][32], node[NODE_LEN];
 	static const char *const name[] = { "selftest_n0", "selftest_n1" };
 	struct nic nic[2];
 	int i, round;
@@ -1209,13 +1189,9 @@ TEST(nics_talk)
 	for (i = 0; i < 2; i++) {
 		int fd;
 
-		snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev pci/%s",
-			 name[i], pci[i]);
-		ASSERT_EQ(0, mgmt_run(cmd));
-		ASSERT_OK(mgmt_find_node(name[i], node));
-		fd = open(node, O_RDWR | O_CLOEXEC);
+		ASSERT_OK(add_pci(name[i], pci[i], node));
+		fd = open_owned(node);
 		ASSERT_LE(0, fd);
-		ASSERT_OK(vioctl(fd, VHOST_SET_OWNER, NULL));
 		ASSERT_OK(nic_init(&nic[i], fd));
 		ASSERT_OK(nic_map(&nic[i]));
 		ASSERT_OK(nic_start(&nic[i], 0));

@@ -60,10 +60,10 @@ int job_show(void *name)
 
 int job_open(void *node)
 {
-	int fd = open(node, O_RDWR | O_CLOEXEC);
+	int fd = node_open(node);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	close(fd);
 	return 0;
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # What the selftests share, built once and linked with each of them: included by their Makefile.
 
-LIBVDPA_TEST_C := files.c
+LIBVDPA_TEST_C := bus.c
+LIBVDPA_TEST_C += files.c
 LIBVDPA_TEST_C += job.c
 LIBVDPA_TEST_C += mgmt.c
 LIBVDPA_TEST_C += netlink.c

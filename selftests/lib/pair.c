@@ -12,13 +12,7 @@ const char *pair_mgmtdev(int i)
 
 int pair_add(int i, const char *attributes, char *node)
 {
-	char cmd[256];
-	int r;
-
-	snprintf(cmd, sizeof(cmd), "vdpa dev add name %s mgmtdev %s %s", pair_names[i],
-		 pair_mgmtdev(i), attributes);
-	r = mgmt_run(cmd);
-	return r ?: mgmt_find_node(pair_names[i], node);
+	return mgmt_add_on(pair_names[i], pair_mgmtdev(i), attributes, node);
 }
 
 void pair_remove(int fd[2])
@@ -68,27 +62,11 @@ int take_image(int fd, struct image *image)
 int pair_told(int i, char *text, size_t len)
 {
 	char cmd[128];
-	size_t n;
-	FILE *f;
 
-	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", pair_names[i], pair_names[i]);
-	f = popen(cmd, "r");
-	if (!f)
-		return -errno;
-	n = fread(text, 1, len - 1, f);
-	text[n] = 0;
-	pclose(f);
-	return n ? 0 : -ENODATA;
-}
-
-int open_owned(const char *node)
-{
-	int r, fd = open(node, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	r = vioctl(fd, VHOST_SET_OWNER, NULL);
-	return r ?: fd;
+	snprintf(cmd, sizeof(cmd), "vdpa -j dev config show %s | sed s/%s/NAME/", pair_names[i],
+		 pair_names[i]);
+	mgmt_output(cmd, text, len);
+	return text[0] ? 0 : -ENODATA;
 }
 
 bool pair_has_packed(int i)

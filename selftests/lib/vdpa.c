@@ -39,6 +39,25 @@ int vdpa_open_flags(int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int node_open(const char *node)
+{
+	int fd = open(node, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int open_owned(const char *node)
+{
+	int fd = node_open(node), r;
+
+	if (fd < 0)
+		return fd;
+	r = vioctl(fd, VHOST_SET_OWNER, NULL);
+	if (r)
+		close(fd);
+	return r ?: fd;
+}
+
 int vdpa_get_caps(int fd, struct vdpa_caps *c)
 {
 	int r = 0;

@@ -30,8 +30,6 @@ int take_image(int fd, struct image *image);
 /* What "vdpa dev config show" says, without the name. */
 int pair_told(int i, char *text, size_t len);
 
-int open_owned(const char *node);
-
 /* Whether a device with packed rings can be made. */
 bool pair_has_packed(int i);
 

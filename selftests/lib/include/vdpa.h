@@ -71,6 +71,12 @@ static inline int vdpa_open(void)
 	return vdpa_open_flags(O_RDWR);
 }
 
+/* The file of a node, or -errno. */
+int node_open(const char *node);
+
+/* The same, of which this process is the owner. */
+int open_owned(const char *node);
+
 /* What the device says of itself: all of it may be asked before SET_OWNER. */
 struct vdpa_caps {
 	uint32_t device_id;
