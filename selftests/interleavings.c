@@ -7,82 +7,53 @@
  * Whatever the order, the end is the same: the device is reset, has no maps and none
  * of our callbacks, nothing is pinned, and the next open works.
  */
-#include <pthread.h>
 #include <sys/sysmacros.h>
 
 #include "vdpa_test.h"
 #include "bus.h"
+#include "call.h"
 #include "test_parent.h"
 
 #define NAME		"selftest_i"
 #define PAGES		4
 #define SETTLE_US	200000	/* for a thread to come to where it waits */
+#define FINISH_MS	30000	/* for a call that waits for nobody any more */
 #define MANY		2048	/* address spaces */
 
-/* A call that is made beside us. */
-struct call {
-	int fd;
-	int what;
-	unsigned long cmd;
-	void *arg;
-	const char *path;
-	int result;
-	bool done;
-	pthread_t thread;
-};
-
-enum { CALL_IOCTL, CALL_UPDATE, CALL_CLOSE, CALL_OPEN, CALL_UNBIND };
-
-static void *run_call(void *arg)
+static int call_update(struct call *c)
 {
-	struct call *c = arg;
-
-	switch (c->what) {
-	case CALL_IOCTL:
-		c->result = vioctl(c->fd, c->cmd, c->arg);
-		break;
-	case CALL_UPDATE:
-		c->result = iotlb_map(c->fd, 0x20000000, PAGE, c->arg);
-		break;
-	case CALL_CLOSE:
-		c->result = close(c->fd);
-		break;
-	case CALL_OPEN:
-		c->fd = open(c->path, O_RDWR | O_CLOEXEC);
-		c->result = c->fd < 0 ? -errno : 0;
-		break;
-	case CALL_UNBIND:
-		c->result = bus_unbind(NAME);
-		break;
-	}
-	__atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
-	return NULL;
+	return iotlb_map(c->fd, 0x20000000, PAGE, c->arg);
 }
 
-static bool is_done(struct call *c)
+static int call_close(struct call *c)
 {
-	return __atomic_load_n(&c->done, __ATOMIC_ACQUIRE);
+	return close(c->fd);
+}
+
+static int call_open(struct call *c)
+{
+	c->fd = node_open(c->path);
+	return c->fd < 0 ? c->fd : 0;
+}
+
+static int call_unbind(struct call *c)
+{
+	return bus_unbind(NAME);
 }
 
 #define START(c, ...) do {						\
 	(c) = (struct call) { __VA_ARGS__ };				\
-	ASSERT_EQ(0, pthread_create(&(c).thread, NULL, run_call, &(c)));\
+	ASSERT_EQ(0, call_start(&(c)));					\
 } while (0)
 
-#define START_IOCTL(c, nr, argument)					\
-	START(c, .what = CALL_IOCTL, .fd = self->fd, .cmd = (nr), .arg = (argument))
+#define START_IOCTL(c, nr, argument) do {				\
+	ASSERT_EQ(0, ioctl_start(&(c), self->fd, nr, argument));	\
+} while (0)
 
-/* Wait for the end of a call, and tell how it ended; -ETIMEDOUT. */
+/* Wait for the end of a call, and tell how it ended; or CALL_WAITS. */
 static int finish(struct call *c)
 {
-	int i;
-
-	for (i = 0; i < 2000 && !is_done(c); i++)
-		usleep(10000);
-	if (!is_done(c))
-		return -ETIMEDOUT;
-	pthread_join(c->thread, NULL);
-	return c->result;
+	return call_wait(c, FINISH_MS);
 }
 
 FIXTURE(interleave) {
@@ -251,16 +222,16 @@ static int check_at_rest(void)
 /* The calls beside which the others are made, and the op that each of them is stopped in. */
 static const struct beside {
 	const char *op;
-	int what;
+	int (*fn)(struct call *c);
 	unsigned long cmd;
 } besides[] = {
-	{ "get_status", CALL_IOCTL, VHOST_VDPA_GET_STATUS },
-	{ "set_status", CALL_IOCTL, VHOST_VDPA_SET_STATUS },
-	{ "get_config", CALL_IOCTL, VHOST_VDPA_GET_CONFIG },
-	{ "get_vq_state", CALL_IOCTL, VHOST_GET_VRING_BASE },
-	{ "set_vq_ready", CALL_IOCTL, VHOST_VDPA_SET_VRING_ENABLE },
-	{ "suspend", CALL_IOCTL, VHOST_VDPA_SUSPEND },
-	{ "map", CALL_UPDATE, 0 },
+	{ "get_status", call_ioctl, VHOST_VDPA_GET_STATUS },
+	{ "set_status", call_ioctl, VHOST_VDPA_SET_STATUS },
+	{ "get_config", call_ioctl, VHOST_VDPA_GET_CONFIG },
+	{ "get_vq_state", call_ioctl, VHOST_GET_VRING_BASE },
+	{ "set_vq_ready", call_ioctl, VHOST_VDPA_SET_VRING_ENABLE },
+	{ "suspend", call_ioctl, VHOST_VDPA_SUSPEND },
+	{ "map", call_update, 0 },
 };
 
 /*
@@ -289,16 +260,16 @@ TEST_F_TIMEOUT(interleave, last_close_beside_the_removal, 300)
 		ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 		resets = TOLD("resets");
 		HOLD(op);
-		START(a, .what = b->what, .fd = self->fd, .cmd = b->cmd,
-		      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+		START(a, .fn = b->fn, .fd = self->fd, .cmd = b->cmd,
+		      .arg = b->fn == call_update ? self->mem : arg);
 		AWAIT(op);
-		START(removal, .what = CALL_UNBIND);
+		START(removal, .fn = call_unbind);
 		ASSERT_TRUE(removal_begins(self->node));
-		EXPECT_FALSE(is_done(&removal));
+		EXPECT_FALSE(call_done(&removal));
 		/* The call has the file: this is not the last. */
 		CLOSE_NODE();
 		GO(op);
-		EXPECT_NE(-ETIMEDOUT, finish(&a));
+		EXPECT_NE(CALL_WAITS, finish(&a));
 		EXPECT_EQ(0, finish(&removal));
 		EXPECT_AT_REST();
 		EXPECT_EQ(resets + 1, TOLD("resets"));
@@ -320,12 +291,12 @@ TEST_F(interleave, close_while_the_removal_resets)
 	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 	resets = TOLD("resets");
 	HOLD("reset");
-	START(removal, .what = CALL_UNBIND);
+	START(removal, .fn = call_unbind);
 	AWAIT("reset");
 	/* Nobody waits for the removal. */
 	START_IOCTL(a, VHOST_VDPA_GET_STATUS, &status);
 	EXPECT_EQ(-ENODEV, finish(&a));
-	START(closing, .what = CALL_CLOSE, .fd = self->fd);
+	START(closing, .fn = call_close, .fd = self->fd);
 	EXPECT_EQ(0, finish(&closing));
 	/* The device still runs: nothing of its memory has gone. */
 	if (variant->style != STYLE_VA)
@@ -347,11 +318,11 @@ TEST_F(interleave, removal_while_the_close_resets)
 	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 	resets = TOLD("resets");
 	HOLD("reset");
-	START(closing, .what = CALL_CLOSE, .fd = self->fd);
+	START(closing, .fn = call_close, .fd = self->fd);
 	AWAIT("reset");
-	START(removal, .what = CALL_UNBIND);
+	START(removal, .fn = call_unbind);
 	ASSERT_TRUE(removal_begins(self->node));
-	EXPECT_FALSE(is_done(&removal));
+	EXPECT_FALSE(call_done(&removal));
 	GO("reset");
 	EXPECT_EQ(0, finish(&closing));
 	EXPECT_EQ(0, finish(&removal));
@@ -373,11 +344,11 @@ TEST_F(interleave, failing_reset_beside_the_removal)
 	HOLD("get_status");
 	START_IOCTL(a, VHOST_VDPA_GET_STATUS, &status);
 	AWAIT("get_status");
-	START(removal, .what = CALL_UNBIND);
+	START(removal, .fn = call_unbind);
 	ASSERT_TRUE(removal_begins(self->node));
 	CLOSE_NODE();
 	GO("get_status");
-	EXPECT_NE(-ETIMEDOUT, finish(&a));
+	EXPECT_NE(CALL_WAITS, finish(&a));
 	EXPECT_EQ(0, finish(&removal));
 	EXPECT_EQ(STATUS_RUNNING, TOLD("status"));
 	EXPECT_EQ(0, TOLD("ranges0"));
@@ -411,13 +382,13 @@ TEST_F(interleave, open_beside_the_removal)
 		HOLD(op);
 		if (fails)
 			ORDER("fail", op, 1);
-		START(opening, .what = CALL_OPEN, .path = self->node);
+		START(opening, .fn = call_open, .path = self->node);
 		AWAIT(op);
-		START(removal, .what = CALL_UNBIND);
+		START(removal, .fn = call_unbind);
 		ASSERT_TRUE(removal_begins(self->node));
-		EXPECT_FALSE(is_done(&removal));
+		EXPECT_FALSE(call_done(&removal));
 		GO(op);
-		EXPECT_NE(-ETIMEDOUT, finish(&opening));
+		EXPECT_NE(CALL_WAITS, finish(&opening));
 		EXPECT_EQ(0, finish(&removal));
 		ORDER("fail", op, 0);
 		EXPECT_AT_REST();
@@ -444,9 +415,9 @@ TEST_F(one_parent, removal_does_not_wait_for_the_whole_open)
 	ADD_DEVICE(STYLE_SET_MAP);
 	HOLD("set_map");
 	maps = CALLS("set_map");
-	START(opening, .what = CALL_OPEN, .path = self->node);
+	START(opening, .fn = call_open, .path = self->node);
 	AWAIT("set_map");
-	START(removal, .what = CALL_UNBIND);
+	START(removal, .fn = call_unbind);
 	ASSERT_TRUE(removal_begins(self->node));
 	GO("set_map");
 	EXPECT_EQ(-ENODEV, finish(&opening));
@@ -500,10 +471,10 @@ TEST_F(va, set_owner_beside_the_removal)
 	START_IOCTL(owning, VHOST_SET_OWNER, NULL);
 	usleep(SETTLE_US);
 	START_IOCTL(kick, VHOST_SET_VRING_KICK, &file);
-	START(removal, .what = CALL_UNBIND);
+	START(removal, .fn = call_unbind);
 	ASSERT_TRUE(removal_begins(self->node));
 	GO("set_status");
-	EXPECT_NE(-ETIMEDOUT, finish(&a));
+	EXPECT_NE(CALL_WAITS, finish(&a));
 	EXPECT_EQ(0, finish(&removal));
 	EXPECT_EQ(-ENODEV, finish(&owning));
 	r = finish(&kick);
@@ -559,7 +530,7 @@ TEST_F(va, acks_are_whole)
 		for (j = 0; j < 2; j++)
 			START_IOCTL(ack[j], VHOST_SET_BACKEND_FEATURES, &acks[(i + j) % 2]);
 		usleep(SETTLE_US / 10);
-		EXPECT_FALSE(is_done(&ack[0]) || is_done(&ack[1]));
+		EXPECT_FALSE(call_done(&ack[0]) || call_done(&ack[1]));
 		GO("set_status");
 		EXPECT_EQ(0, finish(&held));
 		EXPECT_EQ(0, finish(&ack[0]));
@@ -581,17 +552,17 @@ TEST_F(va, acks_are_whole)
  * does, whichever calls they are of. Kicks and doorbells may.
  */
 static const struct beside serialised[] = {
-	{ "get_vq_size", CALL_IOCTL, VHOST_VDPA_GET_VRING_SIZE },
-	{ "get_vq_group", CALL_IOCTL, VHOST_VDPA_GET_VRING_GROUP },
-	{ "get_vq_state", CALL_IOCTL, VHOST_GET_VRING_BASE },
-	{ "get_vq_num_max", CALL_IOCTL, VHOST_VDPA_GET_VRING_NUM },
-	{ "get_status", CALL_IOCTL, VHOST_VDPA_GET_STATUS },
-	{ "get_device_features", CALL_IOCTL, VHOST_GET_FEATURES },
-	{ "get_device_id", CALL_IOCTL, VHOST_VDPA_GET_DEVICE_ID },
-	{ "get_config_size", CALL_IOCTL, VHOST_VDPA_GET_CONFIG_SIZE },
-	{ "get_config", CALL_IOCTL, VHOST_VDPA_GET_CONFIG },
-	{ "set_config", CALL_IOCTL, VHOST_VDPA_SET_CONFIG },
-	{ "set_map", CALL_UPDATE, 0 },
+	{ "get_vq_size", call_ioctl, VHOST_VDPA_GET_VRING_SIZE },
+	{ "get_vq_group", call_ioctl, VHOST_VDPA_GET_VRING_GROUP },
+	{ "get_vq_state", call_ioctl, VHOST_GET_VRING_BASE },
+	{ "get_vq_num_max", call_ioctl, VHOST_VDPA_GET_VRING_NUM },
+	{ "get_status", call_ioctl, VHOST_VDPA_GET_STATUS },
+	{ "get_device_features", call_ioctl, VHOST_GET_FEATURES },
+	{ "get_device_id", call_ioctl, VHOST_VDPA_GET_DEVICE_ID },
+	{ "get_config_size", call_ioctl, VHOST_VDPA_GET_CONFIG_SIZE },
+	{ "get_config", call_ioctl, VHOST_VDPA_GET_CONFIG },
+	{ "set_config", call_ioctl, VHOST_VDPA_SET_CONFIG },
+	{ "set_map", call_update, 0 },
 };
 
 TEST_F_TIMEOUT(one_parent, one_op_at_a_time, 300)
@@ -618,19 +589,19 @@ TEST_F_TIMEOUT(one_parent, one_op_at_a_time, 300)
 		HOLD(op);
 		held = 0;
 		if (i % 2) {
-			START(other, .what = b->what, .fd = self->fd, .cmd = b->cmd,
-			      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+			START(other, .fn = b->fn, .fd = self->fd, .cmd = b->cmd,
+			      .arg = b->fn == call_update ? self->mem : arg);
 			AWAIT(op);
 			START_IOCTL(setter, VHOST_SET_VRING_NUM, &num);
 			usleep(SETTLE_US / 4);
-			held = !is_done(&setter);
+			held = !call_done(&setter);
 		} else {
 			START_IOCTL(setter, VHOST_SET_VRING_NUM, &num);
 			AWAIT(op);
-			START(other, .what = b->what, .fd = self->fd, .cmd = b->cmd,
-			      .arg = b->what == CALL_UPDATE ? self->mem : arg);
+			START(other, .fn = b->fn, .fd = self->fd, .cmd = b->cmd,
+			      .arg = b->fn == call_update ? self->mem : arg);
 			usleep(SETTLE_US / 4);
-			held = !is_done(&other);
+			held = !call_done(&other);
 		}
 		EXPECT_TRUE(held);
 		/* Neither waits for an op. */
@@ -641,7 +612,7 @@ TEST_F_TIMEOUT(one_parent, one_op_at_a_time, 300)
 		GO(op);
 		EXPECT_EQ(0, finish(&setter));
 		EXPECT_EQ(0, finish(&other));
-		if (b->what == CALL_UPDATE)
+		if (b->fn == call_update)
 			ASSERT_OK(iotlb_unmap(self->fd, 0, 0));
 		if (_metadata->exit_code != KSFT_PASS)
 			TH_LOG("set_vq_num and %s, stopped in %s", b->op, op);

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "vdpa_test.h"
+#include "call.h"
 #include "mgmt.h"
 #include "virtio.h"
 #include "workers.h"
@@ -341,27 +342,15 @@ static int release_page(int uffd, char *p)
 	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
 }
 
-/* A call that waits for its argument's page. */
-struct stuck_call {
-	int fd;
-	unsigned long cmd;	/* 0: write(), 1: an UPDATE that maps the page */
-	char *page;
-	int result;
-	bool done;
-};
-
-static void *call_and_wait(void *arg)
+/* Calls that wait for the page of their argument. */
+static int call_message(struct call *c)
 {
-	struct stuck_call *s = arg;
+	return iotlb_write(c->fd, c->arg, sizeof(struct vhost_msg_v2));
+}
 
-	if (s->cmd == 0)
-		s->result = iotlb_write(s->fd, s->page, sizeof(struct vhost_msg_v2));
-	else if (s->cmd == 1)
-		s->result = iotlb_map(s->fd, 0x10000000, PAGE, s->page);
-	else
-		s->result = vioctl(s->fd, s->cmd, s->page);
-	__atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
-	return NULL;
+static int call_update(struct call *c)
+{
+	return iotlb_map(c->fd, 0x10000000, PAGE, c->arg);
 }
 
 /*
@@ -374,20 +363,20 @@ FIXTURE(stuck) {
 	int uffd;
 	char *page;
 	long system;
-	struct stuck_call call;
-	pthread_t thread;
+	struct call call;
 };
 
 FIXTURE_VARIANT(stuck) {
+	int (*fn)(struct call *c);
 	unsigned long cmd;
 };
 
 FIXTURE_VARIANT_ADD(stuck, message) {
-	.cmd = 0,
+	.fn = call_message,
 };
 
 FIXTURE_VARIANT_ADD(stuck, update) {
-	.cmd = 1,
+	.fn = call_update,
 };
 
 FIXTURE_VARIANT_ADD(stuck, get_config) {
@@ -438,18 +427,19 @@ FIXTURE_SETUP(stuck)
 	ASSERT_OK(add_device(self->node));
 	OPEN_NODE();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	self->call.fn = variant->fn ?: call_ioctl;
 	self->call.fd = self->fd;
 	self->call.cmd = variant->cmd;
-	self->call.page = self->page;
-	ASSERT_EQ(0, pthread_create(&self->thread, NULL, call_and_wait, &self->call));
+	self->call.arg = self->page;
+	ASSERT_EQ(0, call_start(&self->call));
 	/* It waits, or has been refused: an UPDATE need not sleep for a fault. */
 	p.fd = self->uffd;
 	for (i = 0; i < 50 && !poll(&p, 1, 100); i++)
-		if (__atomic_load_n(&self->call.done, __ATOMIC_ACQUIRE))
+		if (call_done(&self->call))
 			break;
 	ASSERT_GT(50, i);
-	if (variant->cmd != 1)
-		ASSERT_FALSE(self->call.done);
+	if (variant->fn != call_update)
+		ASSERT_FALSE(call_done(&self->call));
 }
 
 FIXTURE_TEARDOWN(stuck)
@@ -457,7 +447,7 @@ FIXTURE_TEARDOWN(stuck)
 	if (self->fd < 0)
 		return;
 	release_page(self->uffd, self->page);
-	pthread_join(self->thread, NULL);
+	pthread_join(self->call.thread, NULL);
 	close(self->fd);
 	mgmt_del_if_there(NAME);
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
@@ -466,12 +456,12 @@ FIXTURE_TEARDOWN(stuck)
 TEST_F(stuck, removal_does_not_wait)
 {
 	EXPECT_EQ(0, del_device());
-	if (variant->cmd != 1)
-		EXPECT_FALSE(self->call.done);
+	if (variant->fn != call_update)
+		EXPECT_FALSE(call_done(&self->call));
 	EXPECT_OK(check_gone(self->fd));
 	/* It goes on without harm; what it learned before the removal it may tell. */
 	ASSERT_EQ(0, release_page(self->uffd, self->page));
-	pthread_join(self->thread, NULL);
+	pthread_join(self->call.thread, NULL);
 	EXPECT_GE(0, self->call.result);
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_OK(check_gone(self->fd));

@@ -6,9 +6,8 @@
  * Every call that may wait for the daemon is made by a process or a thread of its own.
  * With the file open C's removal waits for ever, so nothing of that is tried on it.
  */
-#include <pthread.h>
-
 #include "vdpa_test.h"
+#include "call.h"
 #include "job.h"
 #include "vduse.h"
 
@@ -375,41 +374,6 @@ TEST_F(vduse, slow)
 	EXPECT_EQ(1, vduse_mapped(&b->v, 0, IOVA));
 }
 
-struct call {
-	int fd;
-	unsigned long cmd;
-	void *arg;
-	int result;
-	bool done;
-	pthread_t thread;
-};
-
-static void *call_it(void *arg)
-{
-	struct call *c = arg;
-
-	c->result = vioctl(c->fd, c->cmd, c->arg);
-	STORE(c->done, true);
-	return NULL;
-}
-
-static int call_start(struct call *c, int fd, unsigned long cmd, void *arg)
-{
-	*c = (struct call){ .fd = fd, .cmd = cmd, .arg = arg };
-	return pthread_create(&c->thread, NULL, call_it, c);
-}
-
-#define CALL_WAITS	(-EINPROGRESS)
-
-/* What it returned, or CALL_WAITS after ms. */
-static int call_wait(struct call *c, int ms)
-{
-	if (!WAIT_FOR(LOAD(c->done), ms))
-		return CALL_WAITS;
-	pthread_join(c->thread, NULL);
-	return c->result;
-}
-
 /*
  * The daemon holds back its answer to SET_STATUS, SET_OWNER waits behind that, and
  * SET_VRING_KICK comes. As in C it waits, or finds no owner: a kick that is taken before
@@ -425,11 +389,11 @@ TEST_F(vduse, kick_beside_set_owner)
 
 	OPEN(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_HOLD, .times = 1 });
-	ASSERT_EQ(0, call_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
+	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	ASSERT_TRUE(WAIT_FOR(LOAD(b->v.s->held) == 1, PROMPT));
-	ASSERT_EQ(0, call_start(&owner, b->fd, VHOST_SET_OWNER, NULL));
+	ASSERT_EQ(0, ioctl_start(&owner, b->fd, VHOST_SET_OWNER, NULL));
 	EXPECT_EQ(CALL_WAITS, call_wait(&owner, 300));
-	ASSERT_EQ(0, call_start(&kick, b->fd, VHOST_SET_VRING_KICK, &file));
+	ASSERT_EQ(0, ioctl_start(&kick, b->fd, VHOST_SET_VRING_KICK, &file));
 	/* Only one that does not wait may be refused. */
 	r = call_wait(&kick, 300);
 	EXPECT_TRUE(r == CALL_WAITS || r == -EPERM);
@@ -452,11 +416,11 @@ TEST_F(vduse, kick_beside_set_owner_and_removal)
 	C_WAITS();
 	OPEN(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_HOLD, .times = 1 });
-	ASSERT_EQ(0, call_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
+	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	ASSERT_TRUE(WAIT_FOR(LOAD(b->v.s->held) == 1, PROMPT));
-	ASSERT_EQ(0, call_start(&owner, b->fd, VHOST_SET_OWNER, NULL));
+	ASSERT_EQ(0, ioctl_start(&owner, b->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_EQ(CALL_WAITS, call_wait(&owner, 300));
-	ASSERT_EQ(0, call_start(&kick, b->fd, VHOST_SET_VRING_KICK, &file));
+	ASSERT_EQ(0, ioctl_start(&kick, b->fd, VHOST_SET_VRING_KICK, &file));
 	call_wait(&kick, 300);
 	ASSERT_OK(job_start(&b->jobs[0], job_del, (void *)NAME));
 	EXPECT_EQ(JOB_RUNS, job_wait(&b->jobs[0], 500));
@@ -517,7 +481,7 @@ TEST_F(vduse, died_over_a_message)
 	ASSERT_NE(NULL, p);
 	OWN(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_DIE, .times = 1 });
-	ASSERT_EQ(0, call_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
+	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	ASSERT_EQ(b->v.pid, waitpid(b->v.pid, &dead, 0));
 	b->v.pid = 0;
 	EXPECT_EQ(CALL_WAITS, call_wait(&status, 300));
@@ -537,7 +501,7 @@ TEST_F(vduse, stopped_and_continued)
 
 	OWN(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_STOP, .times = 1 });
-	ASSERT_EQ(0, call_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
+	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	EXPECT_EQ(CALL_WAITS, call_wait(&status, 300));
 	vduse_continue(&b->v);
 	EXPECT_EQ(0, call_wait(&status, PROMPT));
@@ -1274,7 +1238,7 @@ TEST_F(features, suspend_is_slow)
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	vduse_plan(&b->v, VDUSE_SUSPEND, (struct vduse_plan){ .act = VDUSE_HOLD });
-	ASSERT_EQ(0, call_start(&suspend, b->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_EQ(0, ioctl_start(&suspend, b->fd, VHOST_VDPA_SUSPEND, NULL));
 	ASSERT_TRUE(WAIT_FOR(LOAD(b->v.s->held) == 1, PROMPT));
 	/* Until it says so it is not suspended. */
 	EXPECT_OK(queue_echo(b, 0, 1));
@@ -1297,7 +1261,7 @@ TEST_F(features, suspend_and_death)
 	ASSERT_OK(queue_echo(b, 0, 1));
 	vduse_plan(&b->v, VDUSE_SUSPEND, (struct vduse_plan){ .act = VDUSE_DIE, .times = 1 });
 	ASSERT_OK(bench_hurry(b));
-	ASSERT_EQ(0, call_start(&suspend, b->fd, VHOST_VDPA_SUSPEND, NULL));
+	ASSERT_EQ(0, ioctl_start(&suspend, b->fd, VHOST_VDPA_SUSPEND, NULL));
 	ASSERT_EQ(b->v.pid, waitpid(b->v.pid, &status, 0));
 	b->v.pid = 0;
 	if (variant->timeout) {
@@ -1408,7 +1372,7 @@ TEST_F(features, queue_ready_is_slow)
 	ASSERT_OK(vq_set_up(&b->q[0], b->fd, 0, 0));
 	ASSERT_OK(set_status(b->fd, STATUS_RUNNING));
 	vduse_plan(&b->v, VDUSE_SET_VQ_READY, (struct vduse_plan){ .act = VDUSE_HOLD });
-	ASSERT_EQ(0, call_start(&call, b->fd, VHOST_VDPA_SET_VRING_ENABLE, &enable));
+	ASSERT_EQ(0, ioctl_start(&call, b->fd, VHOST_VDPA_SET_VRING_ENABLE, &enable));
 	ASSERT_TRUE(WAIT_FOR(LOAD(b->v.s->held) == 1, PROMPT));
 	/* The other queue runs on. */
 	EXPECT_OK(queue_echo(b, 0, 1));

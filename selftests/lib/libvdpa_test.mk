@@ -2,6 +2,7 @@
 # What the selftests share, built once and linked with each of them: included by their Makefile.
 
 LIBVDPA_TEST_C := bus.c
+LIBVDPA_TEST_C += call.c
 LIBVDPA_TEST_C += files.c
 LIBVDPA_TEST_C += job.c
 LIBVDPA_TEST_C += mgmt.c
