@@ -80,13 +80,11 @@ static int blk_set_up(struct blk *b, int base)
 static int blk_start(struct blk *b, uint64_t leave_out, int base)
 {
 	uint64_t want = b->caps.features & ~leave_out;
-	int r = set_status(b->fd, STATUS_ACK);
+	int r;
 
 	/* The rings here are split ones, without indices of events. */
 	want &= ~(FEATURE(VIRTIO_F_RING_PACKED) | FEATURE(VIRTIO_RING_F_EVENT_IDX));
-	r = r ?: set_status(b->fd, STATUS_DRIVER);
-	r = r ?: set_features(b->fd, want);
-	r = r ?: set_status(b->fd, STATUS_FEATURES);
+	r = negotiate_features(b->fd, want);
 	r = r ?: blk_set_up(b, base);
 	return r ?: set_status(b->fd, STATUS_RUNNING);
 }
@@ -238,10 +236,6 @@ FIXTURE(blk) {
 FIXTURE_SETUP(blk)
 {
 	struct blk *b = &self->b;
-	struct {
-		struct vhost_vdpa_config head;
-		uint64_t capacity;
-	} __attribute__((packed)) config = { .head.len = 8 };
 	int i;
 
 	OPEN_OR_SKIP(b->fd);
@@ -257,8 +251,8 @@ FIXTURE_SETUP(blk)
 	ASSERT_OK(set_status(b->fd, STATUS_ACK));
 	ASSERT_OK(set_status(b->fd, STATUS_DRIVER));
 	ASSERT_OK(set_features(b->fd, FEATURES_MODERN));
-	ASSERT_OK(vioctl(b->fd, VHOST_VDPA_GET_CONFIG, &config));
-	b->capacity = le64toh(config.capacity);
+	ASSERT_OK(read_config(b->fd, 0, &b->capacity, sizeof(b->capacity)));
+	b->capacity = le64toh(b->capacity);
 	ASSERT_OK(set_status(b->fd, 0));
 	b->nq = b->caps.nvqs < QUEUES_MAX ? b->caps.nvqs : QUEUES_MAX;
 	for (i = 0; i < b->nq; i++) {
@@ -279,40 +273,35 @@ FIXTURE_TEARDOWN(blk)
 TEST_F(blk, config_space)
 {
 	struct blk *b = &self->b;
-	struct {
-		struct vhost_vdpa_config head;
-		struct virtio_blk_config blk;
-	} __attribute__((packed)) config;
+	struct virtio_blk_config config;
 
-	memset(&config, 0, sizeof(config));
-	EXPECT_LE(sizeof(config.blk), b->caps.config_size);
-	config.head.len = sizeof(config.blk);
-	ASSERT_OK(vioctl(b->fd, VHOST_VDPA_GET_CONFIG, &config));
-	EXPECT_EQ(b->capacity, le64toh(config.blk.capacity));
-	EXPECT_EQ(512, le32toh(config.blk.blk_size));
-	EXPECT_EQ(b->caps.nvqs, le16toh(config.blk.num_queues));
-	EXPECT_EQ(1, le16toh(config.blk.min_io_size));
-	EXPECT_EQ(1, le32toh(config.blk.opt_io_size));
+	EXPECT_LE(sizeof(config), b->caps.config_size);
+	ASSERT_OK(read_config(b->fd, 0, &config, sizeof(config)));
+	EXPECT_EQ(b->capacity, le64toh(config.capacity));
+	EXPECT_EQ(512, le32toh(config.blk_size));
+	EXPECT_EQ(b->caps.nvqs, le16toh(config.num_queues));
+	EXPECT_EQ(1, le16toh(config.min_io_size));
+	EXPECT_EQ(1, le32toh(config.opt_io_size));
 	/* With header and status, a request finds room in the queue. */
-	EXPECT_LE(1, le32toh(config.blk.seg_max));
-	EXPECT_GE(b->caps.num_max, le32toh(config.blk.seg_max) + 2);
-	EXPECT_EQ(0, config.blk.physical_block_exp);
-	EXPECT_EQ(1, le32toh(config.blk.max_discard_seg));
-	EXPECT_EQ(1, le32toh(config.blk.max_write_zeroes_seg));
-	EXPECT_EQ(UINT32_MAX, le32toh(config.blk.max_discard_sectors));
-	EXPECT_EQ(b->c ? UINT32_MAX : 0x20000, le32toh(config.blk.max_write_zeroes_sectors));
-	EXPECT_EQ(b->c ? 512 : 1, le32toh(config.blk.discard_sector_alignment));
-	EXPECT_EQ(b->c ? 4096 : 65536, le32toh(config.blk.size_max));
-	EXPECT_EQ(b->c ? 32 : 126, le32toh(config.blk.seg_max));
-	EXPECT_EQ(0, config.blk.write_zeroes_may_unmap);
+	EXPECT_LE(1, le32toh(config.seg_max));
+	EXPECT_GE(b->caps.num_max, le32toh(config.seg_max) + 2);
+	EXPECT_EQ(0, config.physical_block_exp);
+	EXPECT_EQ(1, le32toh(config.max_discard_seg));
+	EXPECT_EQ(1, le32toh(config.max_write_zeroes_seg));
+	EXPECT_EQ(UINT32_MAX, le32toh(config.max_discard_sectors));
+	EXPECT_EQ(b->c ? UINT32_MAX : 0x20000, le32toh(config.max_write_zeroes_sectors));
+	EXPECT_EQ(b->c ? 512 : 1, le32toh(config.discard_sector_alignment));
+	EXPECT_EQ(b->c ? 4096 : 65536, le32toh(config.size_max));
+	EXPECT_EQ(b->c ? 32 : 126, le32toh(config.seg_max));
+	EXPECT_EQ(0, config.write_zeroes_may_unmap);
 
 	/* Nothing in it is writable. */
-	config.blk.capacity = 1;
-	config.blk.wce = 1;
-	EXPECT_OK(vioctl(b->fd, VHOST_VDPA_SET_CONFIG, &config));
-	ASSERT_OK(vioctl(b->fd, VHOST_VDPA_GET_CONFIG, &config));
-	EXPECT_EQ(b->capacity, le64toh(config.blk.capacity));
-	EXPECT_EQ(0, config.blk.wce);
+	config.capacity = 1;
+	config.wce = 1;
+	EXPECT_OK(write_config(b->fd, 0, &config, sizeof(config)));
+	ASSERT_OK(read_config(b->fd, 0, &config, sizeof(config)));
+	EXPECT_EQ(b->capacity, le64toh(config.capacity));
+	EXPECT_EQ(0, config.wce);
 }
 
 TEST_F(blk, what_is_written_is_read)
@@ -648,26 +637,14 @@ static int legacy_start(struct blk *b)
 	return legacy_begin(b) ?: set_status(b->fd, LEGACY_RUNNING);
 }
 
-struct whole_config {
-	struct vhost_vdpa_config head;
-	struct virtio_blk_config blk;
-} __attribute__((packed));
-
-static int get_config(struct blk *b, struct whole_config *config)
-{
-	memset(config, 0, sizeof(*config));
-	config->head.len = sizeof(config->blk);
-	return vioctl(b->fd, VHOST_VDPA_GET_CONFIG, config);
-}
-
 TEST_F(blk, legacy_config_before_features)
 {
-	struct whole_config modern, before, again;
+	struct virtio_blk_config modern, before, again;
 	struct blk *b = &self->b;
 
-	ASSERT_OK(get_config(b, &modern));
+	ASSERT_OK(read_config(b->fd, 0, &modern, sizeof(modern)));
 	ASSERT_OK(set_status(b->fd, 0));
-	ASSERT_OK(get_config(b, &before));
+	ASSERT_OK(read_config(b->fd, 0, &before, sizeof(before)));
 	/* Fields are in the machine's own order, which is that of modern drivers, too. */
 	EXPECT_EQ(0, memcmp(&modern, &before, sizeof(before)));
 	EXPECT_EQ(0, get_status(b->fd));
@@ -675,14 +652,14 @@ TEST_F(blk, legacy_config_before_features)
 	ASSERT_OK(blk_start(b, 0, 0));
 	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 0, 512, true));
 	ASSERT_OK(legacy_start(b));
-	ASSERT_OK(get_config(b, &again));
+	ASSERT_OK(read_config(b->fd, 0, &again, sizeof(again)));
 	EXPECT_EQ(0, memcmp(&modern, &again, sizeof(again)));
 	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 0, 512, true));
 }
 
 TEST_F(blk, legacy_no_version_1)
 {
-	struct whole_config before, after;
+	struct virtio_blk_config before, after;
 	struct blk *b = &self->b;
 	uint64_t features;
 
@@ -702,11 +679,10 @@ TEST_F(blk, legacy_no_version_1)
 		   simple(b, 0, VIRTIO_BLK_T_SCSI_CMD, 0, 512, false));
 	EXPECT_END(1, b->c ? OK : UNSUPP, range(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0, 16));
 	/* It may write to the config space, where it finds nothing that can be written. */
-	ASSERT_OK(get_config(b, &before));
-	after = before;
-	memset(&after.blk, 0x77, sizeof(after.blk));
-	EXPECT_OK(vioctl(b->fd, VHOST_VDPA_SET_CONFIG, &after));
-	ASSERT_OK(get_config(b, &after));
+	ASSERT_OK(read_config(b->fd, 0, &before, sizeof(before)));
+	memset(&after, 0x77, sizeof(after));
+	EXPECT_OK(write_config(b->fd, 0, &after, sizeof(after)));
+	ASSERT_OK(read_config(b->fd, 0, &after, sizeof(after)));
 	EXPECT_EQ(0, memcmp(&before, &after, sizeof(after)));
 }
 

@@ -630,7 +630,7 @@ TEST_F(datapath, address_space_of_the_data_queues)
 				       BACKEND(IOTLB_ASID)));
 	group = vring_get(self->fd, VHOST_VDPA_GET_VRING_GROUP, RX);
 	ASSERT_LE(0, group);
-	ASSERT_OK(vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, group, 1));
+	ASSERT_OK(set_group_asid(self->fd, group, 1));
 	if (vring_get(self->fd, VHOST_VDPA_GET_VRING_GROUP, TX) != group)
 		SKIP(return, "the data queues are in two groups");
 	/*
@@ -642,8 +642,7 @@ TEST_F(datapath, address_space_of_the_data_queues)
 		ASSERT_OK(nic_map(nic));
 		ASSERT_OK(iotlb_unmap(nic->fd, nic->iova, NIC_MEM));
 	}
-	ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, nic->iova, NIC_MEM,
-			   nic->mem, VHOST_ACCESS_RW));
+	ASSERT_OK(iotlb_map_asid(self->fd, 1, nic->iova, NIC_MEM, nic->mem));
 	ASSERT_OK(nic_start(nic, 0));
 	EXPECT_OK(nic_echo(nic, 8));
 }

@@ -373,10 +373,7 @@ static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t *
 	int i, r;
 
 	r = iotlb_map(fd, g->iova, g->n * LANE_MEM, g->mem);
-	r = r ?: set_status(fd, STATUS_ACK);
-	r = r ?: set_status(fd, STATUS_DRIVER);
-	r = r ?: set_features(fd, features);
-	r = r ?: set_status(fd, STATUS_FEATURES);
+	r = r ?: negotiate_features(fd, features);
 	for (i = 0; i < g->n && !r; i++)
 		r = vq_set_up(&g->lanes[i].q, fd, i, base[i]);
 	r = r ?: set_status(fd, STATUS_RUNNING);
@@ -506,10 +503,7 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 
 	g->n = LANES_MAX;
 	for (i = 0; i < 2; i++) {
-		struct {
-			struct vhost_vdpa_config head;
-			uint64_t capacity;
-		} __attribute__((packed)) config = { .head.len = 8 };
+		uint64_t has;
 
 		if (variant->features && !pair_has_packed(i))
 			SKIP(return, "the parent has no packed rings");
@@ -521,9 +515,9 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 			SKIP(return, "the parent cannot suspend");
 		ASSERT_EQ(features, features & caps.features);
 		g->n = caps.nvqs < g->n ? caps.nvqs : g->n;
-		ASSERT_OK(vioctl(self->fd[i], VHOST_VDPA_GET_CONFIG, &config));
-		if (!capacity || le64toh(config.capacity) < capacity)
-			capacity = le64toh(config.capacity);
+		ASSERT_OK(read_config(self->fd[i], 0, &has, sizeof(has)));
+		if (!capacity || le64toh(has) < capacity)
+			capacity = le64toh(has);
 	}
 	if (g->n > 1)
 		features |= FEATURE(VIRTIO_BLK_F_MQ);

@@ -118,7 +118,7 @@ static int do_group_asid(struct world *w)
 {
 	int n = w->flavour == VA || w->flavour == VDUSE1;
 
-	return vring_state(w->fd, VHOST_VDPA_SET_GROUP_ASID, n, n);
+	return set_group_asid(w->fd, n, n);
 }
 
 static int do_update(struct world *w)

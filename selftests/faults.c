@@ -124,7 +124,7 @@ static int num(struct context *c) { return vring_state(c->fd, VHOST_SET_VRING_NU
 static int addr(struct context *c) { return vring_addr(c->fd, 0, 0x1000, 0x2000, 0x3000); }
 static int base(struct context *c) { return vring_state(c->fd, VHOST_SET_VRING_BASE, 0, 7); }
 static int enable(struct context *c) { return vring_state(c->fd, VHOST_VDPA_SET_VRING_ENABLE, 0, 1); }
-static int group(struct context *c) { return vring_state(c->fd, VHOST_VDPA_SET_GROUP_ASID, 0, 1); }
+static int group(struct context *c) { return set_group_asid(c->fd, 0, 1); }
 static int kick(struct context *c) { return vring_file(c->fd, VHOST_SET_VRING_KICK, 0, c->event); }
 static int call(struct context *c) { return vring_file(c->fd, VHOST_SET_VRING_CALL, 0, c->event); }
 static int err(struct context *c) { return vring_file(c->fd, VHOST_SET_VRING_ERR, 0, c->event); }

@@ -498,8 +498,7 @@ TEST_F(va, refused_owner_leaves_no_features)
 	if (!on_c_driver())
 		EXPECT_EQ(0, read_key(path, "backend_features 0x0"));
 	/* Without that ack an address space in a message is none. */
-	EXPECT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, 0x10000000, PAGE, self->mem,
-			   VHOST_ACCESS_RW));
+	EXPECT_OK(iotlb_map_asid(self->fd, 1, 0x10000000, PAGE, self->mem));
 	EXPECT_EQ(1, TOLD("ranges0"));
 }
 
@@ -742,7 +741,7 @@ TEST_F(va, dead_parent_keeps_no_files)
 	EXPECT_GT(before + (long)(len >> 10) / 10, after);
 }
 
-#define MOVE(group, asid) vring_state(self->fd, VHOST_VDPA_SET_GROUP_ASID, group, asid)
+#define MOVE(group, asid) set_group_asid(self->fd, group, asid)
 
 /* A parent that leaves groups where they are at a reset: the next owner finds them in space 0. */
 TEST_F(va, groups_are_in_space_0_after_open)
@@ -827,8 +826,7 @@ TEST_F(va, what_was_left_in_a_space_is_taken_away)
 		ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
 					       BACKEND(IOTLB_ASID)));
 		OWN();
-		ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE, 0x10000000, PAGE, self->mem,
-				   VHOST_ACCESS_RW));
+		ASSERT_OK(iotlb_map_asid(self->fd, 1, 0x10000000, PAGE, self->mem));
 		ORDER("fail", "set_map", -1);
 		CLOSE_NODE();
 		ORDER("fail", "set_map", 0);

@@ -225,10 +225,7 @@ static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t b
 	int i, r;
 
 	r = iotlb_map(fd, g->iova, GUEST_MEM, g->mem);
-	r = r ?: set_status(fd, STATUS_ACK);
-	r = r ?: set_status(fd, STATUS_DRIVER);
-	r = r ?: set_features(fd, features);
-	r = r ?: set_status(fd, STATUS_FEATURES);
+	r = r ?: negotiate_features(fd, features);
 	for (i = 0; i < 2 && !r; i++)
 		r = vq_set_up(&g->q[i], fd, i, base[i]);
 	r = r ?: set_status(fd, STATUS_RUNNING);

@@ -47,18 +47,8 @@ FIXTURE_TEARDOWN(mlx5)
 	close(self->fd);
 }
 
-static int set_group_asid(int fd, unsigned int group, unsigned int asid)
-{
-	return vring_state(fd, VHOST_VDPA_SET_GROUP_ASID, group, asid);
-}
-
-static int map_asid(int fd, uint32_t asid, uint64_t iova, uint64_t size, void *p)
-{
-	return iotlb_v2(fd, asid, VHOST_IOTLB_UPDATE, iova, size, p, VHOST_ACCESS_RW);
-}
-
 /*
- * The same for a device that runs, and is to find every piece at once. C gives
+ * A map for a device that runs, and is to find every piece at once. C gives
  * the parent a table for each physically contiguous piece of a message outside
  * a batch, and a queue that finds half of its ring stops for good.
  */
@@ -67,9 +57,9 @@ static int map_at_once(int fd, uint32_t asid, uint64_t iova, uint64_t size, void
 	int r;
 
 	if (!on_c_driver())
-		return map_asid(fd, asid, iova, size, p);
+		return iotlb_map_asid(fd, asid, iova, size, p);
 	r = iotlb_batch(fd, asid, true);
-	r = r ?: map_asid(fd, asid, iova, size, p);
+	r = r ?: iotlb_map_asid(fd, asid, iova, size, p);
 	return r ?: iotlb_batch(fd, asid, false);
 }
 
@@ -388,12 +378,12 @@ TEST_F(mlx5, maps_changed_while_suspended)
 /* Rings in address space 1, buffers in 0, at the same addresses. */
 static int map_apart(struct nic *nic)
 {
-	int r = map_asid(nic->fd, 1, nic->iova, 2 * RING_AREA, nic->mem);
+	int r = iotlb_map_asid(nic->fd, 1, nic->iova, 2 * RING_AREA, nic->mem);
 
 	nic->q[RX].bufs_iova = nic->iova;
 	nic->q[TX].bufs_iova = nic->iova + BUF_AREA;
-	return r ?: map_asid(nic->fd, 0, nic->iova, 2 * BUF_AREA,
-			     nic->mem + 2 * RING_AREA);
+	return r ?: iotlb_map_asid(nic->fd, 0, nic->iova, 2 * BUF_AREA,
+				   nic->mem + 2 * RING_AREA);
 }
 
 TEST_F(mlx5, descriptors_in_their_own_address_space)
@@ -430,15 +420,15 @@ TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
 	NOT_TRIED_ON_C("the 1:1 map stays");
 	ASSERT_OK(set_backend_features(self->fd, BACKEND_ASIDS));
 	ASSERT_OK(set_group_asid(self->fd, GROUP_DATA, 1));
-	ASSERT_OK(map_asid(self->fd, 1, nic->iova, NIC_MEM, nic->mem));
+	ASSERT_OK(iotlb_map_asid(self->fd, 1, nic->iova, NIC_MEM, nic->mem));
 	ASSERT_OK(nic_start(nic, 0));
 	EXPECT_OK(nic_echo(nic, 8));
 	/* A key where there was none is not told to the hardware: rings stay where they are. */
-	ASSERT_OK(map_asid(self->fd, 0, nic->iova, NIC_MEM, self->other));
+	ASSERT_OK(iotlb_map_asid(self->fd, 0, nic->iova, NIC_MEM, self->other));
 	EXPECT_OK(nic_echo(nic, 8));
 	/* With the next exchange, of whatever key, it is: rings are in address space 0 now. */
 	memcpy(self->other, nic->mem, 2 * RING_AREA);
-	ASSERT_OK(map_asid(self->fd, 1, nic->iova + FAR, PAGE, nic->mem));
+	ASSERT_OK(iotlb_map_asid(self->fd, 1, nic->iova + FAR, PAGE, nic->mem));
 	send_some(nic, 1);
 	EXPECT_TRUE(at_rest(nic));
 	for (i = 0; i < 2; i++)
@@ -592,18 +582,6 @@ static int ctrl_u16(struct ctrl *c, uint8_t class, uint8_t cmd, uint16_t value)
 	return ctrl(c, class, cmd, &value, sizeof(value));
 }
 
-static int get_mac(int fd, uint8_t *mac)
-{
-	struct {
-		struct vhost_vdpa_config head;
-		uint8_t mac[6];
-	} c = { .head = { .off = 0, .len = 6 } };
-	int r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
-
-	memcpy(mac, c.mac, 6);
-	return r;
-}
-
 /* The NIC with features, its own queues set up, in status FEATURES_OK. */
 static int nic_prepare(struct nic *nic, uint64_t features)
 {
@@ -630,16 +608,16 @@ TEST_F(mlx5, control_queue_in_its_own_address_space)
 	ASSERT_OK(nic_prepare(nic, FEATURES_CVQ));
 	ASSERT_OK(ctrl_set_up(&c, fd, CVQ, nic->iova));
 	ASSERT_OK(set_group_asid(fd, GROUP_CVQ, 1));
-	ASSERT_OK(map_asid(fd, 1, nic->iova, CTRL_MEM, c.page - PAGE));
+	ASSERT_OK(iotlb_map_asid(fd, 1, nic->iova, CTRL_MEM, c.page - PAGE));
 	ASSERT_OK(set_status(fd, STATUS_RUNNING));
-	ASSERT_OK(get_mac(fd, was));
+	ASSERT_OK(read_config(fd, 0, was, 6));
 	EXPECT_EQ(VIRTIO_NET_ERR, ctrl(&c, VIRTIO_NET_CTRL_MAC,
 				       VIRTIO_NET_CTRL_MAC_ADDR_SET, none, 6));
-	ASSERT_OK(get_mac(fd, is));
+	ASSERT_OK(read_config(fd, 0, is, 6));
 	EXPECT_EQ(0, memcmp(is, was, 6));
 	EXPECT_EQ(VIRTIO_NET_OK, ctrl(&c, VIRTIO_NET_CTRL_MAC,
 				      VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6));
-	ASSERT_OK(get_mac(fd, is));
+	ASSERT_OK(read_config(fd, 0, is, 6));
 	EXPECT_EQ(0, memcmp(is, mac, 6));
 	/* Both groups work at the same time. */
 	EXPECT_OK(nic_echo(nic, 8));
@@ -728,10 +706,10 @@ TEST_F(mlx5, control_queue_sets_the_mac_without_a_feature)
 	ASSERT_OK(ctrl_set_up(&c, fd, CVQ, nic->iova + FAR));
 	ASSERT_OK(iotlb_map(fd, nic->iova + FAR, CTRL_MEM, c.page - PAGE));
 	ASSERT_OK(set_status(fd, STATUS_RUNNING));
-	ASSERT_OK(get_mac(fd, was));
+	ASSERT_OK(read_config(fd, 0, was, 6));
 	EXPECT_EQ(VIRTIO_NET_OK, ctrl(&c, VIRTIO_NET_CTRL_MAC,
 				      VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6));
-	ASSERT_OK(get_mac(fd, is));
+	ASSERT_OK(read_config(fd, 0, is, 6));
 	EXPECT_EQ(0, memcmp(is, mac, 6));
 	/* For VLANs and several pairs it does. */
 	EXPECT_EQ(VIRTIO_NET_ERR, ctrl_u16(&c, VIRTIO_NET_CTRL_VLAN,

@@ -244,9 +244,7 @@ TEST_F(pin, all_address_spaces_unpin)
 	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
 				       BACKEND(IOTLB_ASID)));
 	for (asid = 0; asid < self->caps.nas; asid++)
-		ASSERT_OK(iotlb_v2(self->fd, asid, VHOST_IOTLB_UPDATE,
-				   self->iova, self->len, self->mem,
-				   VHOST_ACCESS_RW));
+		ASSERT_OK(iotlb_map_asid(self->fd, asid, self->iova, self->len, self->mem));
 	EXPECT_EQ((long)(PAGES * self->caps.nas), pinned_self());
 	ASSERT_EQ(0, close(self->fd));
 	self->fd = -1;
@@ -358,9 +356,7 @@ TEST_F(pin, memlock_limit_spans_address_spaces)
 	ASSERT_OK(set_backend_features(self->fd, BACKEND(IOTLB_MSG_V2) |
 				       BACKEND(IOTLB_ASID)));
 	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
-	EXPECT_ERRNO(EFAULT, iotlb_v2(self->fd, 1, VHOST_IOTLB_UPDATE,
-				      self->iova, PAGE, self->mem,
-				      VHOST_ACCESS_RW));
+	EXPECT_ERRNO(EFAULT, iotlb_map_asid(self->fd, 1, self->iova, PAGE, self->mem));
 }
 
 /*

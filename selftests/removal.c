@@ -87,46 +87,6 @@ TEST_F(removal, after_use)
 	EXPECT_EQ(0, del_device());
 }
 
-/* Everything that can be asked of a file whose device is gone. */
-static int check_gone(int fd)
-{
-	static const unsigned long cmds[] = {
-		VHOST_VDPA_GET_DEVICE_ID, VHOST_VDPA_GET_STATUS,
-		VHOST_VDPA_SET_STATUS, VHOST_VDPA_GET_CONFIG,
-		VHOST_VDPA_SET_CONFIG, VHOST_GET_FEATURES, VHOST_SET_FEATURES,
-		VHOST_VDPA_GET_VRING_NUM, VHOST_VDPA_GET_GROUP_NUM,
-		VHOST_VDPA_GET_AS_NUM, VHOST_VDPA_SET_CONFIG_CALL,
-		VHOST_GET_BACKEND_FEATURES, VHOST_SET_BACKEND_FEATURES,
-		VHOST_VDPA_GET_IOVA_RANGE, VHOST_VDPA_GET_CONFIG_SIZE,
-		VHOST_VDPA_GET_VQS_COUNT, VHOST_VDPA_SUSPEND,
-		VHOST_VDPA_RESUME, VHOST_SET_OWNER, VHOST_SET_VRING_NUM,
-		VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE,
-		VHOST_GET_VRING_BASE, VHOST_SET_VRING_KICK,
-		VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
-		VHOST_VDPA_SET_VRING_ENABLE, VHOST_VDPA_GET_VRING_GROUP,
-		VHOST_VDPA_SET_GROUP_ASID,
-	};
-	char arg[64] = {};
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
-		int r = vioctl(fd, cmds[i], arg);
-
-		if (r != -ENODEV) {
-			fprintf(stderr, "# command %#lx: %d\n", cmds[i], r);
-			return r ?: -EPROTO;
-		}
-	}
-	if (iotlb_map(fd, 0x10000000, PAGE, arg) != -ENODEV)
-		return -__LINE__;
-	if (iotlb_unmap(fd, 0, 0) != -ENODEV)
-		return -__LINE__;
-	if (mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED ||
-	    errno != ENODEV)
-		return -__LINE__;
-	return 0;
-}
-
 TEST_F(removal, with_the_file_open)
 {
 	C_WAITS();

@@ -698,11 +698,8 @@ FIXTURE_TEARDOWN(link)
 static int plug_in(struct end *e, uint64_t features)
 {
 	bool packed = features & FEATURE(VIRTIO_F_RING_PACKED);
-	int i, r = set_status(e->fd, STATUS_ACK);
+	int i, r = negotiate_features(e->fd, features);
 
-	r = r ?: set_status(e->fd, STATUS_DRIVER);
-	r = r ?: set_features(e->fd, features);
-	r = r ?: set_status(e->fd, STATUS_FEATURES);
 	for (i = 0; i < 2 && !r; i++) {
 		vq_init(&e->q[i], packed, 16, e->mem + i * VQ_AREA, e->iova + i * VQ_AREA);
 		r = vq_set_up(&e->q[i], e->fd, i, vq_initial_base(packed));

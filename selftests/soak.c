@@ -119,15 +119,12 @@ static void *load_ioctls(void *arg)
 	unsigned int seed = ~l->seed;
 
 	while (!stopped(l)) {
-		struct {
-			struct vhost_vdpa_config c;
-			char buf[4];
-		} config = { .c.len = 4 };
+		char config[4];
 		int r = 0, fd = l->nic->fd;
 
 		switch (rand_r(&seed) % 8) {
 		case 0:
-			r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &config);
+			r = read_config(fd, 0, config, sizeof(config));
 			break;
 		case 1:
 			r = vring_get(fd, VHOST_GET_VRING_BASE, RX);
@@ -155,29 +152,6 @@ static void *load_ioctls(void *arg)
 static void *(*const loads[])(void *) = {
 	load_kicks, load_messages, load_eventfds, load_ioctls,
 };
-
-/* Everything that can be asked of a file whose device is gone. */
-static int check_gone(int fd)
-{
-	char arg[64] = {};
-	int call = -1;
-
-	if (get_status(fd) != -ENODEV || set_status(fd, 0) != -ENODEV ||
-	    set_features(fd, 0) != -ENODEV ||
-	    vioctl(fd, VHOST_SET_OWNER, NULL) != -ENODEV ||
-	    vioctl(fd, VHOST_VDPA_GET_CONFIG, arg) != -ENODEV ||
-	    vioctl(fd, VHOST_VDPA_SET_CONFIG_CALL, &call) != -ENODEV ||
-	    vring_file(fd, VHOST_SET_VRING_CALL, 0, -1) != -ENODEV ||
-	    vring_file(fd, VHOST_SET_VRING_KICK, 0, -1) != -ENODEV ||
-	    vring_get(fd, VHOST_GET_VRING_BASE, 0) != -ENODEV)
-		return -__LINE__;
-	if (iotlb_map(fd, 0x10000000, PAGE, arg) != -ENODEV ||
-	    iotlb_unmap(fd, 0, 0) != -ENODEV)
-		return -__LINE__;
-	if (mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED || errno != ENODEV)
-		return -__LINE__;
-	return 0;
-}
 
 FIXTURE(soak) {
 	const char *parents[4];

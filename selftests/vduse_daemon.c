@@ -994,11 +994,6 @@ FIXTURE_TEARDOWN(groups)
 	EXPECT_EQ(0, bench_end(&self->b));
 }
 
-static int set_group_asid(int fd, uint32_t group, uint32_t asid)
-{
-	return vring_state(fd, VHOST_VDPA_SET_GROUP_ASID, group, asid);
-}
-
 /* An owner that puts group 1 into space 1, maps a page there, and goes. */
 static int first_owner(const char *node)
 {
@@ -1008,7 +1003,7 @@ static int first_owner(const char *node)
 
 	r = r ?: set_backend_features(fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID));
 	r = r ?: set_group_asid(fd, 1, 1);
-	r = r ?: iotlb_v2(fd, 1, VHOST_IOTLB_UPDATE, IOVA, PAGE, p, VHOST_ACCESS_RW);
+	r = r ?: iotlb_map_asid(fd, 1, IOVA, PAGE, p);
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -1027,8 +1022,7 @@ TEST_F(groups, serve_their_own_space)
 	ASSERT_OK(queue_echo(b, 0, 1));
 	/* Queue 1 reaches nothing of space 0. */
 	EXPECT_ERRNO(ETIMEDOUT, (queue_post(b, 1, 2), queue_take(b, 1, 300)));
-	ASSERT_OK(iotlb_v2(b->fd, 1, VHOST_IOTLB_UPDATE, IOVA, BENCH_MEM, b->mem,
-			   VHOST_ACCESS_RW));
+	ASSERT_OK(iotlb_map_asid(b->fd, 1, IOVA, BENCH_MEM, b->mem));
 	EXPECT_OK(queue_take(b, 1, PROMPT));
 }
 

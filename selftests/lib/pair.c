@@ -28,11 +28,7 @@ void pair_remove(int fd[2])
 
 int take_image(int fd, struct image *image)
 {
-	struct {
-		struct vhost_vdpa_config head;
-		unsigned char bytes[512];
-	} c;
-	uint32_t i, off;
+	uint32_t i, off, len;
 	int r;
 
 	memset(image, 0, sizeof(*image));
@@ -43,14 +39,11 @@ int take_image(int fd, struct image *image)
 	if (image->config_len > sizeof(image->config))
 		return -E2BIG;
 	/* In pieces of each size, as drivers do. */
-	for (off = 0; off < image->config_len && !r; off += c.head.len) {
-		memset(&c, 0, sizeof(c));
-		c.head.off = off;
-		c.head.len = off % 7 + 1;
-		if (c.head.len > image->config_len - off)
-			c.head.len = image->config_len - off;
-		r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
-		memcpy(image->config + off, c.head.buf, c.head.len);
+	for (off = 0; off < image->config_len && !r; off += len) {
+		len = off % 7 + 1;
+		if (len > image->config_len - off)
+			len = image->config_len - off;
+		r = read_config(fd, off, image->config + off, len);
 	}
 	for (i = 0; i < image->caps.nvqs && i < 16 && !r; i++) {
 		image->groups[i] = vring_get(fd, VHOST_VDPA_GET_VRING_GROUP, i);

@@ -86,13 +86,41 @@ int get_status(int fd)
 	return r ?: status;
 }
 
-int negotiate(int fd)
+int negotiate_features(int fd, uint64_t features)
 {
 	int r = set_status(fd, STATUS_ACK);
 
 	r = r ?: set_status(fd, STATUS_DRIVER);
-	r = r ?: set_features(fd, FEATURES_MODERN);
+	r = r ?: set_features(fd, features);
 	return r ?: set_status(fd, STATUS_FEATURES);
+}
+
+/* The head of the ioctls' argument, and room for what follows. */
+struct config_access {
+	struct vhost_vdpa_config head;
+	unsigned char bytes[512];
+};
+
+int read_config(int fd, uint32_t off, void *buf, uint32_t len)
+{
+	struct config_access c = { .head = { .off = off, .len = len } };
+	int r;
+
+	if (len > sizeof(c.bytes))
+		return -E2BIG;
+	r = vioctl(fd, VHOST_VDPA_GET_CONFIG, &c);
+	memcpy(buf, c.bytes, len);
+	return r;
+}
+
+int write_config(int fd, uint32_t off, const void *buf, uint32_t len)
+{
+	struct config_access c = { .head = { .off = off, .len = len } };
+
+	if (len > sizeof(c.bytes))
+		return -E2BIG;
+	memcpy(c.bytes, buf, len);
+	return vioctl(fd, VHOST_VDPA_SET_CONFIG, &c);
 }
 
 int vring_state(int fd, unsigned long cmd, unsigned int index, unsigned int num)
@@ -172,4 +200,42 @@ int iotlb_v2(int fd, uint32_t asid, int type, uint64_t iova, uint64_t size, cons
 	};
 
 	return iotlb_write(fd, &m, sizeof(m));
+}
+
+int check_gone(int fd)
+{
+	static const unsigned long cmds[] = {
+		VHOST_VDPA_GET_DEVICE_ID, VHOST_VDPA_GET_STATUS,
+		VHOST_VDPA_SET_STATUS, VHOST_VDPA_GET_CONFIG,
+		VHOST_VDPA_SET_CONFIG, VHOST_GET_FEATURES, VHOST_SET_FEATURES,
+		VHOST_VDPA_GET_VRING_NUM, VHOST_VDPA_GET_GROUP_NUM,
+		VHOST_VDPA_GET_AS_NUM, VHOST_VDPA_SET_CONFIG_CALL,
+		VHOST_GET_BACKEND_FEATURES, VHOST_SET_BACKEND_FEATURES,
+		VHOST_VDPA_GET_IOVA_RANGE, VHOST_VDPA_GET_CONFIG_SIZE,
+		VHOST_VDPA_GET_VQS_COUNT, VHOST_VDPA_SUSPEND,
+		VHOST_VDPA_RESUME, VHOST_SET_OWNER, VHOST_SET_VRING_NUM,
+		VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE,
+		VHOST_GET_VRING_BASE, VHOST_SET_VRING_KICK,
+		VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+		VHOST_VDPA_SET_VRING_ENABLE, VHOST_VDPA_GET_VRING_GROUP,
+		VHOST_VDPA_SET_GROUP_ASID,
+	};
+	char arg[64] = {};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+		int r = vioctl(fd, cmds[i], arg);
+
+		if (r != -ENODEV) {
+			fprintf(stderr, "# command %#lx: %d\n", cmds[i], r);
+			return r ?: -EPROTO;
+		}
+	}
+	if (iotlb_map(fd, 0x10000000, PAGE, arg) != -ENODEV)
+		return -__LINE__;
+	if (iotlb_unmap(fd, 0, 0) != -ENODEV)
+		return -__LINE__;
+	if (mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED || errno != ENODEV)
+		return -__LINE__;
+	return 0;
 }

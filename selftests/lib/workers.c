@@ -91,14 +91,11 @@ static int turn_eventfds(struct worker *w)
 static int turn_queries(struct worker *w)
 {
 	struct vdpa_caps caps;
-	struct {
-		struct vhost_vdpa_config c;
-		char buf[4];
-	} config = { .c.len = 4 };
+	char config[4];
 
 	CHECK(!vdpa_get_caps(w->fd, &caps));
 	CHECK(!memcmp(&caps, w->caps, sizeof(caps)));
-	CHECK(!vioctl(w->fd, VHOST_VDPA_GET_CONFIG, &config));
+	CHECK(!read_config(w->fd, 0, config, sizeof(config)));
 	CHECK(vring_get(w->fd, VHOST_GET_VRING_BASE, 0) != -EFAULT);
 	CHECK(w->may_vanish || vdpa_open() == -EBUSY);
 	return 0;

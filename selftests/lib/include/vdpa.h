@@ -111,7 +111,17 @@ static inline int set_backend_features(int fd, uint64_t features)
 }
 
 /* Through the handshake to FEATURES_OK, without any queue. */
-int negotiate(int fd);
+int negotiate_features(int fd, uint64_t features);
+
+static inline int negotiate(int fd)
+{
+	return negotiate_features(fd, FEATURES_MODERN);
+}
+
+/* len bytes of the config space, from off on. */
+int read_config(int fd, uint32_t off, void *buf, uint32_t len);
+
+int write_config(int fd, uint32_t off, const void *buf, uint32_t len);
 
 int vring_state(int fd, unsigned long cmd, unsigned int index, unsigned int num);
 
@@ -119,6 +129,11 @@ int vring_state(int fd, unsigned long cmd, unsigned int index, unsigned int num)
 int vring_get(int fd, unsigned long cmd, unsigned int index);
 
 int vring_file(int fd, unsigned long cmd, unsigned int index, int file);
+
+static inline int set_group_asid(int fd, unsigned int group, unsigned int asid)
+{
+	return vring_state(fd, VHOST_VDPA_SET_GROUP_ASID, group, asid);
+}
 
 int vring_addr(int fd, unsigned int index, uint64_t desc, uint64_t avail, uint64_t used);
 
@@ -143,9 +158,15 @@ int iotlb_v1(int fd, int type, uint64_t iova, uint64_t size, const void *uaddr, 
 int iotlb_v2(int fd, uint32_t asid, int type, uint64_t iova, uint64_t size, const void *uaddr,
 	     int perm);
 
+static inline int iotlb_map_asid(int fd, uint32_t asid, uint64_t iova, uint64_t size,
+				 const void *uaddr)
+{
+	return iotlb_v2(fd, asid, VHOST_IOTLB_UPDATE, iova, size, uaddr, VHOST_ACCESS_RW);
+}
+
 static inline int iotlb_map(int fd, uint64_t iova, uint64_t size, const void *uaddr)
 {
-	return iotlb_v2(fd, 0, VHOST_IOTLB_UPDATE, iova, size, uaddr, VHOST_ACCESS_RW);
+	return iotlb_map_asid(fd, 0, iova, size, uaddr);
 }
 
 static inline int iotlb_unmap(int fd, uint64_t iova, uint64_t size)
@@ -158,5 +179,8 @@ static inline int iotlb_batch(int fd, uint32_t asid, bool begin)
 	return iotlb_v2(fd, asid, begin ? VHOST_IOTLB_BATCH_BEGIN : VHOST_IOTLB_BATCH_END, 0, 0,
 			NULL, 0);
 }
+
+/* Ask everything of a file whose device is gone: 0 where all of it is -ENODEV. */
+int check_gone(int fd);
 
 #endif
