@@ -8,9 +8,9 @@
  */
 #include <endian.h>
 #include <linux/virtio_blk.h>
-#include <linux/virtio_ring.h>
 
 #include "vdpa_test.h"
+#include "queue.h"
 
 #define QUEUES_MAX	4
 #define RING_SIZE	64
@@ -65,11 +65,7 @@ static int blk_set_up(struct blk *b, int base)
 		q->vr.avail->idx = base;
 		q->vr.used->idx = base;
 		q->next = 0;
-		r = vring_state(b->fd, VHOST_SET_VRING_NUM, i, RING_SIZE);
-		r = r ?: vring_state(b->fd, VHOST_SET_VRING_BASE, i, base);
-		r = r ?: vring_addr(b->fd, i, iova,
-				    iova + ((uint8_t *)q->vr.avail - (uint8_t *)q->vr.desc),
-				    iova + ((uint8_t *)q->vr.used - (uint8_t *)q->vr.desc));
+		r = vring_place(b->fd, i, &q->vr, iova, base);
 		r = r ?: vring_file(b->fd, VHOST_SET_VRING_KICK, i, q->kick);
 		r = r ?: vring_file(b->fd, VHOST_SET_VRING_CALL, i, q->call);
 		r = r ?: vring_state(b->fd, VHOST_VDPA_SET_VRING_ENABLE, i, 1);
@@ -87,11 +83,6 @@ static int blk_start(struct blk *b, uint64_t leave_out, int base)
 	r = negotiate_features(b->fd, want);
 	r = r ?: blk_set_up(b, base);
 	return r ?: set_status(b->fd, STATUS_RUNNING);
-}
-
-static uint16_t used_index(struct queue *q)
-{
-	return __atomic_load_n(&q->vr.used->idx, __ATOMIC_ACQUIRE);
 }
 
 /* Make a chain available; the device is not told yet. Returns its head. */
@@ -116,25 +107,10 @@ static uint16_t post(struct blk *b, int i, const struct seg *segs, int n)
 	return head;
 }
 
-static void kick(struct queue *q)
-{
-	uint64_t one = 1;
-
-	if (write(q->kick, &one, sizeof(one)) != sizeof(one))
-		abort();
-}
-
 /* Wait until all that is available is used. C forgets to tell of some, so look. */
 static int wait_all(struct queue *q)
 {
-	int i;
-
-	for (i = 0; used_index(q) != q->vr.avail->idx; i++) {
-		if (i == WAIT_MS)
-			return -ETIMEDOUT;
-		usleep(1000);
-	}
-	return 0;
+	return vring_wait(&q->vr, q->vr.avail->idx, WAIT_MS);
 }
 
 static void header(struct blk *b, uint32_t type, uint64_t sector)
@@ -155,10 +131,10 @@ static struct end request(struct blk *b, int i, const struct seg *segs, int n)
 	const struct vring_used_elem *e;
 	uint16_t head = post(b, i, segs, n);
 
-	kick(q);
+	signal_eventfd(q->kick);
 	if (wait_all(q))
 		return end;
-	e = &q->vr.used->ring[(uint16_t)(used_index(q) - 1) % RING_SIZE];
+	e = &q->vr.used->ring[(uint16_t)(vring_used_idx(&q->vr) - 1) % RING_SIZE];
 	if (e->id != head)
 		return end;
 	end.used = e->len;
@@ -198,16 +174,6 @@ static bool filled(const uint8_t *at, size_t len, unsigned int seed)
 
 	for (k = 0; k < len; k++)
 		if (at[k] != (uint8_t)(seed * 31 + k * 7 + k / 251))
-			return false;
-	return true;
-}
-
-static bool all(const uint8_t *at, size_t len, uint8_t byte)
-{
-	size_t k;
-
-	for (k = 0; k < len; k++)
-		if (at[k] != byte)
 			return false;
 	return true;
 }
@@ -368,7 +334,7 @@ TEST_F(blk, segments_of_all_sizes)
 	EXPECT_END(1, OK, request(b, 0, out, 2));
 	EXPECT_END(1025, OK, simple(b, 0, VIRTIO_BLK_T_IN, 77, 1024, true));
 	EXPECT_TRUE(filled(b->mem + DATA, 512, 99));
-	EXPECT_TRUE(all(b->mem + DATA + 512, 512, 0x42));
+	EXPECT_TRUE(all_bytes(b->mem + DATA + 512, 512, 0x42));
 }
 
 TEST_F(blk, ranges_are_checked)
@@ -486,8 +452,8 @@ TEST_F(blk, discard_and_write_zeroes)
 		EXPECT_END(1, OK, range(b, VIRTIO_BLK_T_WRITE_ZEROES, 65, 254, k, 16));
 		EXPECT_END(0x20001, OK, simple(b, 0, VIRTIO_BLK_T_IN, 64, 0x20000, true));
 		EXPECT_TRUE(filled(b->mem + DATA, 512, 5));
-		EXPECT_TRUE(all(b->mem + DATA + 512, 254 * 512, 0));
-		EXPECT_FALSE(all(b->mem + DATA + 255 * 512, 512, 0));
+		EXPECT_TRUE(all_bytes(b->mem + DATA + 512, 254 * 512, 0));
+		EXPECT_FALSE(all_bytes(b->mem + DATA + 255 * 512, 512, 0));
 	}
 }
 
@@ -549,11 +515,11 @@ TEST_F(blk, broken_ring)
 	if (b->c)
 		SKIP(return, "C goes on with whatever it finds");
 	q->vr.avail->idx += RING_SIZE + 5;
-	kick(q);
+	signal_eventfd(q->kick);
 	if (b->nq > 1)
 		EXPECT_END(513, OK, simple(b, 1, VIRTIO_BLK_T_IN, 0, 512, true));
 	usleep(20000);
-	EXPECT_EQ(0, used_index(q));
+	EXPECT_EQ(0, vring_used_idx(&q->vr));
 	ASSERT_OK(set_status(b->fd, 0));
 	ASSERT_OK(blk_start(b, 0, 0));
 	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 0, 512, true));
@@ -601,13 +567,13 @@ TEST_F(blk, suspend_and_resume)
 	fill(b->mem + DATA, 512, 3);
 	for (k = 0; k < 20; k++)
 		post(b, 0, segs, 3);
-	kick(&b->q[0]);
+	signal_eventfd(b->q[0].kick);
 	usleep(20000);
-	EXPECT_EQ(1, used_index(&b->q[0]));
+	EXPECT_EQ(1, vring_used_idx(&b->q[0].vr));
 	EXPECT_EQ(1, vring_get(b->fd, VHOST_GET_VRING_BASE, 0));
 	ASSERT_OK(vioctl(b->fd, VHOST_VDPA_RESUME, NULL));
 	EXPECT_OK(wait_all(&b->q[0]));
-	EXPECT_EQ(21, used_index(&b->q[0]));
+	EXPECT_EQ(21, vring_used_idx(&b->q[0].vr));
 	EXPECT_EQ(OK, b->mem[STATUS]);
 	EXPECT_END(513, OK, simple(b, 0, VIRTIO_BLK_T_IN, 9, 512, true));
 	EXPECT_TRUE(filled(b->mem + DATA, 512, 3));
@@ -701,7 +667,7 @@ TEST_F(blk, legacy_before_driver_ok)
 	ASSERT_OK(legacy_begin(b));
 	header(b, VIRTIO_BLK_T_IN, 0);
 	post(b, 0, segs, 3);
-	kick(&b->q[0]);
+	signal_eventfd(b->q[0].kick);
 	ASSERT_OK(set_status(b->fd, LEGACY_RUNNING));
 	EXPECT_OK(wait_all(&b->q[0]));
 	EXPECT_EQ(OK, b->mem[STATUS]);
@@ -750,7 +716,7 @@ TEST_F(blk, all_queues_at_once)
 				post(b, i, segs, 3);
 		}
 		for (i = 0; i < b->nq; i++)
-			kick(&b->q[i]);
+			signal_eventfd(b->q[i].kick);
 		for (i = 0; i < b->nq; i++) {
 			ASSERT_OK(wait_all(&b->q[i]));
 			EXPECT_EQ(OK, b->mem[STATUS + 64 + i]);

@@ -7,6 +7,7 @@
 
 #include "vdpa_test.h"
 #include "virtio.h"
+#include "workers.h"
 
 FIXTURE(datapath) {
 	int fd;
@@ -180,9 +181,7 @@ TEST_F(datapath, nothing_moves_before_driver_ok)
 	ASSERT_OK(nic_set_up_queue(nic, RX, 0));
 	ASSERT_OK(nic_set_up_queue(nic, TX, 0));
 	ASSERT_OK(nic_enable(nic));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	EXPECT_EQ(0, nic_used(&nic->q[RX]));
 	EXPECT_EQ(0, nic_used(&nic->q[TX]));
@@ -196,9 +195,7 @@ TEST_F(datapath, no_call_eventfd)
 	ASSERT_OK(nic_start(nic, 0));
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, RX, VHOST_FILE_UNBIND));
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_CALL, TX, VHOST_FILE_UNBIND));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	EXPECT_OK(nic_wait_polling(&nic->q[RX], 1));
 	EXPECT_OK(nic_wait_polling(&nic->q[TX], 1));
 	EXPECT_EQ(0, drain(nic->q[RX].call));
@@ -213,9 +210,7 @@ TEST_F(datapath, suppressed_calls)
 	ASSERT_OK(nic_start(nic, 0));
 	nic->q[RX].vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 	nic->q[TX].vr.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	EXPECT_OK(nic_wait_polling(&nic->q[RX], 1));
 	EXPECT_OK(nic_wait_polling(&nic->q[TX], 1));
 	usleep(100000);
@@ -233,9 +228,7 @@ TEST_F(datapath, no_kick_no_work)
 	ASSERT_OK(nic_echo(nic, 1));
 	usleep(200000);
 	ASSERT_OK(vring_file(self->fd, VHOST_SET_VRING_KICK, TX, VHOST_FILE_UNBIND));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	EXPECT_EQ(1, nic_used(&nic->q[TX]));
 	/* An eventfd that is signalled already kicks as soon as it is set. */
@@ -309,51 +302,19 @@ TEST_F(datapath, one_eventfd_for_kick_and_call)
 	EXPECT_EQ(0, drain(both));
 }
 
-struct swapper {
-	int fd;
-	bool stop;
-	int failed;
-	long swaps;
-};
-
-static void *swap_calls(void *arg)
-{
-	struct swapper *s = arg;
-
-	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
-		int q;
-
-		for (q = 0; q < 2; q++) {
-			int call = eventfd(0, EFD_NONBLOCK);
-
-			s->failed |= vring_file(s->fd, VHOST_SET_VRING_CALL, q, call);
-			/* The kernel's reference is now the only one. */
-			close(call);
-			s->swaps++;
-		}
-	}
-	return NULL;
-}
-
 TEST_F(datapath, call_swapped_under_load)
 {
-	struct swapper s = { .fd = self->fd };
+	struct swapper s = { .fd = self->fd, .first = RX, .last = TX };
 	struct nic *nic = &self->nic;
 	pthread_t thread;
-	int i, n, r = 0;
+	int i, r = 0;
 
 	ASSERT_OK(nic_map(nic));
 	ASSERT_OK(nic_start(nic, 0));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, swap_calls, &s));
 	for (i = 0; i < 200 && !r; i++) {
-		for (n = 0; n < 8; n++)
-			nic_post_rx(nic);
-		for (n = 0; n < 8; n++)
-			nic_post_tx(nic);
-		nic_kick(&nic->q[TX]);
-		r = nic_wait_polling(&nic->q[RX], nic->q[RX].avail);
-		r = r ?: nic_wait_polling(&nic->q[TX], nic->q[TX].avail);
-		r = r ?: nic_check_rx(nic);
+		nic_send(nic, 8);
+		r = nic_receive(nic);
 	}
 	__atomic_store_n(&s.stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
@@ -447,7 +408,7 @@ TEST_F(datapath, maps_persist_over_a_reset)
 TEST_F(datapath, reset_with_frames_in_flight)
 {
 	struct nic *nic = &self->nic;
-	int i, n;
+	int i;
 
 	for (i = 0; i < 20; i++) {
 		uint16_t used;
@@ -455,11 +416,7 @@ TEST_F(datapath, reset_with_frames_in_flight)
 		ASSERT_OK(nic_map(nic));
 		nic_lay_out(nic, 0);
 		ASSERT_OK(nic_start(nic, 0));
-		for (n = 0; n < 32; n++)
-			nic_post_rx(nic);
-		for (n = 0; n < 32; n++)
-			nic_post_tx(nic);
-		nic_kick(&nic->q[TX]);
+		nic_send(nic, 32);
 		ASSERT_OK(set_status(self->fd, 0));
 		/* Nothing runs after reset. */
 		used = nic_used(&nic->q[RX]);
@@ -472,16 +429,12 @@ TEST_F(datapath, reset_with_frames_in_flight)
 TEST_F(datapath, close_with_frames_in_flight)
 {
 	struct nic *nic = &self->nic;
-	int i, n;
+	int i;
 
 	for (i = 0; i < 10; i++) {
 		ASSERT_OK(nic_map(nic));
 		ASSERT_OK(nic_start(nic, 0));
-		for (n = 0; n < 32; n++)
-			nic_post_rx(nic);
-		for (n = 0; n < 32; n++)
-			nic_post_tx(nic);
-		nic_kick(&nic->q[TX]);
+		nic_send(nic, 32);
 		ASSERT_EQ(0, close(self->fd));
 		self->fd = vdpa_open();
 		ASSERT_LE(0, self->fd);
@@ -500,9 +453,7 @@ TEST_F(datapath, suspend_stops_and_resume_goes_on)
 	ASSERT_OK(nic_start(nic, 0));
 	ASSERT_OK(nic_echo(nic, 3));
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	EXPECT_EQ(3, nic_used(&nic->q[TX]));
 	EXPECT_EQ(3, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
@@ -531,9 +482,7 @@ TEST_F(datapath, suspended_stays_suspended)
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_SUSPEND, NULL));
 	/* What it is already, as a driver that adds a bit writes it. */
 	ASSERT_OK(set_status(self->fd, STATUS_RUNNING));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	EXPECT_EQ(3, nic_used(&nic->q[TX]));
 	EXPECT_EQ(3, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
@@ -612,9 +561,7 @@ TEST_F(datapath, read_only_buffers_are_not_written)
 			   BUF_AREA, nic->mem + rx, VHOST_ACCESS_RO));
 	ASSERT_OK(iotlb_map(self->fd, nic->iova + tx, BUF_AREA, nic->mem + tx));
 	ASSERT_OK(nic_start(nic, 0));
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	EXPECT_EQ((char)0xee, nic->q[RX].bufs[0]);
 }
@@ -725,9 +672,7 @@ static bool runs_without_a_map(struct nic *nic)
 {
 	if (nic_start(nic, 0))
 		return false;
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(200000);
 	return nic_used(&nic->q[TX]) != 0;
 }

@@ -171,16 +171,6 @@ static bool filled(const char *at, uint64_t tag)
 	return !memcmp(at, want, BLOCK);
 }
 
-static bool all(const char *at, size_t len, char byte)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		if (at[i] != byte)
-			return false;
-	return true;
-}
-
 static char *slot_mem(struct lane *l, uint16_t slot)
 {
 	return l->mem + VQ_AREA + slot * SLOT;
@@ -247,7 +237,7 @@ static int post(struct lane *l)
 	int n = 1;
 
 	/* Nobody was here since it was given back. */
-	if (!all(mem, SLOT, POISON))
+	if (!all_bytes(mem, SLOT, POISON))
 		return -EUCLEAN;
 	if (r.type == VIRTIO_BLK_T_WRITE_ZEROES) {
 		struct virtio_blk_discard_write_zeroes range = {
@@ -392,7 +382,7 @@ static int read_back(struct lane *l, char *into)
 	char *mem = slot_mem(l, 0);
 	uint64_t iova = slot_iova(l, 0), at, total = (uint64_t)l->blocks * BLOCK;
 	uint32_t len, used;
-	int i, slot;
+	int slot;
 
 	for (at = 0; at < total; at += len) {
 		len = total - at < READ_LEN ? total - at : READ_LEN;
@@ -405,11 +395,7 @@ static int read_back(struct lane *l, char *into)
 			{ iova + HEADER, 1, true },
 		}, 3);
 		signal_eventfd(l->q.kick);
-		for (i = 0; (slot = vq_take(&l->q, &used)) == -EAGAIN; i++) {
-			if (i == TEST_S * 1000 / 4)
-				return -ETIMEDOUT;
-			usleep(1000);
-		}
+		slot = vq_take_within(&l->q, &used, TEST_S * 1000 / 4);
 		if (slot < 0)
 			return slot;
 		if (mem[HEADER] != VIRTIO_BLK_S_OK || used != len + 1)

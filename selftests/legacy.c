@@ -109,11 +109,7 @@ static int send_frame(struct vq q[2], char *mem, uint64_t iova, size_t header,
 		out[header + i] = (char)(i * 3);
 	vq_post(&q[TX], iova + 2 * VQ_AREA, header + LEN, false);
 	signal_eventfd(q[TX].kick);
-	for (i = 0; (r = vq_take(&q[TX], &len)) == -EAGAIN; i++) {
-		if (i == WAIT_MS)
-			return -ETIMEDOUT;
-		usleep(1000);
-	}
+	r = vq_take_within(&q[TX], &len, WAIT_MS);
 	return r < 0 ? r : 0;
 }
 
@@ -126,15 +122,9 @@ static int echo(struct vq q[2], char *mem, uint64_t iova, size_t header,
 {
 	char *out = mem + 2 * VQ_AREA, *in = out + PAGE;
 	uint32_t len;
-	int i, r;
+	int r = send_frame(q, mem, iova, header, dest);
 
-	r = send_frame(q, mem, iova, header, dest);
-	for (i = 0; !r && (r = vq_take(&q[RX], &len)) == -EAGAIN; i++) {
-		if (i == WAIT_MS)
-			return -ETIMEDOUT;
-		usleep(1000);
-		r = 0;
-	}
+	r = r ?: vq_take_within(&q[RX], &len, WAIT_MS);
 	if (r < 0)
 		return r;
 	if (len < header || memcmp(in + header, out + header, len - header))

@@ -19,10 +19,10 @@
 #include <linux/if_ether.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
 
 #include "vdpa_test.h"
 #include "bus.h"
+#include "queue.h"
 
 #define VQ_NUM		16
 #define QUEUE_AREA	(2 * PAGE)	/* the used ring begins at a page */
@@ -78,11 +78,6 @@ struct probe {
 	struct vring vr[2];
 };
 
-static uint16_t used(struct probe *p, int i)
-{
-	return __atomic_load_n(&p->vr[i].used->idx, __ATOMIC_ACQUIRE);
-}
-
 static void lay_out(struct probe *p)
 {
 	int i;
@@ -112,14 +107,9 @@ static void chain(struct probe *p, int i, uint64_t off, uint32_t len, uint16_t f
 
 static int set_up_queue(struct probe *p, int i)
 {
-	uint64_t base = p->iova - (uintptr_t)p->mem;
 	int fd = p->fd, r;
 
-	r = vring_state(fd, VHOST_SET_VRING_NUM, i, VQ_NUM);
-	r = r ?: vring_state(fd, VHOST_SET_VRING_BASE, i, 0);
-	r = r ?: vring_addr(fd, i, (uintptr_t)p->vr[i].desc + base,
-			    (uintptr_t)p->vr[i].avail + base,
-			    (uintptr_t)p->vr[i].used + base);
+	r = vring_place(fd, i, &p->vr[i], p->iova + i * QUEUE_AREA, 0);
 	r = r ?: vring_file(fd, VHOST_SET_VRING_KICK, i, p->kick);
 	return r ?: vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, i, 1);
 }
@@ -132,7 +122,6 @@ static int start(struct probe *p)
 {
 	struct virtio_blk_outhdr *read = (void *)(p->mem + HDR_OFF);
 	struct ethhdr *eth = (void *)(p->mem + HDR_OFF + sizeof(struct virtio_net_hdr_v1));
-	uint64_t one = 1;
 	int r;
 
 	lay_out(p);
@@ -160,32 +149,23 @@ static int start(struct probe *p)
 	if (p->id == VIRTIO_ID_NET)
 		r = r ?: set_up_queue(p, 1);
 	r = r ?: set_status(p->fd, STATUS_RUNNING);
-	if (r)
-		return r;
-	return write(p->kick, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
+	if (!r)
+		signal_eventfd(p->kick);
+	return r;
 }
 
 /* Whether the device wrote to the data. */
 static bool written(struct probe *p)
 {
-	int i;
-
-	for (i = 0; i < DATA_LEN; i++)
-		if ((unsigned char)p->mem[DATA_OFF + i] != NOT_WRITTEN)
-			return true;
-	return false;
+	return !all_bytes(p->mem + DATA_OFF, DATA_LEN, NOT_WRITTEN);
 }
 
 /* The device must reach the memory: 0, or what happened instead. */
 static int reaches(struct probe *p)
 {
-	int i, r = start(p);
+	int r = start(p);
 
-	for (i = 0; !r && !used(p, 0); i++) {
-		if (i == WAIT_MS)
-			return -ETIMEDOUT;
-		usleep(1000);
-	}
+	r = r ?: vring_wait(&p->vr[0], 1, WAIT_MS);
 	return r ?: written(p) ? 0 : -ENODATA;
 }
 
@@ -198,7 +178,7 @@ static int spares(struct probe *p)
 		return r;
 	usleep(QUIET_US);
 	r = set_status(p->fd, 0);
-	return r ?: used(p, 0) || written(p);
+	return r ?: vring_used_idx(&p->vr[0]) || written(p);
 }
 
 static int map(struct probe *p)

@@ -5,23 +5,18 @@
  * the guest sends frames and gets each of them back once and in order.
  * The tests want simulator NICs that loop frames back; disks are in disk_migration.c.
  */
-#include <linux/if_ether.h>
-#include <linux/virtio_net.h>
 #include <pthread.h>
 
 #include "vdpa_test.h"
 #include "pair.h"
 #include "queue.h"
+#include "virtio.h"
 
 #define MAC		"52:54:00:6d:69:67"
 #define MTU		"1600"
-#define RX		0
-#define TX		1
-#define BUF_SIZE	2048UL
 #define RINGS		(2 * VQ_AREA)
 #define BUFS		(VQ_MAX * BUF_SIZE)
 #define GUEST_MEM	(RINGS + 2 * BUFS)
-#define HDR		sizeof(struct virtio_net_hdr_v1)
 #define MOVES		24
 #define TEST_S		300
 
@@ -101,22 +96,6 @@ TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
 	}
 }
 
-/* What frame number seq looks like; its length differs from its neighbours'. */
-static uint32_t frame(char *buf, uint32_t seq)
-{
-	uint32_t len = HDR + 64 + seq % 1400, i;
-	struct ethhdr *eth = (void *)(buf + HDR);
-
-	memset(buf, 0, HDR);
-	memset(eth->h_dest, 0xff, ETH_ALEN);
-	memset(eth->h_source, 0x02, ETH_ALEN);
-	eth->h_proto = 0xb588;
-	memcpy(buf + HDR + ETH_HLEN, &seq, sizeof(seq));
-	for (i = HDR + ETH_HLEN + sizeof(seq); i < len; i++)
-		buf[i] = (char)(seq * 7 + i);
-	return len;
-}
-
 static char *buffer(struct guest *g, int i, uint32_t slot)
 {
 	return g->mem + RINGS + i * BUFS + slot * BUF_SIZE;
@@ -138,8 +117,9 @@ static void post_rx(struct guest *g)
 static void post_tx(struct guest *g)
 {
 	uint32_t slot = vq_next_slot(&g->q[TX]);
+	uint32_t len = nic_frame(buffer(g, TX, slot), g->sent);
 
-	vq_post(&g->q[TX], buffer_iova(g, TX, slot), frame(buffer(g, TX, slot), g->sent), false);
+	vq_post(&g->q[TX], buffer_iova(g, TX, slot), len, false);
 	g->sent++;
 }
 
@@ -157,7 +137,7 @@ static int receive(struct guest *g)
 	while ((slot = vq_take(&g->q[RX], &len)) >= 0) {
 		char *got = buffer(g, RX, slot);
 
-		if (len != frame(want, g->received))
+		if (len != nic_frame(want, g->received))
 			return -EMSGSIZE;
 		if (memcmp(got + HDR, want + HDR, len - HDR))
 			return -EBADMSG;

@@ -63,28 +63,6 @@ static int map_at_once(int fd, uint32_t asid, uint64_t iova, uint64_t size, void
 	return r ?: iotlb_batch(fd, asid, false);
 }
 
-/* Frames on their way, without waiting for them. */
-static void send_some(struct nic *nic, int n)
-{
-	int i;
-
-	for (i = 0; i < n; i++)
-		nic_post_rx(nic);
-	for (i = 0; i < n; i++)
-		nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
-}
-
-/* Wait for all of them. */
-static int receive_all(struct nic *nic)
-{
-	int r = nic_wait_polling(&nic->q[RX], nic->q[RX].avail);
-
-	r = r ?: nic_wait_polling(&nic->q[TX], nic->q[TX].avail);
-	r = r ?: nic_check_rx(nic);
-	return r ?: nic->next_rx == nic->next_tx ? 0 : -ENODATA;
-}
-
 /* Whether frames that were sent go nowhere. */
 static bool at_rest(struct nic *nic)
 {
@@ -172,7 +150,7 @@ TEST_F(mlx5, holes_swallow_what_is_written)
 	ASSERT_OK(iotlb_map(self->fd, nic->iova, rx, nic->mem));
 	ASSERT_OK(iotlb_map(self->fd, nic->iova + tx, BUF_AREA, nic->mem + tx));
 	ASSERT_OK(nic_start(nic, 0));
-	send_some(nic, 1);
+	nic_send(nic, 1);
 	ASSERT_OK(nic_wait_polling(&nic->q[RX], 1));
 	EXPECT_EQ(nic_frame(want, 0), nic->q[RX].vr.used->ring[0].len);
 	for (i = 0; i < BUF_SIZE; i++)
@@ -242,13 +220,13 @@ TEST_F(mlx5, key_exchanged_under_traffic)
 	ASSERT_OK(nic_map(nic));
 	ASSERT_OK(nic_start(nic, 0));
 	for (i = 0; i < 100; i++) {
-		send_some(nic, 1 + i % 16);
+		nic_send(nic, 1 + i % 16);
 		if (i % 2) {
 			ASSERT_OK(iotlb_unmap(self->fd, nic->iova + FAR, PAGE));
 		} else {
 			ASSERT_OK(iotlb_map(self->fd, nic->iova + FAR, PAGE, self->other));
 		}
-		ASSERT_OK(receive_all(nic)) {
+		ASSERT_OK(nic_receive(nic)) {
 			TH_LOG("round %d", i);
 		}
 	}
@@ -293,8 +271,8 @@ TEST_F_TIMEOUT(mlx5, key_exchanged_by_another_thread, 120)
 	ASSERT_OK(nic_start(nic, 0));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, churn, &c));
 	for (i = 0; i < 300 && !r; i++) {
-		send_some(nic, 8);
-		r = receive_all(nic);
+		nic_send(nic, 8);
+		r = nic_receive(nic);
 	}
 	__atomic_store_n(&c.stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
@@ -342,12 +320,12 @@ TEST_F(mlx5, queues_rest_without_a_key)
 		ASSERT_OK(nic_echo(nic, 5));
 		ASSERT_OK(iotlb_unmap(self->fd, nic->iova, NIC_MEM));
 		EXPECT_EQ(0, pinned_self());
-		send_some(nic, 5);
+		nic_send(nic, 5);
 		EXPECT_TRUE(at_rest(nic));
 		/* The state is kept, and the work is not forgotten. */
 		EXPECT_EQ(10 * i - 5, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
 		ASSERT_OK(map_at_once(self->fd, 0, nic->iova, NIC_MEM, nic->mem));
-		ASSERT_OK(receive_all(nic));
+		ASSERT_OK(nic_receive(nic));
 	}
 }
 
@@ -366,10 +344,10 @@ TEST_F(mlx5, maps_changed_while_suspended)
 			    self->other + bufs));
 	nic->q[RX].bufs = self->other + bufs;
 	nic->q[TX].bufs = self->other + tx;
-	send_some(nic, 3);
+	nic_send(nic, 3);
 	EXPECT_TRUE(at_rest(nic));
 	ASSERT_OK(vioctl(self->fd, VHOST_VDPA_RESUME, NULL));
-	EXPECT_OK(receive_all(nic));
+	EXPECT_OK(nic_receive(nic));
 	EXPECT_EQ(9, vring_get(self->fd, VHOST_GET_VRING_BASE, TX));
 }
 
@@ -399,16 +377,16 @@ TEST_F(mlx5, descriptors_in_their_own_address_space)
 	/* Each has a key of its own. */
 	ASSERT_OK(iotlb_v2(self->fd, 1, VHOST_IOTLB_INVALIDATE, nic->iova,
 			   2 * RING_AREA, NULL, 0));
-	send_some(nic, 2);
+	nic_send(nic, 2);
 	EXPECT_TRUE(at_rest(nic));
 	ASSERT_OK(map_at_once(self->fd, 1, nic->iova, 2 * RING_AREA, nic->mem));
-	EXPECT_OK(receive_all(nic));
+	EXPECT_OK(nic_receive(nic));
 	ASSERT_OK(iotlb_unmap(self->fd, nic->iova, 2 * BUF_AREA));
-	send_some(nic, 2);
+	nic_send(nic, 2);
 	EXPECT_TRUE(at_rest(nic));
 	ASSERT_OK(map_at_once(self->fd, 0, nic->iova, 2 * BUF_AREA,
 			      nic->mem + 2 * RING_AREA));
-	EXPECT_OK(receive_all(nic));
+	EXPECT_OK(nic_receive(nic));
 }
 
 TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
@@ -429,13 +407,13 @@ TEST_F(mlx5, descriptors_without_a_key_are_where_the_buffers_are)
 	/* With the next exchange, of whatever key, it is: rings are in address space 0 now. */
 	memcpy(self->other, nic->mem, 2 * RING_AREA);
 	ASSERT_OK(iotlb_map_asid(self->fd, 1, nic->iova + FAR, PAGE, nic->mem));
-	send_some(nic, 1);
+	nic_send(nic, 1);
 	EXPECT_TRUE(at_rest(nic));
 	for (i = 0; i < 2; i++)
 		vring_init(&nic->q[i].vr, nic->num, self->other + i * RING_AREA, PAGE);
 	memcpy(self->other, nic->mem, 2 * RING_AREA);
 	nic_kick(&nic->q[TX]);
-	EXPECT_OK(receive_all(nic));
+	EXPECT_OK(nic_receive(nic));
 	EXPECT_OK(nic_echo(nic, 8));
 }
 
@@ -456,7 +434,7 @@ TEST_F(mlx5, reset_moves_groups_back_and_keeps_keys)
 	nic->q[RX].bufs_iova = nic->iova;
 	nic->q[TX].bufs_iova = nic->iova + BUF_AREA;
 	ASSERT_OK(nic_start(nic, 0));
-	send_some(nic, 1);
+	nic_send(nic, 1);
 	EXPECT_TRUE(at_rest(nic));
 	ASSERT_OK(set_status(self->fd, 0));
 	nic_lay_out(nic, 0);
@@ -486,7 +464,7 @@ TEST_F(mlx5, cleaned_reset_forgets_every_key)
 	nic->q[TX].bufs_iova = nic->iova + BUF_AREA;
 	ASSERT_OK(set_group_asid(self->fd, GROUP_DESC, 1));
 	ASSERT_OK(nic_start(nic, 0));
-	send_some(nic, 1);
+	nic_send(nic, 1);
 	EXPECT_TRUE(at_rest(nic));
 }
 
@@ -518,10 +496,7 @@ static int ctrl_set_up(struct ctrl *c, int fd, int index, uint64_t iova)
 	c->index = index;
 	c->kick = eventfd(0, EFD_NONBLOCK);
 	c->call = eventfd(0, EFD_NONBLOCK);
-	r = vring_state(fd, VHOST_SET_VRING_NUM, index, 16);
-	r = r ?: vring_state(fd, VHOST_SET_VRING_BASE, index, 0);
-	r = r ?: vring_addr(fd, index, iova, iova + ((char *)c->vr.avail - mem),
-			    iova + ((char *)c->vr.used - mem));
+	r = vring_place(fd, index, &c->vr, iova, 0);
 	r = r ?: vring_file(fd, VHOST_SET_VRING_KICK, index, c->kick);
 	r = r ?: vring_file(fd, VHOST_SET_VRING_CALL, index, c->call);
 	return r ?: vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, index, 1);
@@ -530,21 +505,12 @@ static int ctrl_set_up(struct ctrl *c, int fd, int index, uint64_t iova)
 /* Send the command in the first three descriptors: what the device answers, or -ETIMEDOUT. */
 static int ctrl_send(struct ctrl *c)
 {
-	uint64_t one = 1;
-	int i;
-
 	c->page[128] = 0x77;
 	c->vr.avail->ring[c->avail % 16] = 0;
 	c->avail++;
 	__atomic_store_n(&c->vr.avail->idx, c->avail, __ATOMIC_RELEASE);
-	if (write(c->kick, &one, sizeof(one)) != sizeof(one))
-		abort();
-	for (i = 0; i < WAIT_MS; i++) {
-		if (__atomic_load_n(&c->vr.used->idx, __ATOMIC_ACQUIRE) == c->avail)
-			return c->page[128];
-		usleep(1000);
-	}
-	return -ETIMEDOUT;
+	signal_eventfd(c->kick);
+	return vring_wait(&c->vr, c->avail, WAIT_MS) ?: c->page[128];
 }
 
 /* Send a command: what the device answers, or -ETIMEDOUT. */
@@ -925,7 +891,7 @@ TEST_F(own, state_moves_to_another_device)
 	ASSERT_OK(nic_echo(&nic, 13));
 	for (i = 0; i < 10; i++) {
 		/* Some may be done, some not: none is lost or comes twice. */
-		send_some(&nic, 16);
+		nic_send(&nic, 16);
 		ASSERT_OK(vioctl(nic.fd, VHOST_VDPA_SUSPEND, NULL));
 		base[RX] = vring_get(nic.fd, VHOST_GET_VRING_BASE, RX);
 		base[TX] = vring_get(nic.fd, VHOST_GET_VRING_BASE, TX);
@@ -940,7 +906,7 @@ TEST_F(own, state_moves_to_another_device)
 		ASSERT_OK(nic_set_up_queue(&nic, TX, base[TX]));
 		ASSERT_OK(nic_enable(&nic));
 		ASSERT_OK(set_status(nic.fd, STATUS_RUNNING));
-		ASSERT_OK(receive_all(&nic));
+		ASSERT_OK(nic_receive(&nic));
 		ASSERT_OK(set_status(self->fd[i % 2], 0));
 		ASSERT_OK(iotlb_unmap(self->fd[i % 2], nic.iova, NIC_MEM));
 	}
@@ -966,22 +932,14 @@ TEST_F(own, queues_of_several_pairs)
 	EXPECT_EQ(GROUP_CVQ, vring_get(fd, VHOST_VDPA_GET_VRING_GROUP, 6));
 	/* The NIC's queues are those of the second pair. */
 	for (i = 0; i < 2; i++) {
-		struct nic_queue *q = &nic.q[i];
-
-		ASSERT_OK(vring_state(fd, VHOST_SET_VRING_NUM, 2 + i, nic.num));
-		ASSERT_OK(vring_state(fd, VHOST_SET_VRING_BASE, 2 + i, 0));
-		ASSERT_OK(vring_addr(fd, 2 + i, q->ring_iova,
-				     q->ring_iova + ((char *)q->vr.avail - (char *)q->vr.desc),
-				     q->ring_iova + ((char *)q->vr.used - (char *)q->vr.desc)));
-		ASSERT_OK(vring_file(fd, VHOST_SET_VRING_KICK, 2 + i, q->kick));
-		ASSERT_OK(vring_file(fd, VHOST_SET_VRING_CALL, 2 + i, q->call));
+		ASSERT_OK(nic_set_up_queue_as(&nic, i, 2 + i, 0));
 		ASSERT_OK(vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, 2 + i, 1));
 	}
 	ASSERT_OK(ctrl_set_up(&c, fd, 6, nic.iova + FAR));
 	ASSERT_OK(iotlb_map(fd, nic.iova + FAR, CTRL_MEM, c.page - PAGE));
 	ASSERT_OK(set_status(fd, STATUS_RUNNING));
 	/* One pair is in use until the driver asks for more. */
-	send_some(&nic, 2);
+	nic_send(&nic, 2);
 	EXPECT_TRUE(at_rest(&nic));
 	EXPECT_EQ(VIRTIO_NET_ERR, ctrl_u16(&c, VIRTIO_NET_CTRL_MQ,
 					   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 0));
@@ -989,16 +947,16 @@ TEST_F(own, queues_of_several_pairs)
 					   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 4));
 	ASSERT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_MQ,
 					  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 3));
-	EXPECT_OK(receive_all(&nic));
+	EXPECT_OK(nic_receive(&nic));
 	EXPECT_OK(nic_echo(&nic, 8));
 	ASSERT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_MQ,
 					  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 1));
-	send_some(&nic, 2);
+	nic_send(&nic, 2);
 	EXPECT_TRUE(at_rest(&nic));
 	EXPECT_EQ(10, vring_get(fd, VHOST_GET_VRING_BASE, 3));
 	ASSERT_EQ(VIRTIO_NET_OK, ctrl_u16(&c, VIRTIO_NET_CTRL_MQ,
 					  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2));
-	EXPECT_OK(receive_all(&nic));
+	EXPECT_OK(nic_receive(&nic));
 }
 
 TEST_HARNESS_MAIN

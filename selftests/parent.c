@@ -12,6 +12,7 @@
 
 #include "vdpa_test.h"
 #include "test_parent.h"
+#include "workers.h"
 
 #define NAME	"selftest_p"
 #define PAGES	8
@@ -664,32 +665,6 @@ TEST_F(parent, kick_inside_a_callback)
 	close(both);
 }
 
-struct swapper {
-	int fd;
-	int index;		/* of the queue; -1 is config changes */
-	bool stop;
-	int failed;
-	long swaps;
-};
-
-static void *swap_calls(void *arg)
-{
-	struct swapper *s = arg;
-
-	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
-		int call = eventfd(0, EFD_NONBLOCK);
-
-		if (s->index < 0)
-			s->failed |= vioctl(s->fd, VHOST_VDPA_SET_CONFIG_CALL, &call);
-		else
-			s->failed |= vring_file(s->fd, VHOST_SET_VRING_CALL, s->index, call);
-		/* The kernel's reference is now the only one. */
-		close(call);
-		s->swaps++;
-	}
-	return NULL;
-}
-
 /* Swap eventfds while the parent signals them: -1, or how often they were swapped. */
 static long swap_under_calls(int fd, int mode)
 {
@@ -702,7 +677,7 @@ static long swap_under_calls(int fd, int mode)
 	if (negotiate(fd) || set_status(fd, STATUS_RUNNING) || knob("call_mode", mode))
 		return -1;
 	for (i = 0; i < 3; i++) {
-		s[i] = (struct swapper) { .fd = fd, .index = i - 1 };
+		s[i] = (struct swapper) { .fd = fd, .first = i - 1, .last = i - 1 };
 		if (pthread_create(&t[i], NULL, swap_calls, &s[i]))
 			return -1;
 	}

@@ -134,9 +134,7 @@ TEST_F(removal, while_running)
 	EXPECT_LT(0, drain(config));
 	/* A kick goes nowhere. */
 	used = nic_used(&nic->q[TX]);
-	nic_post_rx(nic);
-	nic_post_tx(nic);
-	nic_kick(&nic->q[TX]);
+	nic_send(nic, 1);
 	usleep(50000);
 	EXPECT_EQ(used, nic_used(&nic->q[TX]));
 	EXPECT_OK(check_gone(self->fd));
@@ -180,7 +178,6 @@ TEST_F(removal, under_load)
 	for (i = 0; i < 5; i++) {
 		struct kicker k = { .nic = nic };
 		pthread_t thread;
-		int n;
 
 		OPEN_NODE();
 		ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
@@ -188,10 +185,7 @@ TEST_F(removal, under_load)
 		NEEDS_NIC();
 		ASSERT_OK(nic_map(nic));
 		ASSERT_OK(nic_start(nic, 0));
-		for (n = 0; n < 32; n++)
-			nic_post_rx(nic);
-		for (n = 0; n < 32; n++)
-			nic_post_tx(nic);
+		nic_post_frames(nic, 32);
 		ASSERT_EQ(0, pthread_create(&thread, NULL, kick_on, &k));
 		EXPECT_EQ(0, del_device());
 		__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);

@@ -10,10 +10,10 @@
  * later call is -ENODEV, the eventfds have fired, and nothing stays pinned.
  */
 #include <pthread.h>
-#include <time.h>
 
 #include "vdpa_test.h"
 #include "bus.h"
+#include "sync.h"
 #include "test_parent.h"
 #include "virtio.h"
 
@@ -24,10 +24,7 @@
 
 static double now(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
+	return now_ns() / 1e9;
 }
 
 struct load {

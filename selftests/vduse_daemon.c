@@ -168,8 +168,7 @@ static int queue_take(struct bench *b, int i, int ms)
 	uint32_t len = 0;
 	int n, r;
 
-	if (!WAIT_FOR((r = vq_take(&b->q[i], &len)) != -EAGAIN, ms))
-		return -ETIMEDOUT;
+	r = vq_take_within(&b->q[i], &len, ms);
 	if (r < 0)
 		return r;
 	if (len != PAGE / 2)

@@ -119,13 +119,8 @@ static int blk_prepare(struct blk *b, int what0, int what1)
 	blk_lay_out(b);
 	for (i = 0; i < 2 && !r; i++) {
 		struct blk_queue *q = &b->q[i];
-		uint64_t base = b->iova - (uintptr_t)b->mem;
 
-		r = vring_state(b->fd, VHOST_SET_VRING_NUM, i, VQ_NUM);
-		r = r ?: vring_state(b->fd, VHOST_SET_VRING_BASE, i, 0);
-		r = r ?: vring_addr(b->fd, i, (uintptr_t)q->vr.desc + base,
-				    (uintptr_t)q->vr.avail + base,
-				    (uintptr_t)q->vr.used + base);
+		r = vring_place(b->fd, i, &q->vr, b->iova + i * QUEUE_AREA, 0);
 		r = r ?: vring_file(b->fd, VHOST_SET_VRING_KICK, i,
 				    what[i] & WITH_KICK ? q->kick : -1);
 		r = r ?: vring_file(b->fd, VHOST_SET_VRING_CALL, i,
@@ -175,15 +170,12 @@ static void blk_post(struct blk *b, int i, uint32_t type, uint64_t sector,
 
 static uint16_t blk_used(struct blk *b, int i)
 {
-	return __atomic_load_n(&b->q[i].vr.used->idx, __ATOMIC_ACQUIRE);
+	return vring_used_idx(&b->q[i].vr);
 }
 
 static void blk_kick(struct blk *b, int i)
 {
-	uint64_t one = 1;
-
-	if (write(b->q[i].kick, &one, sizeof(one)) != sizeof(one))
-		abort();
+	signal_eventfd(b->q[i].kick);
 }
 
 /* The device's answer to the request: its status byte, or -ETIMEDOUT. */
@@ -201,12 +193,7 @@ static int blk_wait(struct blk *b, int i, int call, int ms)
 
 static int blk_wait_polling(struct blk *b, int i, int ms)
 {
-	for (; blk_used(b, i) != b->q[i].avail; ms--) {
-		if (!ms)
-			return -ETIMEDOUT;
-		usleep(1000);
-	}
-	return (unsigned char)b->mem[STATUS_OFF + i];
+	return vring_wait(&b->q[i].vr, b->q[i].avail, ms) ?: (unsigned char)b->mem[STATUS_OFF + i];
 }
 
 /* Read a sector by kick and call eventfd and look at it: 0 or what was wrong. */

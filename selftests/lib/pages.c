@@ -32,6 +32,17 @@ void *guarded_page(void)
 	return p;
 }
 
+bool all_bytes(const void *p, size_t len, unsigned char byte)
+{
+	const unsigned char *at = p;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (at[i] != byte)
+			return false;
+	return true;
+}
+
 long pinned_self(void)
 {
 	long kb = read_key("/proc/self/status", "VmPin:");

@@ -101,6 +101,18 @@ int vq_take(struct vq *q, uint32_t *len)
 	return head;
 }
 
+int vq_take_within(struct vq *q, uint32_t *len, int ms)
+{
+	int slot, i;
+
+	for (i = 0; (slot = vq_take(q, len)) == -EAGAIN; i++) {
+		if (i == ms)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return slot;
+}
+
 uint32_t vq_left(struct vq *q, uint32_t base)
 {
 	uint16_t at = base & 0x7fff;
@@ -122,10 +134,38 @@ int vq_set_up(struct vq *q, int fd, int index, uint32_t base)
 	return r ?: vring_state(fd, VHOST_VDPA_SET_VRING_ENABLE, index, 1);
 }
 
+int vring_wait(const struct vring *vr, uint16_t want, int ms)
+{
+	int i;
+
+	for (i = 0; vring_used_idx(vr) != want; i++) {
+		if (i == ms)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return 0;
+}
+
+int vring_place(int fd, int index, const struct vring *vr, uint64_t iova, uint32_t base)
+{
+	int r = vring_state(fd, VHOST_SET_VRING_NUM, index, vr->num);
+
+	r = r ?: vring_state(fd, VHOST_SET_VRING_BASE, index, base);
+	return r ?: vring_addr(fd, index, iova, iova + ((char *)vr->avail - (char *)vr->desc),
+			       iova + ((char *)vr->used - (char *)vr->desc));
+}
+
 void signal_eventfd(int fd)
 {
 	uint64_t one = 1;
 
 	if (write(fd, &one, sizeof(one)) != sizeof(one) && errno != EAGAIN)
 		abort();
+}
+
+uint64_t drain(int fd)
+{
+	uint64_t v;
+
+	return read(fd, &v, sizeof(v)) == sizeof(v) ? v : 0;
 }

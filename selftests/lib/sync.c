@@ -3,10 +3,10 @@
 
 #include "sync.h"
 
-long now_ms(void)
+uint64_t now_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }

@@ -43,18 +43,19 @@ int nic_init(struct nic *nic, int fd)
 	return 0;
 }
 
-int nic_set_up_queue(struct nic *nic, int i, uint16_t base)
+int nic_set_up_queue_as(struct nic *nic, int i, int index, uint16_t base)
 {
 	struct nic_queue *q = &nic->q[i];
 	int fd = nic->fd, r;
 
-	r = vring_state(fd, VHOST_SET_VRING_NUM, i, nic->num);
-	r = r ?: vring_state(fd, VHOST_SET_VRING_BASE, i, base);
-	r = r ?: vring_addr(fd, i, q->ring_iova,
-			    q->ring_iova + ((char *)q->vr.avail - (char *)q->vr.desc),
-			    q->ring_iova + ((char *)q->vr.used - (char *)q->vr.desc));
-	r = r ?: vring_file(fd, VHOST_SET_VRING_KICK, i, q->kick);
-	return r ?: vring_file(fd, VHOST_SET_VRING_CALL, i, q->call);
+	r = vring_place(fd, index, &q->vr, q->ring_iova, base);
+	r = r ?: vring_file(fd, VHOST_SET_VRING_KICK, index, q->kick);
+	return r ?: vring_file(fd, VHOST_SET_VRING_CALL, index, q->call);
+}
+
+int nic_set_up_queue(struct nic *nic, int i, uint16_t base)
+{
+	return nic_set_up_queue_as(nic, i, i, base);
 }
 
 int nic_enable(struct nic *nic)
@@ -84,14 +85,6 @@ void nic_post(struct nic_queue *q, uint32_t len, uint16_t flags)
 	q->vr.avail->ring[slot] = slot;
 	q->avail++;
 	__atomic_store_n(&q->vr.avail->idx, q->avail, __ATOMIC_RELEASE);
-}
-
-void nic_kick(struct nic_queue *q)
-{
-	uint64_t one = 1;
-
-	if (write(q->kick, &one, sizeof(one)) != sizeof(one))
-		abort();
 }
 
 void nic_post_rx(struct nic *nic)
@@ -125,13 +118,6 @@ void nic_post_tx(struct nic *nic)
 	nic_post(q, nic_frame(buf, nic->next_tx++), 0);
 }
 
-uint64_t drain(int fd)
-{
-	uint64_t v;
-
-	return read(fd, &v, sizeof(v)) == sizeof(v) ? v : 0;
-}
-
 int nic_wait(struct nic_queue *q, uint16_t want)
 {
 	struct pollfd p = { .fd = q->call, .events = POLLIN };
@@ -140,18 +126,6 @@ int nic_wait(struct nic_queue *q, uint16_t want)
 		if (poll(&p, 1, WAIT_MS) != 1)
 			return -ETIMEDOUT;
 		drain(q->call);
-	}
-	return 0;
-}
-
-int nic_wait_polling(struct nic_queue *q, uint16_t want)
-{
-	int i;
-
-	for (i = 0; nic_used(q) != want; i++) {
-		if (i == WAIT_MS)
-			return -ETIMEDOUT;
-		usleep(1000);
 	}
 	return 0;
 }
@@ -182,6 +156,31 @@ int nic_check_rx(struct nic *nic)
 		q->used++;
 	}
 	return 0;
+}
+
+void nic_post_frames(struct nic *nic, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		nic_post_rx(nic);
+	for (i = 0; i < n; i++)
+		nic_post_tx(nic);
+}
+
+void nic_send(struct nic *nic, int n)
+{
+	nic_post_frames(nic, n);
+	nic_kick(&nic->q[TX]);
+}
+
+int nic_receive(struct nic *nic)
+{
+	int r = nic_wait_polling(&nic->q[RX], nic->q[RX].avail);
+
+	r = r ?: nic_wait_polling(&nic->q[TX], nic->q[TX].avail);
+	r = r ?: nic_check_rx(nic);
+	return r ?: nic->next_rx == nic->next_tx ? 0 : -ENODATA;
 }
 
 int nic_echo(struct nic *nic, int n)

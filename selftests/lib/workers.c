@@ -136,3 +136,24 @@ int workers_stop(struct worker *w)
 	}
 	return line;
 }
+
+void *swap_calls(void *arg)
+{
+	struct swapper *s = arg;
+	int q;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_ACQUIRE)) {
+		for (q = s->first; q <= s->last; q++) {
+			int call = eventfd(0, EFD_NONBLOCK);
+
+			if (q < 0)
+				s->failed |= vioctl(s->fd, VHOST_VDPA_SET_CONFIG_CALL, &call);
+			else
+				s->failed |= vring_file(s->fd, VHOST_SET_VRING_CALL, q, call);
+			/* The kernel's reference is now the only one. */
+			close(call);
+			s->swaps++;
+		}
+	}
+	return NULL;
+}

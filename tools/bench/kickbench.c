@@ -8,24 +8,16 @@
  * One line a measurement: "CASE WHAT NANOSECONDS", for all frames together.
  */
 #include <err.h>
-#include <time.h>
 
+#include "sync.h"
 #include "virtio.h"
 
 #define FRAMES	2000
 
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 /* Frames in batches of n, so many that FRAMES are sent. */
 static void echo(struct nic *nic, int n)
 {
-	uint64_t t0 = now();
+	uint64_t t0 = now_ns();
 	int i, r;
 
 	for (i = 0; i < FRAMES; i += n) {
@@ -33,7 +25,7 @@ static void echo(struct nic *nic, int n)
 		if (r)
 			errx(1, "frame %d of %d: error %d", i, FRAMES, -r);
 	}
-	printf("kick of-%d %llu\n", n, (unsigned long long)(now() - t0));
+	printf("kick of-%d %llu\n", n, (unsigned long long)(now_ns() - t0));
 }
 
 int main(void)

@@ -16,6 +16,9 @@ void *private_pages(size_t len);
 /* One mapped page followed by one without access: where structs get torn. */
 void *guarded_page(void);
 
+/* Whether memory is nothing but a byte. */
+bool all_bytes(const void *p, size_t len, unsigned char byte);
+
 /* Pages that this process has pinned (VmPin). */
 long pinned_self(void);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The driver's side of one virtqueue, split or packed, without indirect
- * descriptors, for devices that use buffers in order.
+ * descriptors, for devices that use buffers in order; and what those need that lay out a
+ * struct vring themselves.
  */
 #ifndef VDPA_TEST_QUEUE_H
 #define VDPA_TEST_QUEUE_H
@@ -87,6 +88,9 @@ void vq_post(struct vq *q, uint64_t addr, uint32_t len, bool write);
 /* The next buffer that the device has used: its slot, -EAGAIN or what is wrong. */
 int vq_take(struct vq *q, uint32_t *len);
 
+/* The same once there is one; or -ETIMEDOUT. */
+int vq_take_within(struct vq *q, uint32_t *len, int ms);
+
 /* Where an empty queue begins, as VHOST_SET_VRING_BASE has it. */
 static inline uint32_t vq_initial_base(bool packed)
 {
@@ -99,6 +103,21 @@ uint32_t vq_left(struct vq *q, uint32_t base);
 /* All that the device is to know of it. */
 int vq_set_up(struct vq *q, int fd, int index, uint32_t base);
 
+/* What the device has used of a split ring. */
+static inline uint16_t vring_used_idx(const struct vring *vr)
+{
+	return __atomic_load_n(&vr->used->idx, __ATOMIC_ACQUIRE);
+}
+
+/* Wait until that is want, without an eventfd to wait for: 0 or -ETIMEDOUT. */
+int vring_wait(const struct vring *vr, uint16_t want, int ms);
+
+/* Tell the device of a split ring, which it sees at iova: its size, base and addresses. */
+int vring_place(int fd, int index, const struct vring *vr, uint64_t iova, uint32_t base);
+
 void signal_eventfd(int fd);
+
+/* Clear an eventfd and say how often it was signalled. */
+uint64_t drain(int fd);
 
 #endif

@@ -7,7 +7,12 @@
 #include <stdint.h>
 #include <unistd.h>
 
-long now_ms(void);
+uint64_t now_ns(void);
+
+static inline long now_ms(void)
+{
+	return now_ns() / 1000000;
+}
 
 /* Wait for what another process or thread does: true once it is so. */
 #define WAIT_FOR(cond, ms) ({						\

@@ -9,9 +9,8 @@
 
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
 
-#include "vdpa.h"
+#include "queue.h"
 
 #define RX		0
 #define TX		1
@@ -58,6 +57,9 @@ static inline int nic_map(struct nic *nic)
 /* All that the device is to know of a queue, in the order that QEMU says it. */
 int nic_set_up_queue(struct nic *nic, int i, uint16_t base);
 
+/* The same for one that the device knows by another number. */
+int nic_set_up_queue_as(struct nic *nic, int i, int index, uint16_t base);
+
 int nic_enable(struct nic *nic);
 
 /* From reset to DRIVER_OK. The memory is mapped already. */
@@ -65,7 +67,10 @@ int nic_start(struct nic *nic, uint16_t base);
 
 void nic_post(struct nic_queue *q, uint32_t len, uint16_t flags);
 
-void nic_kick(struct nic_queue *q);
+static inline void nic_kick(struct nic_queue *q)
+{
+	signal_eventfd(q->kick);
+}
 
 void nic_post_rx(struct nic *nic);
 
@@ -79,20 +84,29 @@ void nic_post_tx(struct nic *nic);
 
 static inline uint16_t nic_used(struct nic_queue *q)
 {
-	return __atomic_load_n(&q->vr.used->idx, __ATOMIC_ACQUIRE);
+	return vring_used_idx(&q->vr);
 }
-
-/* Clear an eventfd and say how often it was signalled. */
-uint64_t drain(int fd);
 
 /* Wait for the call eventfd until the used index is want: 0 or -ETIMEDOUT. */
 int nic_wait(struct nic_queue *q, uint16_t want);
 
 /* The same without an eventfd to wait for. */
-int nic_wait_polling(struct nic_queue *q, uint16_t want);
+static inline int nic_wait_polling(struct nic_queue *q, uint16_t want)
+{
+	return vring_wait(&q->vr, want, WAIT_MS);
+}
 
 /* Take the frames that came in and hold them against what was sent. */
 int nic_check_rx(struct nic *nic);
+
+/* Post n frames, and buffers for what comes back. */
+void nic_post_frames(struct nic *nic, int n);
+
+/* The same, and tell the device: they are on their way. */
+void nic_send(struct nic *nic, int n);
+
+/* Wait for all of them, without an eventfd. */
+int nic_receive(struct nic *nic);
 
 /* Send n frames and get each of them back: 0 or what went wrong. */
 int nic_echo(struct nic *nic, int n);

@@ -32,4 +32,16 @@ int workers_start(struct worker *w, int fd, const struct vdpa_caps *caps, char *
 /* The line at which one of them failed, or 0. */
 int workers_stop(struct worker *w);
 
+/* A thread that exchanges call eventfds: those of some queues, and of config changes as -1. */
+struct swapper {
+	int fd;
+	int first, last;
+	bool stop;
+	int failed;
+	long swaps;
+};
+
+/* The thread, whose argument is the structure. */
+void *swap_calls(void *arg);
+
 #endif
