@@ -683,23 +683,15 @@ static bool runs_without_a_map(struct nic *nic)
  */
 static bool nic_use_physical(struct nic *nic)
 {
-	size_t huge = 512 * PAGE;
-	char *area = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *p = (char *)(((uintptr_t)area + huge - 1) & ~(huge - 1));
-	size_t off;
+	char *p = physical_area(NIC_MEM);
 
-	_Static_assert(NIC_MEM <= 512 * PAGE, "fits one huge page");
-	if (area == MAP_FAILED || madvise(p, huge, MADV_HUGEPAGE))
+	_Static_assert(NIC_MEM <= HUGE_PAGE, "fits one huge page");
+	if (!p)
 		return false;
-	memset(p, 0, huge);
-	nic->iova = physical(p);
-	for (off = 0; off < NIC_MEM; off += PAGE)
-		if (physical(p + off) != nic->iova + off)
-			return false;
 	nic->mem = p;
+	nic->iova = physical(p);
 	nic_lay_out(nic, 0);
-	return nic->iova != 0;
+	return true;
 }
 
 TEST_F(datapath, no_1_to_1_map_after_open)

@@ -17,6 +17,11 @@ static inline int mprotect(void *addr, size_t len, int prot)
 	return syscall(__NR_mprotect, addr, len, prot);
 }
 
+static inline int madvise(void *addr, size_t len, int advice)
+{
+	return syscall(__NR_madvise, addr, len, advice);
+}
+
 static inline ssize_t pread(int fd, void *buf, size_t len, long long off)
 {
 	return syscall(__NR_pread64, fd, buf, len, (long)off, (long)(off >> 32));
@@ -36,7 +41,6 @@ static inline int eventfd(unsigned int value, int flags)
 {
 	return syscall(__NR_eventfd2, value, flags);
 }
-
 
 /* No search for a device: VHOST_VDPA_DEV has to name it. */
 #define glob(pattern, flags, error, result)	((void)(result), 1)

@@ -114,20 +114,17 @@ TEST_F(pin, large_map)
 
 TEST_F(pin, huge_page)
 {
-	size_t huge = 512 * PAGE;
-	char *area = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *p = (char *)(((uintptr_t)area + huge - 1) & ~(huge - 1));
+	char *p = aligned_area(HUGE_PAGE, PROT_READ | PROT_WRITE);
 
-	ASSERT_NE(MAP_FAILED, area);
-	if (madvise(p, huge, MADV_HUGEPAGE))
+	ASSERT_NE(NULL, p);
+	if (madvise(p, HUGE_PAGE, MADV_HUGEPAGE))
 		SKIP(return, "no transparent huge pages");
-	memset(p, 1, huge);
+	memset(p, 1, HUGE_PAGE);
 	OWN();
-	ASSERT_OK(iotlb_map(self->fd, self->iova, huge, p));
+	ASSERT_OK(iotlb_map(self->fd, self->iova, HUGE_PAGE, p));
 	EXPECT_EQ(512, pinned_self());
 	EXPECT_EQ(self->system + 512, wait_pinned_system(self->system + 512));
-	ASSERT_OK(iotlb_unmap(self->fd, self->iova, huge));
+	ASSERT_OK(iotlb_unmap(self->fd, self->iova, HUGE_PAGE));
 	EXPECT_EQ(0, pinned_self());
 }
 

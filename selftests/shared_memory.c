@@ -25,7 +25,7 @@
 #endif
 
 #define NAME		"selftest_m"
-#define HUGE		(512 * PAGE)
+#define HUGE		HUGE_PAGE
 #define LEN		(4 * HUGE)
 #define PAGES		(LEN / PAGE)
 #define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
@@ -81,13 +81,11 @@ static long in_page_table(int pagemap, const char *p, size_t len)
 
 static void *map_shared(int memfd, size_t at, size_t len)
 {
-	/* Where huge pages could be in the page table, too. */
-	char *p = mmap(NULL, len + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *aligned = (char *)(((uintptr_t)p + HUGE - 1) & ~(HUGE - 1));
+	void *p = aligned_area(len, PROT_NONE);
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return NULL;
-	p = mmap(aligned, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, at);
+	p = mmap(p, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, at);
 	return p == MAP_FAILED ? NULL : p;
 }
 
@@ -538,10 +536,9 @@ TEST_F(shared_memory, private_mapping)
 /* Several mappings in one message, not all of them of files, and in another order than the file has. */
 TEST_F(shared_memory, several_mappings)
 {
-	char *area = mmap(NULL, 6 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *p = (char *)(((uintptr_t)area + HUGE - 1) & ~(HUGE - 1));
+	char *p = aligned_area(5 * HUGE, PROT_NONE);
 
-	ASSERT_NE(MAP_FAILED, area);
+	ASSERT_NE(NULL, p);
 	ASSERT_EQ(p, mmap(p, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, self->memfd,
 			  2 * HUGE));
 	ASSERT_EQ(p + HUGE, mmap(p + HUGE, HUGE, PROT_READ | PROT_WRITE,

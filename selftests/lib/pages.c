@@ -32,6 +32,16 @@ void *guarded_page(void)
 	return p;
 }
 
+void *aligned_area(size_t len, int prot)
+{
+	char *p = mmap(NULL, len + HUGE_PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	return (void *)(((uintptr_t)p + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+}
+
 bool all_bytes(const void *p, size_t len, unsigned char byte)
 {
 	const unsigned char *at = p;
@@ -137,6 +147,22 @@ uint64_t physical(const void *p)
 	return found * PAGE;
 }
 
+void *physical_area(size_t len)
+{
+	char *p = aligned_area(HUGE_PAGE, PROT_READ | PROT_WRITE);
+	uint64_t start;
+	size_t off;
+
+	if (!p || len > HUGE_PAGE || madvise(p, HUGE_PAGE, MADV_HUGEPAGE))
+		return NULL;
+	memset(p, 0, HUGE_PAGE);
+	start = physical(p);
+	for (off = 0; start && off < len; off += PAGE)
+		if (physical(p + off) != start + off)
+			return NULL;
+	return start ? p : NULL;
+}
+
 /* The offset of a page of p after which the next lies in physical memory too, or -1. */
 static long find_contiguous(int pagemap, const void *p, size_t len)
 {
@@ -159,7 +185,7 @@ void *contiguous_pages(void *(*alloc)(size_t))
 	char *found = NULL;
 	size_t len;
 
-	for (len = 512 * PAGE; fd >= 0 && !found && len <= 16384 * PAGE; len *= 2) {
+	for (len = HUGE_PAGE; fd >= 0 && !found && len <= 16384 * PAGE; len *= 2) {
 		char *p = alloc(len);
 		long off = p ? find_contiguous(fd, p, len) : -1;
 

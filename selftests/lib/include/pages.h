@@ -16,6 +16,11 @@ void *private_pages(size_t len);
 /* One mapped page followed by one without access: where structs get torn. */
 void *guarded_page(void);
 
+#define HUGE_PAGE	(512 * PAGE)
+
+/* Address space for len bytes, where huge pages can be in the page table; or NULL. */
+void *aligned_area(size_t len, int prot);
+
 /* Whether memory is nothing but a byte. */
 bool all_bytes(const void *p, size_t len, unsigned char byte);
 
@@ -49,6 +54,12 @@ uint64_t page_frame(int pagemap, const void *p);
 
 /* The physical address of the page at p, or 0. Needs CAP_SYS_ADMIN. */
 uint64_t physical(const void *p);
+
+/*
+ * Memory in a huge page, of which the first len bytes can be had at their own physical address, to
+ * which a 1:1 map would lead; NULL where there is no huge page. Needs CAP_SYS_ADMIN.
+ */
+void *physical_area(size_t len);
 
 /*
  * Two pages of what alloc returns that are neighbours in physical memory, or NULL. How
