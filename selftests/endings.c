@@ -730,7 +730,7 @@ static int device_make(struct world *w)
 	if (w->flavour == PLATFORM)
 		r = r ?: write_file("/sys/module/vdpa_test_parent/parameters/dma_dev",
 				    getenv("TEST_PARENT_DMA"));
-	r = r ?: nl_add(NAME, TEST_MGMTDEV, w->node);
+	r = r ?: parent_add(NAME, w->node);
 	if (r)
 		return r;
 	w->ops = ops_open(NAME);

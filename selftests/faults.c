@@ -181,9 +181,7 @@ static int close_running(struct context *c) { return close_node(c); }
 
 static int add(struct context *c)
 {
-	int r = nl_add(NAME, TEST_MGMTDEV, NULL);
-
-	return r;
+	return parent_add(NAME, NULL);
 }
 
 static int del(struct context *c) { return nl_del(NAME); }
@@ -247,15 +245,11 @@ FIXTURE_VARIANT_ADD(faults, dma_map) {
 FIXTURE_SETUP(faults)
 {
 	self->c.fd = -1;
-	if (!nl_has_mgmtdev(TEST_MGMTDEV))
-		SKIP(return, "vdpa_test_parent is not loaded");
+	NEEDS_TEST_PARENT();
 	if (access("/proc/self/fail-nth", F_OK))
 		SKIP(return, "no fault injection in this kernel");
 	set_up_faults();
-	nl_del_if_there(NAME);
-	ASSERT_OK(knobs_reset());
-	ASSERT_OK(knob("style", variant->style));
-	self->system = pinned_system();
+	TEST_PARENT_SETUP(NAME, variant->style);
 	self->c.mem = private_pages(PAGES * PAGE);
 	ASSERT_NE(NULL, self->c.mem);
 	self->c.event = eventfd(0, EFD_NONBLOCK);
@@ -264,12 +258,8 @@ FIXTURE_SETUP(faults)
 
 FIXTURE_TEARDOWN(faults)
 {
-	if (self->c.fd >= 0)
-		close(self->c.fd);
-	nl_del_if_there(NAME);
-	knobs_reset();
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	TEST_PARENT_TEARDOWN(NAME, self->c.fd);
+	EXPECT_UNPINNED();
 }
 
 static bool sane(const struct op *op, int r)
@@ -291,7 +281,7 @@ static int make_ready(struct context *c, const struct op *op)
 	c->bell = NULL;
 	shut(c);
 	nl_del_if_there(NAME);
-	r = nl_add(NAME, TEST_MGMTDEV, c->node);
+	r = parent_add(NAME, c->node);
 	r = r ?: open_node(c);
 	if (!r && needs_owner(op))
 		r = own(c);

@@ -96,17 +96,6 @@ FIXTURE_VARIANT(table) { int style; };
 FIXTURE_VARIANT_ADD(table, set_map) { .style = STYLE_SET_MAP, };
 FIXTURE_VARIANT_ADD(table, user_addresses) { .style = STYLE_VA, };
 
-#define OPEN_NODE() do {						\
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);		\
-	ASSERT_LE(0, self->fd);						\
-} while (0)
-
-#define CLOSE_NODE() do {						\
-	ASSERT_EQ(0, close(self->fd));					\
-	self->fd = -1;							\
-} while (0)
-
-#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
 #define ORDER(what, op, n) ASSERT_OK(ops_order(self->ops, what, op, n))
 #define HOLD(op) ORDER("enter", op, 1)
 #define GO(op) ORDER("go", op, 0)
@@ -116,18 +105,14 @@ FIXTURE_VARIANT_ADD(table, user_addresses) { .style = STYLE_VA, };
 
 #define ADD_DEVICE(kind) do {						\
 	ASSERT_OK(knob("style", kind));					\
-	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));		\
+	ASSERT_OK(parent_add(NAME, self->node));			\
 	self->ops = ops_open(NAME);					\
 	ASSERT_LE(0, self->ops);					\
 } while (0)
 
 #define SET_UP(kind) do {						\
 	self->fd = self->ops = -1;					\
-	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
-		SKIP(return, "vdpa_test_parent is not loaded");		\
-	nl_del_if_there(NAME);						\
-	ASSERT_OK(knobs_reset());					\
-	self->system = pinned_system();					\
+	TEST_PARENT_SETUP(NAME, kind);					\
 	self->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);		\
 	self->mem = shared_pages(PAGES * PAGE);				\
 	ASSERT_NE(NULL, self->mem);					\
@@ -136,16 +121,10 @@ FIXTURE_VARIANT_ADD(table, user_addresses) { .style = STYLE_VA, };
 } while (0)
 
 #define TEAR_DOWN() do {						\
-	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
-		return;							\
 	/* Whatever waits goes on. */					\
 	close(self->ops);						\
-	if (self->fd >= 0)						\
-		close(self->fd);					\
-	nl_del_if_there(NAME);						\
-	knobs_reset();							\
-	EXPECT_EQ(0, pinned_self());					\
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));	\
+	TEST_PARENT_TEARDOWN(NAME, self->fd);				\
+	EXPECT_UNPINNED();						\
 } while (0)
 
 FIXTURE_SETUP(interleave) { SET_UP(variant->style); }
@@ -172,11 +151,6 @@ static bool removal_begins(const char *node)
 	}
 	return false;
 }
-
-#define NOT_ON_C() do {							\
-	if (on_c_driver())						\
-		SKIP(return, "C waits for the close");		\
-} while (0)
 
 /* An owner with a running device that has maps and callbacks. */
 static int set_up_all(int fd, int event, char *mem)
@@ -242,7 +216,7 @@ TEST_F_TIMEOUT(interleave, last_close_beside_the_removal, 300)
 {
 	int i;
 
-	NOT_ON_C();
+	C_WAITS();
 	for (i = 0; i < ARRAY_SIZE(besides); i++) {
 		const struct beside *b = &besides[i];
 		const char *op = b->op;
@@ -287,7 +261,7 @@ TEST_F(interleave, close_while_the_removal_resets)
 	uint8_t status;
 	long resets;
 
-	NOT_ON_C();
+	C_WAITS();
 	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 	resets = TOLD("resets");
 	HOLD("reset");
@@ -314,7 +288,7 @@ TEST_F(interleave, removal_while_the_close_resets)
 	struct call closing, removal;
 	long resets;
 
-	NOT_ON_C();
+	C_WAITS();
 	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 	resets = TOLD("resets");
 	HOLD("reset");
@@ -338,7 +312,7 @@ TEST_F(interleave, failing_reset_beside_the_removal)
 	struct call a, removal;
 	uint8_t status;
 
-	NOT_ON_C();
+	C_WAITS();
 	ASSERT_OK(set_up_all(self->fd, self->event, self->mem));
 	ORDER("fail", "reset", -1);
 	HOLD("get_status");
@@ -367,7 +341,7 @@ TEST_F(interleave, open_beside_the_removal)
 	static const char *const ops[] = { "reset", "get_vq_num_max", "set_group_asid", "map" };
 	int i, fails;
 
-	NOT_ON_C();
+	C_WAITS();
 	for (i = 0; i < 2 * ARRAY_SIZE(ops); i++) {
 		const char *op = ops[i / 2];
 		struct call opening, removal;
@@ -407,7 +381,7 @@ TEST_F(one_parent, removal_does_not_wait_for_the_whole_open)
 	struct call opening, removal;
 	long maps;
 
-	NOT_ON_C();
+	C_WAITS();
 	CLOSE_NODE();
 	close(self->ops);
 	ASSERT_OK(nl_del(NAME));
@@ -464,7 +438,7 @@ TEST_F(va, set_owner_beside_the_removal)
 	uint8_t status = STATUS_ACK;
 	int r;
 
-	NOT_ON_C();
+	C_WAITS();
 	HOLD("set_status");
 	START_IOCTL(a, VHOST_VDPA_SET_STATUS, &status);
 	AWAIT("set_status");
@@ -781,7 +755,7 @@ TEST_F(va, groups_are_not_moved_on_removal)
 {
 	long moves;
 
-	NOT_ON_C();
+	C_WAITS();
 	OWN();
 	ASSERT_OK(MOVE(1, 1));
 	moves = CALLS("set_group_asid");
@@ -857,7 +831,7 @@ TEST_F(one_parent, node_of_a_device_that_is_gone)
 	struct stat st;
 	int fd;
 
-	NOT_ON_C();
+	C_WAITS();
 	path[strlen(path) - 5] = 0;
 	ASSERT_NE(NULL, mkdtemp(path));
 	path[strlen(path)] = '/';
@@ -874,7 +848,7 @@ TEST_F(one_parent, node_of_a_device_that_is_gone)
 	/* The number is another device's now, and so is the node. */
 	ASSERT_OK(bus_bind(NAME, self->node));
 	EXPECT_EQ(-ENODEV, get_status(self->fd));
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	fd = node_open(path);
 	EXPECT_LE(0, fd);
 	EXPECT_EQ(0, get_status(fd));
 	close(fd);

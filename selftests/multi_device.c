@@ -46,8 +46,7 @@ FIXTURE_TEARDOWN(two_devices)
 			close(self->fd[i]);
 	for (i = 0; i < 2; i++)
 		mgmt_del_if_there(names[i]);
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 TEST_F(two_devices, independent)

@@ -43,23 +43,6 @@ FIXTURE_VARIANT_ADD(parent, dma_map) {
 	.style = STYLE_DMA_MAP,
 };
 
-static bool there(void)
-{
-	return nl_has_mgmtdev(TEST_MGMTDEV);
-}
-
-#define OPEN_NODE() do {						\
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);		\
-	ASSERT_LE(0, self->fd);						\
-} while (0)
-
-#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
-
-#define CLOSE_NODE() do {						\
-	ASSERT_EQ(0, close(self->fd));					\
-	self->fd = -1;							\
-} while (0)
-
 /* Map page i of mem at a place of its own, which no other page is next to. */
 static int map_page(int fd, uint64_t iova, char *mem, int i)
 {
@@ -75,13 +58,8 @@ static int unmap_page(int fd, uint64_t iova, int i)
 	struct vdpa_caps caps;						\
 									\
 	self->fd = -1;							\
-	if (!there())							\
-		SKIP(return, "vdpa_test_parent is not loaded");		\
-	nl_del_if_there(NAME);						\
-	ASSERT_OK(knobs_reset());					\
-	ASSERT_OK(knob("style", kind));					\
-	self->system = pinned_system();					\
-	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));		\
+	TEST_PARENT_SETUP(NAME, kind);					\
+	ASSERT_OK(parent_add(NAME, self->node));			\
 	OPEN_NODE();							\
 	ASSERT_OK(vdpa_get_caps(self->fd, &caps));			\
 	self->iova = caps.iova;						\
@@ -92,12 +70,7 @@ static int unmap_page(int fd, uint64_t iova, int i)
 } while (0)
 
 #define TEAR_DOWN() do {						\
-	if (!there())							\
-		return;							\
-	knobs_reset();							\
-	if (self->fd >= 0)						\
-		close(self->fd);					\
-	nl_del_if_there(NAME);						\
+	TEST_PARENT_TEARDOWN(NAME, self->fd);				\
 	EXPECT_EQ(self->leaked, pinned_self());				\
 	self->system += self->leaked;					\
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));	\
@@ -637,7 +610,7 @@ TEST_F(parent, doorbell_after_removal)
 	*bell = 4711;
 	EXPECT_EQ(0, nl_del(NAME));
 	*bell = 1234;
-	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));
+	ASSERT_OK(parent_add(NAME, self->node));
 	EXPECT_EQ(0, TOLD("doorbell"));
 	munmap((void *)bell, PAGE);
 }
@@ -743,10 +716,8 @@ FIXTURE(probe) {
 
 FIXTURE_SETUP(probe)
 {
-	if (!there())
-		SKIP(return, "vdpa_test_parent is not loaded");
-	nl_del_if_there(NAME);
-	ASSERT_OK(knobs_reset());
+	NEEDS_TEST_PARENT();
+	ASSERT_OK(parent_fresh(NAME, STYLE_SET_MAP));
 }
 
 FIXTURE_TEARDOWN(probe)
@@ -763,11 +734,11 @@ TEST_F_TIMEOUT(probe, refused_probe, 300)
 
 	for (i = 0; i < 20; i++) {
 		ASSERT_OK(knob("style", STYLE_NEITHER));
-		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, NULL));
+		ASSERT_OK(parent_add(NAME, NULL));
 		EXPECT_NE(0, access("/sys/bus/vdpa/devices/" NAME "/driver", F_OK));
 		ASSERT_OK(nl_del(NAME));
 		ASSERT_OK(knob("style", STYLE_SET_MAP));
-		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, node));
+		ASSERT_OK(parent_add(NAME, node));
 		ASSERT_OK(nl_del(NAME));
 	}
 }
@@ -805,13 +776,13 @@ TEST_F_TIMEOUT(probe, opened_as_soon_as_it_is_there, 300)
 	int i;
 
 	NOT_TRIED_ON_C("the kernel crashes");
-	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, o.node));
+	ASSERT_OK(parent_add(NAME, o.node));
 	ASSERT_OK(nl_del(NAME));
 	ASSERT_EQ(0, pthread_create(&t, NULL, open_on, &o));
 	for (i = 0; i < 30; i++) {
 		char node[NODE_LEN];
 
-		ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, node));
+		ASSERT_OK(parent_add(NAME, node));
 		EXPECT_STREQ(o.node, node);
 		ASSERT_OK(nl_del(NAME));
 	}

@@ -48,11 +48,8 @@ FIXTURE_TEARDOWN(pin)
 {
 	if (self->fd >= 0)
 		close(self->fd);
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
-
-#define OWN() ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL))
 
 TEST_F(pin, update_pins_and_invalidate_unpins)
 {
@@ -61,8 +58,7 @@ TEST_F(pin, update_pins_and_invalidate_unpins)
 	EXPECT_EQ(PAGES, pinned_self());
 	EXPECT_EQ(self->system + PAGES, wait_pinned_system(self->system + PAGES));
 	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 TEST_F(pin, each_map_pins_anew)
@@ -140,8 +136,7 @@ TEST_F(pin, partial_failure_unpins)
 	EXPECT_EQ(0, pinned_self());
 	ASSERT_EQ(0, munmap(self->mem, PAGE));
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova, self->len, self->mem));
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 	/* And with earlier maps, those stay. */
 	ASSERT_OK(iotlb_map(self->fd, self->iova, 2 * PAGE, self->mem + PAGE));
 	EXPECT_ERRNO(EFAULT, iotlb_map(self->fd, self->iova + 2 * PAGE, self->len,
@@ -216,8 +211,7 @@ TEST_F(pin, close_unpins)
 	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
 	ASSERT_EQ(0, close(self->fd));
 	self->fd = -1;
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 TEST_F(pin, close_in_a_batch_unpins)
@@ -229,8 +223,7 @@ TEST_F(pin, close_in_a_batch_unpins)
 	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
 	ASSERT_EQ(0, close(self->fd));
 	self->fd = -1;
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 TEST_F(pin, all_address_spaces_unpin)

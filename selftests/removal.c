@@ -57,11 +57,6 @@ FIXTURE_TEARDOWN(removal)
 		SKIP(return, "not a network device");			\
 } while (0)
 
-#define OPEN_NODE() do {						\
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);		\
-	ASSERT_LE(0, self->fd);						\
-} while (0)
-
 TEST_F(removal, closed)
 {
 	int i;
@@ -106,8 +101,7 @@ TEST_F(removal, with_memory_mapped)
 	ASSERT_OK(nic_map(&self->nic));
 	EXPECT_EQ(0, del_device());
 	/* Pins and maps are gone already, not only at close. */
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 	EXPECT_OK(check_gone(self->fd));
 }
 
@@ -232,7 +226,7 @@ TEST_F(removal, successor_is_another_device)
 	ASSERT_EQ(0, del_device());
 	/* A device of the same name is another one. */
 	ASSERT_OK(add_device(self->node));
-	second = open(self->node, O_RDWR | O_CLOEXEC);
+	second = node_open(self->node);
 	ASSERT_LE(0, second);
 	EXPECT_OK(set_status(second, STATUS_ACK));
 	EXPECT_OK(check_gone(self->fd));
@@ -265,7 +259,7 @@ TEST_F(removal, unbind_while_open)
 	EXPECT_OK(check_gone(self->fd));
 	ASSERT_OK(mgmt_bind(NAME, self->node));
 	/* The old file does not hold the device busy. */
-	second = open(self->node, O_RDWR | O_CLOEXEC);
+	second = node_open(self->node);
 	EXPECT_LE(0, second);
 	close(second);
 }
@@ -431,7 +425,7 @@ TEST_F(stuck, close_is_not_needed)
 
 	EXPECT_EQ(0, del_device());
 	ASSERT_OK(add_device(node));
-	second = open(node, O_RDWR | O_CLOEXEC);
+	second = node_open(node);
 	EXPECT_LE(0, second);
 	EXPECT_EQ(0, get_status(second));
 	close(second);

@@ -169,8 +169,7 @@ FIXTURE_SETUP(shared_memory)
 
 	self->fd = -1;
 	self->huge = -1;
-	if (!nl_has_mgmtdev(TEST_MGMTDEV))
-		SKIP(return, "vdpa_test_parent is not loaded");
+	NEEDS_TEST_PARENT();
 	if (variant->kind == SMALL && iotlb_limit() < (long)PAGES)
 		SKIP(return, "a table has no room for so many scattered pages");
 	if (variant->kind == HUGETLB && read_key("/proc/meminfo", "HugePages_Free:") < 4 * (long)(LEN / HUGE)) {
@@ -182,19 +181,15 @@ FIXTURE_SETUP(shared_memory)
 		if (!self->thp[0] || write_file(SHMEM_ENABLED, "always"))
 			SKIP_SETUP("no huge pages of shmem");
 	}
-	nl_del_if_there(NAME);
-	ASSERT_OK(knobs_reset());
-	ASSERT_OK(knob("style", STYLE_SET_MAP));
-	self->system = pinned_system();
+	TEST_PARENT_SETUP(NAME, STYLE_SET_MAP);
 	self->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	ASSERT_LE(0, self->pagemap);
-	ASSERT_OK(nl_add(NAME, TEST_MGMTDEV, self->node));
+	ASSERT_OK(parent_add(NAME, self->node));
 	self->ready = true;
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->fd);
+	OPEN_NODE();
 	ASSERT_OK(vdpa_get_caps(self->fd, &caps));
 	self->iova = caps.iova;
-	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
+	OWN();
 
 	self->memfd = make_memory(variant->kind, LEN);
 	self->all = self->memfd < 0 ? NULL : map_shared(self->memfd, 0, LEN);
@@ -220,8 +215,7 @@ FIXTURE_TEARDOWN(shared_memory)
 		close(self->fd);
 	if (self->ready) {
 		nl_del_if_there(NAME);
-		EXPECT_EQ(0, pinned_self());
-		EXPECT_EQ(self->system, wait_pinned_system(self->system));
+		EXPECT_UNPINNED();
 	}
 	restore(self->huge, self->thp);
 }

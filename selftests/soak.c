@@ -181,8 +181,7 @@ FIXTURE_TEARDOWN(soak)
 	nl_del_if_there(NAME);
 	if (nl_has_mgmtdev(TEST_MGMTDEV))
 		knobs_reset();
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 /* Up to a running device with its memory mapped: 0, or the line that failed. */
@@ -330,7 +329,7 @@ TEST_F_TIMEOUT(soak, unbound_under_load, 7200)
 		}
 		/* It comes back, and belongs to nobody. */
 		ASSERT_OK(bus_bind(NAME, node));
-		fd = open(node, O_RDWR | O_CLOEXEC);
+		fd = node_open(node);
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(0, get_status(fd));
 		close(fd);
@@ -370,7 +369,7 @@ TEST_F_TIMEOUT(soak, overridden_under_load, 7200)
 		EXPECT_STREQ("virtio_vdpa", strrchr(target, '/') + 1);
 		/* And back. */
 		ASSERT_OK(bus_override_back(NAME, node));
-		fd = open(node, O_RDWR | O_CLOEXEC);
+		fd = node_open(node);
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(0, get_status(fd));
 		close(fd);

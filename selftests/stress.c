@@ -32,8 +32,7 @@ FIXTURE_SETUP(stress)
 FIXTURE_TEARDOWN(stress)
 {
 	close(self->fd);
-	EXPECT_EQ(0, pinned_self());
-	EXPECT_EQ(self->system, wait_pinned_system(self->system));
+	EXPECT_UNPINNED();
 }
 
 TEST_F(stress, all_at_once)

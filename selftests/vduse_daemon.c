@@ -90,11 +90,11 @@ static int bench_end(struct bench *b)
 } while (0)
 
 #define OPEN(b) do {							\
-	(b)->fd = open((b)->v.node, O_RDWR | O_CLOEXEC);		\
+	(b)->fd = node_open((b)->v.node);				\
 	ASSERT_LE(0, (b)->fd);						\
 } while (0)
 
-#define OWN(b) do {							\
+#define OPEN_OWNED(b) do {						\
 	OPEN(b);							\
 	ASSERT_OK(vioctl((b)->fd, VHOST_SET_OWNER, NULL));		\
 } while (0)
@@ -245,7 +245,7 @@ TEST_F(vduse, refused_update)
 	char *p = own_pages(2 * PAGE);
 
 	ASSERT_NE(NULL, p);
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(iotlb_map(b->fd, IOVA, PAGE, p));
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){
 		.act = VDUSE_REFUSE, .times = 1,
@@ -266,7 +266,7 @@ TEST_F(vduse, refused_invalidate)
 	int r;
 
 	ASSERT_NE(NULL, p);
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(iotlb_map(b->fd, IOVA, PAGE, p));
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){
 		.act = VDUSE_REFUSE, .times = 1,
@@ -285,7 +285,7 @@ TEST_F(vduse, refused_batch)
 	int r;
 
 	ASSERT_NE(NULL, p);
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(iotlb_batch(b->fd, 0, true));
 	ASSERT_OK(iotlb_map(b->fd, IOVA, PAGE, p));
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){
@@ -304,7 +304,7 @@ TEST_F(vduse, refused_driver_ok)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){
 		.act = VDUSE_REFUSE, .status = VIRTIO_CONFIG_S_DRIVER_OK,
@@ -328,7 +328,7 @@ TEST_F(vduse, refused_reset)
 	ASSERT_OK(job_start(&open_job, job_open, b->v.node));
 	EXPECT_EQ(-EIO, job_wait(&open_job, PROMPT));
 	vduse_plan_all(&b->v, VDUSE_ANSWER);
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	EXPECT_OK(queue_echo(b, 1, 1));
@@ -338,7 +338,7 @@ TEST_F(vduse, late_enable)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(iotlb_map(b->fd, IOVA, BENCH_MEM, b->mem));
 	ASSERT_OK(negotiate(b->fd));
@@ -363,7 +363,7 @@ TEST_F(vduse, slow)
 	long start;
 
 	ASSERT_NE(NULL, p);
-	OWN(b);
+	OPEN_OWNED(b);
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){
 		.act = VDUSE_DELAY, .ms = 500, .times = 1,
 	});
@@ -447,7 +447,7 @@ TEST_F(vduse, adoption)
 	struct bench *b = &self->b;
 	int i, n;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	for (i = 0; i < 20; i++) {
@@ -478,7 +478,7 @@ TEST_F(vduse, died_over_a_message)
 	int dead;
 
 	ASSERT_NE(NULL, p);
-	OWN(b);
+	OPEN_OWNED(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_DIE, .times = 1 });
 	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	ASSERT_EQ(b->v.pid, waitpid(b->v.pid, &dead, 0));
@@ -498,7 +498,7 @@ TEST_F(vduse, stopped_and_continued)
 	struct call status;
 	uint8_t ack = STATUS_ACK;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	vduse_plan(&b->v, VDUSE_SET_STATUS, (struct vduse_plan){ .act = VDUSE_STOP, .times = 1 });
 	ASSERT_EQ(0, ioctl_start(&status, b->fd, VHOST_VDPA_SET_STATUS, &ack));
 	EXPECT_EQ(CALL_WAITS, call_wait(&status, 300));
@@ -614,7 +614,7 @@ TEST_F(memory, comes_back_at_close)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(give_memory(b->fd));
 	EXPECT_GIVEN();
 	ASSERT_OK(meet_fate(b, variant->fate));
@@ -633,7 +633,7 @@ TEST_F(memory, comes_back_at_removal)
 	struct bench *b = &self->b;
 
 	C_WAITS();
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(give_memory(b->fd));
 	ASSERT_OK(meet_fate(b, variant->fate));
 	ASSERT_OK(job_start(&b->jobs[0], job_del, (void *)NAME));
@@ -679,7 +679,7 @@ TEST_F(memory, refused_maps_cost_nothing)
 
 	if (variant->fate != REFUSES)
 		SKIP(return, "this daemon does not refuse");
-	OWN(b);
+	OPEN_OWNED(b);
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){ .act = VDUSE_REFUSE });
 	for (i = 0; i < 3; i++)
 		EXPECT_ERRNO(EFAULT, give_memory(b->fd));
@@ -804,7 +804,7 @@ TEST_F(silent, update_fails)
 
 	if (!variant->limit)
 		SKIP(return, "the client has to be killed: killed_client");
-	OWN(b);
+	OPEN_OWNED(b);
 	vduse_plan(&b->v, VDUSE_UPDATE_IOTLB, (struct vduse_plan){ .act = VDUSE_HOLD });
 	ASSERT_OK(bench_hurry(b));
 	start = now_ms();
@@ -852,7 +852,7 @@ TEST_F(silent, killed_client)
 	/* A daemon that answers again finds nothing spoilt. */
 	vduse_release(&b->v, true);
 	ASSERT_TRUE(WAIT_FOR(!LOAD(b->v.s->held), PROMPT));
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	EXPECT_OK(queue_echo(b, 0, 1));
@@ -957,7 +957,7 @@ TEST_F(silent, removal_while_idle)
 
 	C_WAITS();
 	NOT_30S();
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(iotlb_map(b->fd, IOVA, PAGE, own_pages(PAGE)));
 	ASSERT_TRUE(vduse_stop(&b->v));
 	ASSERT_OK(bench_hurry(b));
@@ -1012,7 +1012,7 @@ TEST_F(groups, serve_their_own_space)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(set_backend_features(b->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(set_group_asid(b->fd, 1, 1));
@@ -1030,7 +1030,7 @@ TEST_F(groups, next_owner_finds_space_0)
 	struct bench *b = &self->b;
 
 	ASSERT_OK(first_owner(b->v.node));
-	OWN(b);
+	OPEN_OWNED(b);
 	C_MAY_DIFFER(LOAD(b->v.s->asid[1]) == 1, "the next owner finds the last one's groups");
 	EXPECT_EQ(0, LOAD(b->v.s->asid[1]));
 	ASSERT_OK(queues_init(b));
@@ -1044,7 +1044,7 @@ TEST_F(groups, keep_their_space_over_a_reset)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(set_backend_features(b->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
 	ASSERT_OK(set_group_asid(b->fd, 1, 1));
 	ASSERT_OK(set_status(b->fd, 0));
@@ -1069,7 +1069,7 @@ TEST_F(groups, refusal_fails_the_open)
 	if (fd >= 0)
 		close(fd);
 	vduse_plan_all(&b->v, VDUSE_ANSWER);
-	OWN(b);
+	OPEN_OWNED(b);
 	EXPECT_EQ(0, LOAD(b->v.s->asid[1]));
 }
 
@@ -1079,7 +1079,7 @@ TEST_F(groups, not_on_the_way_out)
 	struct bench *b = &self->b;
 	int seen;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(set_backend_features(b->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
 	ASSERT_OK(set_group_asid(b->fd, 1, 1));
 	seen = vduse_seen(&b->v, VDUSE_SET_VQ_GROUP_ASID);
@@ -1088,7 +1088,7 @@ TEST_F(groups, not_on_the_way_out)
 	EXPECT_EQ(seen, vduse_seen(&b->v, VDUSE_SET_VQ_GROUP_ASID));
 	EXPECT_EQ(1, LOAD(b->v.s->asid[1]));
 	C_WAITS();
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(set_backend_features(b->fd, BACKEND(IOTLB_MSG_V2) | BACKEND(IOTLB_ASID)));
 	ASSERT_OK(set_group_asid(b->fd, 1, 1));
 	seen = vduse_seen(&b->v, VDUSE_SET_VQ_GROUP_ASID);
@@ -1210,7 +1210,7 @@ TEST_F(features, suspend_is_refused)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	vduse_plan(&b->v, VDUSE_SUSPEND, (struct vduse_plan){ .act = VDUSE_REFUSE, .times = 1 });
@@ -1227,7 +1227,7 @@ TEST_F(features, suspend_is_slow)
 	struct call suspend;
 	uint8_t status;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	vduse_plan(&b->v, VDUSE_SUSPEND, (struct vduse_plan){ .act = VDUSE_HOLD });
@@ -1248,7 +1248,7 @@ TEST_F(features, suspend_and_death)
 	struct call suspend;
 	int status;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	ASSERT_OK(queue_echo(b, 0, 1));
@@ -1336,7 +1336,7 @@ TEST_F(features, queue_ready)
 {
 	struct bench *b = &self->b;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(queues_start(b, true));
 	EXPECT_EQ(2, vduse_seen(&b->v, VDUSE_SET_VQ_READY));
@@ -1358,7 +1358,7 @@ TEST_F(features, queue_ready_is_slow)
 	struct vhost_vring_state enable = { .index = 1, .num = 1 };
 	struct call call;
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(queues_init(b));
 	ASSERT_OK(iotlb_map(b->fd, IOVA, BENCH_MEM, b->mem));
 	ASSERT_OK(negotiate(b->fd));
@@ -1381,7 +1381,7 @@ TEST_F(features, queue_ready_is_refused)
 	struct bench *b = &self->b;
 	struct job open_job = {};
 
-	OWN(b);
+	OPEN_OWNED(b);
 	ASSERT_OK(iotlb_map(b->fd, IOVA, PAGE, own_pages(PAGE)));
 	vduse_plan(&b->v, VDUSE_SET_VQ_READY, (struct vduse_plan){ .act = VDUSE_REFUSE });
 	EXPECT_OK(vring_state(b->fd, VHOST_VDPA_SET_VRING_ENABLE, 0, 1));

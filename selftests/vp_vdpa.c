@@ -448,7 +448,7 @@ TEST_F(vp, doorbell_outlives_the_descriptor)
 	EXPECT_EQ(-EBUSY, open(self->node, O_RDWR) < 0 ? -errno : 0);
 	munmap((void *)b->q[0].bell, PAGE);
 	b->q[0].bell = NULL;
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+	self->fd = node_open(self->node);
 	EXPECT_LE(0, self->fd);
 }
 
@@ -581,7 +581,7 @@ TEST_F(vp, nothing_is_left_to_the_next_owner)
 	ASSERT_EQ(0, close(self->fd));
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_EQ(-1, vector_count("0"));
-	self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+	self->fd = node_open(self->node);
 	ASSERT_LE(0, self->fd);
 	b->fd = self->fd;
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
@@ -1118,7 +1118,7 @@ TEST_F(vp, to_virtio_vdpa_and_back)
 		EXPECT_OK(check_virtio_disk());
 		ASSERT_EQ(0, rebind("vhost_vdpa"));
 		ASSERT_OK(mgmt_find_node(NAME, self->node));
-		self->fd = open(self->node, O_RDWR | O_CLOEXEC);
+		self->fd = node_open(self->node);
 		ASSERT_LE(0, self->fd);
 		b->fd = self->fd;
 		ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
@@ -1143,7 +1143,7 @@ TEST_F(vp, to_virtio_vdpa_while_open)
 	ASSERT_EQ(0, rebind("vhost_vdpa"));
 	ASSERT_OK(mgmt_find_node(NAME, self->node));
 	EXPECT_OK(check_revoked(b));
-	fd = open(self->node, O_RDWR | O_CLOEXEC);
+	fd = node_open(self->node);
 	EXPECT_LE(0, fd);
 	EXPECT_EQ(0, get_status(fd));
 	close(fd);

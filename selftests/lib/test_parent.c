@@ -27,6 +27,12 @@ int knobs_reset(void)
 	return r ?: knob("spaces", 2);
 }
 
+int parent_fresh(const char *name, int style)
+{
+	nl_del_if_there(name);
+	return knobs_reset() ?: knob("style", style);
+}
+
 long told(const char *name, const char *key)
 {
 	char path[128], word[64];

@@ -15,6 +15,14 @@ int knob(const char *name, int value);
 
 int knobs_reset(void);
 
+/* Nothing is left of a device of that name, knobs are at rest, and the next device has the style. */
+int parent_fresh(const char *name, int style);
+
+static inline int parent_add(const char *name, char *node)
+{
+	return nl_add(name, TEST_MGMTDEV, node);
+}
+
 /* A counter of device NAME, or -1. */
 long told(const char *name, const char *key);
 
@@ -38,5 +46,28 @@ int ops_wait(int ops, const char *op, int n);
 
 /* Everything that device NAME can reach, one line a range. */
 int told_maps(const char *name, char *buf, size_t len);
+
+/* In tests and fixtures: */
+#define NEEDS_TEST_PARENT() do {					\
+	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
+		SKIP(return, "vdpa_test_parent is not loaded");		\
+} while (0)
+
+/* The beginning of a fixture with a device of the parent, which is still to be made. */
+#define TEST_PARENT_SETUP(name, style) do {				\
+	NEEDS_TEST_PARENT();						\
+	ASSERT_OK(parent_fresh(name, style));				\
+	self->system = pinned_system();					\
+} while (0)
+
+/* Its end. What a parent is told to refuse is forgotten first. */
+#define TEST_PARENT_TEARDOWN(name, file) do {				\
+	if (!nl_has_mgmtdev(TEST_MGMTDEV))				\
+		return;							\
+	knobs_reset();							\
+	if ((file) >= 0)						\
+		close(file);						\
+	nl_del_if_there(name);						\
+} while (0)
 
 #endif

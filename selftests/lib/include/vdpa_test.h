@@ -72,4 +72,25 @@
 	ASSERT_LE(0, (var));						\
 } while (0)
 
+/* For fixtures with a node and the file that is open of it, or -1. */
+#define OPEN_NODE() do {						\
+	self->fd = node_open(self->node);				\
+	ASSERT_LE(0, self->fd);						\
+} while (0)
+
+#define CLOSE_NODE() do {						\
+	ASSERT_EQ(0, close(self->fd));					\
+	self->fd = -1;							\
+} while (0)
+
+#define OWN() do {							\
+	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));		\
+} while (0)
+
+/* Nothing is pinned any more, in the system no more than before the test. */
+#define EXPECT_UNPINNED() do {						\
+	EXPECT_EQ(0, pinned_self());					\
+	EXPECT_EQ(self->system, wait_pinned_system(self->system));	\
+} while (0)
+
 #endif
