@@ -15,10 +15,9 @@
 #include <pthread.h>
 
 #include "vdpa_test.h"
-#include "pair.h"
-#include "queue.h"
+#include "migration.h"
 
-#define LANES_MAX	4
+#define LANES_MAX	PAIR_QUEUES
 #define SECTOR		512
 #define BLOCK		1024UL		/* what a request is about, in bytes */
 #define SHARED_BLOCKS	128		/* of a lane, on shared sectors */
@@ -63,8 +62,7 @@ struct lane {
 };
 
 struct guest {
-	char *mem;
-	uint64_t iova;
+	struct luggage luggage;
 	uint64_t salt;		/* no other guest's tags are like this one's */
 	int n;
 	bool shared;
@@ -72,34 +70,24 @@ struct guest {
 	struct lane lanes[LANES_MAX];
 };
 
-static bool can_make_disks(void)
-{
-	return pair_mgmtdev(0) && strstr(pair_mgmtdev(0), "sim_blk") && strstr(pair_mgmtdev(1), "sim_blk");
-}
-
 static bool is_ours(int i)
 {
 	return !strcmp(pair_mgmtdev(i), "rust_vdpasim_blk");
 }
 
 FIXTURE(provisioned_disks) {
-	char node[2][NODE_LEN];
-	int fd[2];
+	struct pair pair;
 };
 
 FIXTURE_SETUP(provisioned_disks)
 {
-	self->fd[0] = -1;
-	self->fd[1] = -1;
-	if (!can_make_disks())
-		SKIP(return, "no MGMTDEV that makes simulator disks");
-	if (strcmp(pair_mgmtdev(0), pair_mgmtdev(1)))
-		SKIP(return, "the devices are of different kinds");
+	PAIR_SETUP("sim_blk", "disks");
+	NEEDS_ALIKE();
 }
 
 FIXTURE_TEARDOWN(provisioned_disks)
 {
-	pair_remove(self->fd);
+	pair_remove(&self->pair);
 }
 
 TEST_F_TIMEOUT(provisioned_disks, same_attributes_same_device, TEST_S)
@@ -116,38 +104,18 @@ TEST_F_TIMEOUT(provisioned_disks, same_attributes_same_device, TEST_S)
 		{ "device_features 0x738007646", 0x738007646 },
 	};
 	struct image image[2][2];
-	char text[2][1024];
+	uint64_t capacity;
 	int i, j, k;
 
 	for (k = 0; k < ARRAY_SIZE(kinds); k++) {
-		for (i = 0; i < 2; i++) {
-			if (k && !is_ours(i))
-				SKIP(return, "C's disks cannot be asked for features");
-			ASSERT_OK(pair_add(i, kinds[k].attributes, self->node[i]));
-			self->fd[i] = open_owned(self->node[i]);
-			ASSERT_LE(0, self->fd[i]);
-			/* Of a legacy driver, and of a modern one after the handshake. */
-			ASSERT_OK(take_image(self->fd[i], &image[i][0]));
-			ASSERT_OK(negotiate(self->fd[i]));
-			ASSERT_OK(take_image(self->fd[i], &image[i][1]));
-			ASSERT_OK(pair_told(i, text[i], sizeof(text[i])));
-			if (kinds[k].features)
-				EXPECT_EQ(kinds[k].features, image[i][1].caps.features);
-		}
+		if (k && !is_ours(0))
+			SKIP(return, "C's disks cannot be asked for features");
+		check_alike(_metadata, &self->pair, kinds[k].attributes, image);
+		for (i = 0; i < 2 && kinds[k].features; i++)
+			EXPECT_EQ(kinds[k].features, image[i][1].caps.features);
 		for (j = 0; j < 2; j++) {
-			uint64_t capacity;
-
-			EXPECT_EQ(0, memcmp(&image[0][j], &image[1][j], sizeof(image[0][j]))) {
-				TH_LOG("with %s", kinds[k].attributes);
-			}
 			memcpy(&capacity, image[0][j].config, sizeof(capacity));
 			EXPECT_LT(0, le64toh(capacity));
-		}
-		EXPECT_STREQ(text[0], text[1]);
-		for (i = 0; i < 2; i++) {
-			close(self->fd[i]);
-			self->fd[i] = -1;
-			ASSERT_EQ(0, mgmt_del(pair_names[i]));
 		}
 	}
 }
@@ -329,20 +297,19 @@ static void *run_lane(void *arg)
 static int boot_guest(struct guest *g, bool packed, uint64_t capacity)
 {
 	uint32_t blocks = capacity * SECTOR / BLOCK / g->n;
-	int i;
+	int i, r;
 
-	g->iova = 0x10000000;
+	r = luggage_pack(&g->luggage, g->n * LANE_MEM);
+	if (r)
+		return r;
 	g->salt = (uint64_t)getpid() << 32;
-	g->mem = shared_pages(g->n * LANE_MEM);
-	if (!g->mem)
-		return -ENOMEM;
-	memset(g->mem, POISON, g->n * LANE_MEM);
+	memset(g->luggage.mem, POISON, g->n * LANE_MEM);
 	for (i = 0; i < g->n; i++) {
 		struct lane *l = &g->lanes[i];
 
 		l->guest = g;
-		l->mem = g->mem + i * LANE_MEM;
-		l->iova = g->iova + i * LANE_MEM;
+		l->mem = g->luggage.mem + i * LANE_MEM;
+		l->iova = g->luggage.iova + i * LANE_MEM;
 		l->first = i * blocks;
 		l->blocks = g->shared ? SHARED_BLOCKS :
 			    blocks < OWN_BLOCKS ? blocks : OWN_BLOCKS;
@@ -350,29 +317,9 @@ static int boot_guest(struct guest *g, bool packed, uint64_t capacity)
 		l->known = calloc(l->blocks, sizeof(*l->known));
 		if (!l->tags || !l->known)
 			return -ENOMEM;
-		l->q.kick = eventfd(0, EFD_NONBLOCK);
-		l->q.call = eventfd(0, EFD_NONBLOCK);
-		vq_init(&l->q, packed, VQ_MAX, l->mem, l->iova);
+		luggage_add_queue(&g->luggage, &l->q, packed, i * LANE_MEM);
 	}
 	return 0;
-}
-
-/* The other side of a move: from an open device to one that continues at base. */
-static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t *base)
-{
-	int i, r;
-
-	r = iotlb_map(fd, g->iova, g->n * LANE_MEM, g->mem);
-	r = r ?: negotiate_features(fd, features);
-	for (i = 0; i < g->n && !r; i++)
-		r = vq_set_up(&g->lanes[i].q, fd, i, base[i]);
-	r = r ?: set_status(fd, STATUS_RUNNING);
-	/* What the guest signalled in between went to nobody, and so did calls. */
-	for (i = 0; i < g->n && !r; i++) {
-		signal_eventfd(g->lanes[i].q.kick);
-		signal_eventfd(g->lanes[i].q.call);
-	}
-	return r;
 }
 
 /* Read all blocks of a lane through its queue, which is otherwise idle. */
@@ -406,19 +353,18 @@ static int read_back(struct lane *l, char *into)
 }
 
 /* Everything that the lanes could have written to on a disk, which nobody uses now. */
-static int look_at(struct guest *g, int fd, uint64_t features, char *into[LANES_MAX])
+static int look_at(struct guest *g, int fd, char *into[LANES_MAX])
 {
-	uint32_t base[LANES_MAX];
-	int i, r = 0;
+	int i, r;
 
 	for (i = 0; i < g->n; i++) {
 		struct lane *l = &g->lanes[i];
 
 		vq_init(&l->q, l->q.packed, VQ_MAX, l->mem, l->iova);
-		base[i] = vq_initial_base(l->q.packed);
+		g->luggage.base[i] = vq_initial_base(l->q.packed);
 		into[i] = malloc(l->blocks * BLOCK);
 	}
-	r = incoming(g, fd, features, base);
+	r = luggage_arrive(&g->luggage, fd);
 	for (i = 0; i < g->n && !r; i++)
 		r = read_back(&g->lanes[i], into[i]);
 	return r;
@@ -441,8 +387,7 @@ static bool shares(int i)
 }
 
 FIXTURE(disk_migration) {
-	char node[2][NODE_LEN];
-	int fd[2];
+	struct pair pair;
 	struct guest guest;
 };
 
@@ -463,28 +408,26 @@ FIXTURE_VARIANT_ADD(disk_migration, packed) {
 
 FIXTURE_SETUP(disk_migration)
 {
-	self->fd[0] = -1;
-	self->fd[1] = -1;
-	if (!can_make_disks())
-		SKIP(return, "no MGMTDEV that makes simulator disks");
+	PAIR_SETUP("sim_blk", "disks");
 }
 
 FIXTURE_TEARDOWN(disk_migration)
 {
-	pair_remove(self->fd);
+	pair_remove(&self->pair);
 }
 
 TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 {
 	uint64_t features = FEATURES_MODERN | variant->features | FEATURE(VIRTIO_BLK_F_FLUSH) |
 			    FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
-	uint32_t base[LANES_MAX], before[LANES_MAX], loaded = 0, left;
+	uint32_t before[LANES_MAX], loaded = 0;
 	uint32_t posted = 0, writes = 0, on[2] = { 0, 0 };
+	struct pair *p = &self->pair;
 	struct guest *g = &self->guest;
 	char *found[2][LANES_MAX];
 	struct vdpa_caps caps;
 	uint64_t capacity = 0;
-	int i, k, now = 0;
+	int i, k;
 	bool failed = false;
 
 	g->n = LANES_MAX;
@@ -493,26 +436,23 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 
 		if (variant->features && !pair_has_packed(i))
 			SKIP(return, "the parent has no packed rings");
-		ASSERT_OK(pair_add(i, *variant->attributes, self->node[i]));
-		self->fd[i] = open_owned(self->node[i]);
-		ASSERT_LE(0, self->fd[i]);
-		ASSERT_OK(vdpa_get_caps(self->fd[i], &caps));
+		ASSERT_OK(pair_add(p, i, *variant->attributes));
+		ASSERT_OK(vdpa_get_caps(p->fd[i], &caps));
 		if (!(caps.backend & BACKEND(SUSPEND)))
 			SKIP(return, "the parent cannot suspend");
 		ASSERT_EQ(features, features & caps.features);
 		g->n = caps.nvqs < g->n ? caps.nvqs : g->n;
-		ASSERT_OK(read_config(self->fd[i], 0, &has, sizeof(has)));
+		ASSERT_OK(read_config(p->fd[i], 0, &has, sizeof(has)));
 		if (!capacity || le64toh(has) < capacity)
 			capacity = le64toh(has);
 	}
 	if (g->n > 1)
 		features |= FEATURE(VIRTIO_BLK_F_MQ);
 	ASSERT_EQ(features, features & caps.features);
-	g->shared = !strcmp(pair_mgmtdev(0), pair_mgmtdev(1)) && shares(0);
+	g->shared = pair_alike() && shares(0);
 	ASSERT_OK(boot_guest(g, variant->features, capacity));
-	for (k = 0; k < g->n; k++)
-		base[k] = vq_initial_base(variant->features);
-	ASSERT_OK(incoming(g, self->fd[0], features, base));
+	g->luggage.features = features;
+	ASSERT_OK(luggage_arrive(&g->luggage, p->fd[0]));
 	for (k = 0; k < g->n; k++)
 		ASSERT_EQ(0, pthread_create(&g->lanes[k].thread, NULL, run_lane, &g->lanes[k]));
 
@@ -527,27 +467,7 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 			       !(failed = __atomic_load_n(&l->error, __ATOMIC_RELAXED)))
 				usleep(1000);
 		}
-		ASSERT_OK(stop_at(self->fd[now], base, g->n));
-		/* The guest goes on meanwhile, so some of this is there at once. */
-		usleep(2000);
-		for (k = 0, left = 0; k < g->n; k++)
-			left += vq_left(&g->lanes[k].q, base[k]) != 0;
-		loaded += left != 0;
-		if (i % 4 == 3) {
-			/* This move is called off. */
-			ASSERT_OK(vioctl(self->fd[now], VHOST_VDPA_RESUME, NULL));
-			for (k = 0; k < g->n; k++)
-				signal_eventfd(g->lanes[k].q.kick);
-			continue;
-		}
-		ASSERT_OK(close(self->fd[now]));
-		self->fd[now] = -1;
-		now = !now;
-		ASSERT_OK(incoming(g, self->fd[now], features, base)) {
-			TH_LOG("move %d to %s", i, pair_names[now]);
-		}
-		self->fd[!now] = open_owned(self->node[!now]);
-		ASSERT_LE(0, self->fd[!now]);
+		loaded += move_guest(_metadata, p, &g->luggage, i) != 0;
 	}
 	__atomic_store_n(&g->stop, true, __ATOMIC_RELEASE);
 	for (k = 0; k < g->n; k++) {
@@ -579,13 +499,11 @@ TEST_F_TIMEOUT(disk_migration, under_load, TEST_S)
 	}
 
 	/* They have the same eventfds and memory: never both at once. */
-	ASSERT_OK(set_status(self->fd[now], 0));
+	ASSERT_OK(set_status(p->fd[p->now], 0));
 	for (i = 0; i < 2; i++) {
-		close(self->fd[i]);
-		self->fd[i] = open_owned(self->node[i]);
-		ASSERT_LE(0, self->fd[i]);
-		ASSERT_OK(look_at(g, self->fd[i], features, found[i]));
-		ASSERT_OK(set_status(self->fd[i], 0));
+		ASSERT_OK(pair_reopen(p, i));
+		ASSERT_OK(look_at(g, p->fd[i], found[i]));
+		ASSERT_OK(set_status(p->fd[i], 0));
 	}
 	for (k = 0; k < g->n; k++) {
 		struct lane *l = &g->lanes[k];

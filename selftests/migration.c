@@ -8,8 +8,7 @@
 #include <pthread.h>
 
 #include "vdpa_test.h"
-#include "pair.h"
-#include "queue.h"
+#include "migration.h"
 #include "virtio.h"
 
 #define MAC		"52:54:00:6d:69:67"
@@ -22,8 +21,7 @@
 
 /* A guest: it has memory, two queues and a thread that knows of no move. */
 struct guest {
-	char *mem;
-	uint64_t iova;
+	struct luggage luggage;
 	struct vq q[2];
 	uint32_t sent;
 	uint32_t received;
@@ -33,28 +31,18 @@ struct guest {
 };
 
 FIXTURE(provisioned) {
-	char node[2][NODE_LEN];
-	int fd[2];
+	struct pair pair;
 };
-
-static bool can_make_nics(void)
-{
-	return pair_mgmtdev(0) && strstr(pair_mgmtdev(0), "sim_net") && strstr(pair_mgmtdev(1), "sim_net");
-}
 
 FIXTURE_SETUP(provisioned)
 {
-	self->fd[0] = -1;
-	self->fd[1] = -1;
-	if (!can_make_nics())
-		SKIP(return, "no MGMTDEV that makes simulator NICs");
-	if (strcmp(pair_mgmtdev(0), pair_mgmtdev(1)))
-		SKIP(return, "the devices are of different kinds");
+	PAIR_SETUP("sim_net", "NICs");
+	NEEDS_ALIKE();
 }
 
 FIXTURE_TEARDOWN(provisioned)
 {
-	pair_remove(self->fd);
+	pair_remove(&self->pair);
 }
 
 TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
@@ -66,44 +54,25 @@ TEST_F_TIMEOUT(provisioned, same_attributes_same_device, TEST_S)
 		"mac " MAC " device_features 0x300000020",
 	};
 	struct image image[2][2];
-	char text[2][1024];
-	int i, j, k;
+	int j, k;
 
 	for (k = 0; k < ARRAY_SIZE(attributes); k++) {
-		for (i = 0; i < 2; i++) {
-			ASSERT_OK(pair_add(i, attributes[k], self->node[i]));
-			self->fd[i] = open_owned(self->node[i]);
-			ASSERT_LE(0, self->fd[i]);
-			/* Of a legacy driver, and of a modern one after the handshake. */
-			ASSERT_OK(take_image(self->fd[i], &image[i][0]));
-			ASSERT_OK(negotiate(self->fd[i]));
-			ASSERT_OK(take_image(self->fd[i], &image[i][1]));
-			ASSERT_OK(pair_told(i, text[i], sizeof(text[i])));
-		}
+		check_alike(_metadata, &self->pair, attributes[k], image);
 		for (j = 0; j < 2; j++) {
 			EXPECT_LE(6, image[0][j].config_len);
-			EXPECT_EQ(0, memcmp(&image[0][j], &image[1][j], sizeof(image[0][j]))) {
-				TH_LOG("with %s", attributes[k]);
-			}
 			EXPECT_EQ(0, memcmp(image[0][j].config, "\x52\x54\x00\x6d\x69\x67", 6));
-		}
-		EXPECT_STREQ(text[0], text[1]);
-		for (i = 0; i < 2; i++) {
-			close(self->fd[i]);
-			self->fd[i] = -1;
-			ASSERT_EQ(0, mgmt_del(pair_names[i]));
 		}
 	}
 }
 
 static char *buffer(struct guest *g, int i, uint32_t slot)
 {
-	return g->mem + RINGS + i * BUFS + slot * BUF_SIZE;
+	return g->luggage.mem + RINGS + i * BUFS + slot * BUF_SIZE;
 }
 
 static uint64_t buffer_iova(struct guest *g, int i, uint32_t slot)
 {
-	return g->iova + (buffer(g, i, slot) - g->mem);
+	return g->luggage.iova + (buffer(g, i, slot) - g->luggage.mem);
 }
 
 static void post_rx(struct guest *g)
@@ -183,43 +152,19 @@ static void *run_guest(void *arg)
 
 static int boot_guest(struct guest *g, bool packed)
 {
-	int i;
+	int i, r = luggage_pack(&g->luggage, GUEST_MEM);
 
-	g->iova = 0x10000000;
-	g->mem = shared_pages(GUEST_MEM);
-	if (!g->mem)
-		return -ENOMEM;
-	for (i = 0; i < 2; i++) {
-		g->q[i].kick = eventfd(0, EFD_NONBLOCK);
-		g->q[i].call = eventfd(0, EFD_NONBLOCK);
-		vq_init(&g->q[i], packed, VQ_MAX, g->mem + i * VQ_AREA, g->iova + i * VQ_AREA);
-	}
+	if (r)
+		return r;
+	for (i = 0; i < 2; i++)
+		luggage_add_queue(&g->luggage, &g->q[i], packed, i * VQ_AREA);
 	while (vq_in_flight(&g->q[RX]) < g->q[RX].num)
 		post_rx(g);
 	return 0;
 }
 
-/* The other side of a move: from an open device to one that continues at base. */
-static int incoming(struct guest *g, int fd, uint64_t features, const uint32_t base[2])
-{
-	int i, r;
-
-	r = iotlb_map(fd, g->iova, GUEST_MEM, g->mem);
-	r = r ?: negotiate_features(fd, features);
-	for (i = 0; i < 2 && !r; i++)
-		r = vq_set_up(&g->q[i], fd, i, base[i]);
-	r = r ?: set_status(fd, STATUS_RUNNING);
-	/* What the guest signalled in between went to nobody, and so did calls. */
-	for (i = 0; i < 2 && !r; i++) {
-		signal_eventfd(g->q[i].kick);
-		signal_eventfd(g->q[i].call);
-	}
-	return r;
-}
-
 FIXTURE(migration) {
-	char node[2][NODE_LEN];
-	int fd[2];
+	struct pair pair;
 	struct guest guest;
 };
 
@@ -241,40 +186,35 @@ FIXTURE_VARIANT_ADD(migration, packed) {
 
 FIXTURE_SETUP(migration)
 {
-	self->fd[0] = -1;
-	self->fd[1] = -1;
-	if (!can_make_nics())
-		SKIP(return, "no MGMTDEV that makes simulator NICs");
+	PAIR_SETUP("sim_net", "NICs");
 }
 
 FIXTURE_TEARDOWN(migration)
 {
-	pair_remove(self->fd);
+	pair_remove(&self->pair);
 }
 
 TEST_F_TIMEOUT(migration, under_load, TEST_S)
 {
 	uint64_t features = FEATURES_MODERN | variant->features;
-	uint32_t base[2], loaded = 0, before;
+	struct pair *p = &self->pair;
 	struct guest *g = &self->guest;
+	uint32_t loaded = 0, before;
 	struct vdpa_caps caps;
-	int i, now = 0;
+	int i;
 
 	for (i = 0; i < 2; i++) {
 		if (variant->features && !pair_has_packed(i))
 			SKIP(return, "the parent has no packed rings");
-		ASSERT_OK(pair_add(i, variant->attributes, self->node[i]));
-		self->fd[i] = open_owned(self->node[i]);
-		ASSERT_LE(0, self->fd[i]);
-		ASSERT_OK(vdpa_get_caps(self->fd[i], &caps));
+		ASSERT_OK(pair_add(p, i, variant->attributes));
+		ASSERT_OK(vdpa_get_caps(p->fd[i], &caps));
 		ASSERT_EQ(features, features & caps.features);
 		if (!(caps.backend & BACKEND(SUSPEND)))
 			SKIP(return, "the parent cannot suspend");
 	}
 	ASSERT_OK(boot_guest(g, variant->features));
-	base[RX] = vq_initial_base(variant->features);
-	base[TX] = base[RX];
-	ASSERT_OK(incoming(g, self->fd[0], features, base));
+	g->luggage.features = features;
+	ASSERT_OK(luggage_arrive(&g->luggage, p->fd[0]));
 	ASSERT_EQ(0, pthread_create(&g->thread, NULL, run_guest, g));
 
 	for (i = 0; i < MOVES && !g->error; i++) {
@@ -283,25 +223,8 @@ TEST_F_TIMEOUT(migration, under_load, TEST_S)
 		while (__atomic_load_n(&g->received, __ATOMIC_RELAXED) - before < 2 * VQ_MAX &&
 		       !__atomic_load_n(&g->error, __ATOMIC_RELAXED))
 			usleep(1000);
-		ASSERT_OK(stop_at(self->fd[now], base, 2));
-		/* The guest goes on meanwhile, so some of this is there at once. */
-		usleep(2000);
-		loaded += vq_left(&g->q[TX], base[TX]) != 0;
-		if (i % 4 == 3) {
-			/* This move is called off. */
-			ASSERT_OK(vioctl(self->fd[now], VHOST_VDPA_RESUME, NULL));
-			signal_eventfd(g->q[RX].kick);
-			signal_eventfd(g->q[TX].kick);
-			continue;
-		}
-		ASSERT_OK(close(self->fd[now]));
-		self->fd[now] = -1;
-		now = !now;
-		ASSERT_OK(incoming(g, self->fd[now], features, base)) {
-			TH_LOG("move %d to %s", i, pair_names[now]);
-		}
-		self->fd[!now] = open_owned(self->node[!now]);
-		ASSERT_LE(0, self->fd[!now]);
+		/* Receive buffers are always there: only frames that are to be sent count. */
+		loaded += !!(move_guest(_metadata, p, &g->luggage, i) & 1 << TX);
 	}
 	__atomic_store_n(&g->stop, true, __ATOMIC_RELEASE);
 	signal_eventfd(g->q[RX].call);
