@@ -435,9 +435,7 @@ TEST_F(datapath, close_with_frames_in_flight)
 		ASSERT_OK(nic_map(nic));
 		ASSERT_OK(nic_start(nic, 0));
 		nic_send(nic, 32);
-		ASSERT_EQ(0, close(self->fd));
-		self->fd = vdpa_open();
-		ASSERT_LE(0, self->fd);
+		REOPEN();
 		ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 		ASSERT_OK(nic_init(nic, self->fd));
 	}
@@ -702,9 +700,7 @@ TEST_F(datapath, no_1_to_1_map_after_open)
 	if (!parent_pins(self->fd, nic->iova))
 		SKIP(return, "the parent maps by user address");
 	/* parent_pins() has replaced the default map: begin anew. */
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = vdpa_open();
-	ASSERT_LE(0, self->fd);
+	REOPEN();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	nic->fd = self->fd;
 	if (!nic_use_physical(nic))

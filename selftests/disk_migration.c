@@ -375,7 +375,8 @@ static long counted(int i, int queue, const char *what)
 {
 	char path[128], key[64];
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vdpa_sim_blk/%s/counters", pair_names[i]);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/rust_vdpa_sim_blk/%s/counters",
+		 pair_names[i]);
 	snprintf(key, sizeof(key), "q%d_%s ", queue, what);
 	return read_key(path, key);
 }

@@ -32,9 +32,7 @@ TEST_F(file, reopen_after_close)
 	int i;
 
 	for (i = 0; i < 20; i++) {
-		ASSERT_EQ(0, close(self->fd));
-		self->fd = vdpa_open();
-		ASSERT_LE(0, self->fd);
+		REOPEN();
 	}
 }
 
@@ -55,9 +53,7 @@ TEST_F(file, close_resets_the_device)
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	ASSERT_OK(negotiate(self->fd));
 	ASSERT_EQ(STATUS_FEATURES, get_status(self->fd));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = vdpa_open();
-	ASSERT_LE(0, self->fd);
+	REOPEN();
 	EXPECT_EQ(0, get_status(self->fd));
 	/* And nobody owns it. */
 	EXPECT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));

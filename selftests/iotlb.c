@@ -678,9 +678,7 @@ TEST_F(iotlb, batch_left_open_at_close)
 {
 	ASSERT_OK(iotlb_batch(self->fd, 0, true));
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = vdpa_open();
-	ASSERT_LE(0, self->fd);
+	REOPEN();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 	EXPECT_OK(is_free(self->fd, self->iova + PAGE, PAGE, self->mem));
@@ -735,9 +733,7 @@ TEST_F(iotlb, maps_outlive_a_reset)
 TEST_F(iotlb, maps_end_with_the_file)
 {
 	ASSERT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = vdpa_open();
-	ASSERT_LE(0, self->fd);
+	REOPEN();
 	ASSERT_OK(vioctl(self->fd, VHOST_SET_OWNER, NULL));
 	EXPECT_OK(iotlb_map(self->fd, self->iova, PAGE, self->mem));
 }

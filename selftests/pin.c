@@ -37,9 +37,7 @@ FIXTURE_SETUP(pin)
 	if (!pins)
 		SKIP(return, "the parent maps by user address and pins nothing");
 	/* Some tests need a file of which this process is not the owner. */
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = vdpa_open();
-	ASSERT_LE(0, self->fd);
+	REOPEN();
 	ASSERT_EQ(0, pinned_self());
 	self->system = pinned_system();
 }
@@ -209,8 +207,7 @@ TEST_F(pin, close_unpins)
 {
 	OWN();
 	ASSERT_OK(iotlb_map(self->fd, self->iova, self->len, self->mem));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_UNPINNED();
 }
 
@@ -221,8 +218,7 @@ TEST_F(pin, close_in_a_batch_unpins)
 	ASSERT_OK(iotlb_batch(self->fd, 0, true));
 	ASSERT_OK(iotlb_map(self->fd, self->iova + self->len, PAGE, self->mem));
 	ASSERT_OK(iotlb_unmap(self->fd, self->iova, self->len));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_UNPINNED();
 }
 
@@ -236,8 +232,7 @@ TEST_F(pin, all_address_spaces_unpin)
 	for (asid = 0; asid < self->caps.nas; asid++)
 		ASSERT_OK(iotlb_map_asid(self->fd, asid, self->iova, self->len, self->mem));
 	EXPECT_EQ((long)(PAGES * self->caps.nas), pinned_self());
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_EQ(0, pinned_self());
 }
 
@@ -294,8 +289,7 @@ TEST_F(pin, file_outlives_its_owner)
 	/* The pins belong to the file, which we still hold. */
 	EXPECT_EQ(self->system + PAGES, wait_pinned_system(self->system + PAGES));
 	EXPECT_ERRNO(EFAULT, iotlb_unmap(self->fd, 0, 0));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_EQ(self->system, wait_pinned_system(self->system));
 }
 

@@ -77,8 +77,7 @@ TEST_F(removal, after_use)
 	ASSERT_OK(nic_map(&self->nic));
 	ASSERT_OK(nic_start(&self->nic, 0));
 	ASSERT_OK(nic_echo(&self->nic, 4));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_EQ(0, del_device());
 }
 
@@ -185,8 +184,7 @@ TEST_F(removal, under_load)
 		__atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
 		pthread_join(thread, NULL);
 		EXPECT_OK(check_gone(self->fd));
-		ASSERT_EQ(0, close(self->fd));
-		self->fd = -1;
+		CLOSE_NODE();
 		ASSERT_OK(add_device(self->node));
 	}
 }
@@ -211,8 +209,7 @@ TEST_F(removal, beside_everything)
 		EXPECT_EQ(0, workers_stop(w));
 		EXPECT_EQ(0, pinned_self());
 		EXPECT_OK(check_gone(self->fd));
-		ASSERT_EQ(0, close(self->fd));
-		self->fd = -1;
+		CLOSE_NODE();
 		ASSERT_OK(add_device(self->node));
 	}
 }
@@ -413,8 +410,7 @@ TEST_F(stuck, removal_does_not_wait)
 	EXPECT_GE(0, self->call.result);
 	EXPECT_EQ(0, pinned_self());
 	EXPECT_OK(check_gone(self->fd));
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 }
 
 TEST_F(stuck, close_is_not_needed)

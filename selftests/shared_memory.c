@@ -732,8 +732,7 @@ TEST_F(shared_memory, closing_gives_all_back)
 {
 	ASSERT_OK(MAP(0, LEN));
 	EXPECT_PINNED(PAGES);
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_PINNED(0);
 }
 

@@ -810,8 +810,7 @@ TEST_F(bypass, ends_at_close)
 {
 	ASSERT_OK(blk_start(&self->b, WITH_BOTH, WITH_BOTH));
 	EXPECT_WATCHED(self->watch[0], 1, 1, 0);
-	ASSERT_EQ(0, close(self->fd));
-	self->fd = -1;
+	CLOSE_NODE();
 	EXPECT_WATCHED(self->watch[0], 0, 1, 1);
 	EXPECT_WATCHED(self->watch[1], 0, 1, 1);
 }
@@ -1111,8 +1110,7 @@ TEST_F(vp, to_virtio_vdpa_and_back)
 	for (round = 0; round < 2; round++) {
 		ASSERT_OK(blk_start(b, WITH_BOTH, WITH_BOTH));
 		ASSERT_EQ(0, blk_read(b, 0, 1));
-		ASSERT_EQ(0, close(self->fd));
-		self->fd = -1;
+		CLOSE_NODE();
 		/* Its maps are the kernel's own again. */
 		ASSERT_EQ(0, rebind("virtio_vdpa"));
 		EXPECT_OK(check_virtio_disk());

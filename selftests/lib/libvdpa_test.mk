@@ -24,16 +24,15 @@ LIBVDPA_TEST_C32 += vdpa.c
 
 LIBVDPA_TEST_O := $(patsubst %.c,$(O)/lib/%.o,$(LIBVDPA_TEST_C))
 LIBVDPA_TEST_O32 := $(patsubst %.c,$(O)/lib32/%.o,$(LIBVDPA_TEST_C32))
-LIBVDPA_TEST_H := $(wildcard lib/include/*.h)
+LIBVDPA_TEST_DEPS := $(wildcard lib/include/*.h) lib/libvdpa_test.mk Makefile
 
 override CFLAGS += -I lib/include
 
 $(O)/lib $(O)/lib32:
 	mkdir -p $@
 
-$(LIBVDPA_TEST_O): $(O)/lib/%.o: lib/%.c $(LIBVDPA_TEST_H) Makefile lib/libvdpa_test.mk | $(O)/lib $(KSELFTEST)
+$(LIBVDPA_TEST_O): $(O)/lib/%.o: lib/%.c $(LIBVDPA_TEST_DEPS) | $(O)/lib $(KSELFTEST)
 	$(CC) $(CFLAGS) -c -o $@.part $< && mv $@.part $@
 
-$(LIBVDPA_TEST_O32): $(O)/lib32/%.o: lib/%.c $(LIBVDPA_TEST_H) nolibc32.h Makefile lib/libvdpa_test.mk \
-		| $(O)/lib32 $(KSELFTEST)
+$(LIBVDPA_TEST_O32): $(O)/lib32/%.o: lib/%.c $(LIBVDPA_TEST_DEPS) nolibc32.h | $(O)/lib32 $(KSELFTEST)
 	$(CC) $(CFLAGS) $(CFLAGS32) -c -o $@.part $< && mv $@.part $@

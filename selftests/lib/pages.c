@@ -135,7 +135,9 @@ uint64_t page_frame(int pagemap, const void *p)
 {
 	uint64_t e;
 
-	return pread(pagemap, &e, sizeof(e), (uintptr_t)p / PAGE * 8) == sizeof(e) ? frame_in(e) : 0;
+	if (pread(pagemap, &e, sizeof(e), (uintptr_t)p / PAGE * 8) != sizeof(e))
+		return 0;
+	return frame_in(e);
 }
 
 uint64_t physical(const void *p)

@@ -22,7 +22,7 @@ int job_start(struct job *j, int (*fn)(void *arg), void *arg);
 /* What fn returned, JOB_RUNS after ms, or JOB_KILLED. */
 int job_wait(struct job *j, int ms);
 
-/* kill -9, which has to free it whatever it waits for: JOB_KILLED, what it returned, or JOB_RUNS. */
+/* kill -9, which frees it whatever it waits for: JOB_KILLED, what it returned, or JOB_RUNS. */
 int job_kill(struct job *j, int ms);
 
 /* Jobs: a device is removed, asked for, opened and closed. */

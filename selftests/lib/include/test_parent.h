@@ -15,7 +15,7 @@ int knob(const char *name, int value);
 
 int knobs_reset(void);
 
-/* Nothing is left of a device of that name, knobs are at rest, and the next device has the style. */
+/* Nothing is left of a device of that name, knobs are at rest, the next device has the style. */
 int parent_fresh(const char *name, int style);
 
 static inline int parent_add(const char *name, char *node)

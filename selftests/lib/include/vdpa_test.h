@@ -72,6 +72,13 @@
 	ASSERT_LE(0, (var));						\
 } while (0)
 
+/* Close the file of a fixture and open the device again. */
+#define REOPEN() do {							\
+	ASSERT_EQ(0, close(self->fd));					\
+	self->fd = vdpa_open();						\
+	ASSERT_LE(0, self->fd);						\
+} while (0)
+
 /* For fixtures with a node and the file that is open of it, or -1. */
 #define OPEN_NODE() do {						\
 	self->fd = node_open(self->node);				\
