@@ -38,7 +38,10 @@ build_in() {
 	local dir=$1 stamp=$CACHE/$1/.built-for tree ended=0
 	tree=$(basename "$(readlink "$CACHE/$2")")
 	shift 2
-	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || in_root find "/cache/$dir" -name '*.o' -delete
+	[ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] || {
+		in_root find "/cache/$dir" -name '*.o' -delete
+		[ "$dir" != selftests-src ] || in_root rm -rf /cache/selftests
+	}
 	as_root rm -f "$stamp"
 	in_root "$@" || ended=$?
 	echo "$tree" >"$stamp"
