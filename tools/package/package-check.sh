@@ -214,7 +214,7 @@ vm() { # vm WHAT RELEASE: boot it and take its TAP lines
 		export OTHER_ROOT=$QEMU_ROOT
 		step "a disk image" in_root sh -c 'mkdir -p /cache/package-check/empty && mount --bind /cache/package-check/empty "/cache/package-check/machine/var/cache/apt/archives" &&
 			mke2fs -q -t ext4 -d /cache/package-check/machine /cache/package-check/disk "$1"' sh $((size + 700))M
-		step "$what on $release, in a VM" in_root timeout 1500 qemu-system-x86_64 -accel tcg -cpu max,la57=off -smp 2 -m 2G \
+		step "$what on $release, in a VM" in_root timeout 1500 qemu-system-x86_64 -accel tcg -cpu max,la57=off,-erms,-fsrm -smp 2 -m 2G \
 			-kernel "/cache/package-check/machine/boot/vmlinuz-$release" \
 			-initrd "/cache/package-check/machine/boot/initrd.img-$release" \
 			-append "root=/dev/vda rw console=ttyS0 vhost_vdpa.max_iotlb_entries=456 rcupdate.rcu_cpu_stall_timeout=120 mitigations=off systemd.default_device_timeout_sec=300" \
