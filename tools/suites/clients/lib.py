@@ -401,8 +401,9 @@ class Guest:
 
     def results(self, kind):
         """The words of each RESULT line of a kind."""
+        # A reset may end a line in its middle: the next one then goes on in it.
         with open(self.serial, errors="replace") as f:
-            lines = [line.split() for line in f if line.endswith("\n")]
+            lines = [line[max(line.rfind("RESULT "), 0):].split() for line in f if line.endswith("\n")]
         return [line[2:] for line in lines if line[:2] == ["RESULT", kind]]
 
     def wait_result(self, kind, seconds=300, count=1, of=None):
